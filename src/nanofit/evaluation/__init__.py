@@ -1,0 +1,1 @@
+"""How good a model is: validation loss, bits per byte, and plain baselines to hold it against."""

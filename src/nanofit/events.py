@@ -1,0 +1,65 @@
+"""What a long journey tells whoever watches it: plain facts, shown by the command line as it sees fit.
+
+A room that works for long takes a `report` callable and calls it with these; it never prints.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Note:
+    """One line that a person should read: a choice and its reason, or a warning."""
+
+    text: str
+    warning: bool = False
+
+
+@dataclass(frozen=True)
+class Preparing:
+    """Progress of turning text into shards; `total_bytes` is the size of the source as it lies on disk."""
+
+    read_bytes: int
+    total_bytes: int
+    tokens: int
+    documents: int
+
+
+@dataclass(frozen=True)
+class Progress:
+    """The state of a run after `step` updates, each time it is known. `steps` is None while hours set the horizon and
+    the speed is not measured yet. Rates are over the time since the last one."""
+
+    step: int
+    steps: int | None
+    tokens: int
+    train_loss: float
+    learning_rate: float
+    tokens_per_second: float
+    mfu: float | None
+    peak_memory_bytes: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """A validation loss in nats a token, after `step` updates."""
+
+    step: int
+    val_loss: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """The journey can't go on until something outside it changes: `reason` says what, and the mend."""
+
+    reason: str
+
+
+Event = Note | Preparing | Progress | Evaluated | Waiting
+Report = Callable[[Event], None]
+
+
+def silent(event: Event) -> None:
+    """A report that nobody reads."""

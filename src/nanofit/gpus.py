@@ -1,0 +1,68 @@
+"""The catalogue of cards: what each one has, from `gpus.csv`, where every row names its source. No torch."""
+
+import csv
+import re
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """One card. `tflops` is the dense bf16 (or fp16) rate with fp32 accumulation, which GeForce cards do at half rate."""
+
+    name: str
+    vram_gib: float
+    tflops: float
+    native_bf16: bool
+
+
+@cache
+def catalogue() -> tuple[Gpu, ...]:
+    """All cards with one fixed memory size and a known rate."""
+    text = (files("nanofit") / "gpus.csv").read_text(encoding="utf-8")
+    return tuple(
+        Gpu(
+            name=row["name"],
+            vram_gib=float(row["vram_gib_nominal"]),
+            tflops=float(row["tflops_bf16_or_fp16_dense_fp32acc"]),
+            native_bf16=row["native_bf16"] == "yes",
+        )
+        for row in csv.DictReader(text.splitlines())
+        if _is_number(row["vram_gib_nominal"]) and _is_number(row["tflops_bf16_or_fp16_dense_fp32acc"])
+    )
+
+
+def find_by_device_name(device_name: str, memory_gib: float) -> Gpu | None:
+    """The card that a driver calls `device_name` ("NVIDIA GeForce RTX 4090"), or None: never a guess at another card.
+
+    Cards of one name and several memory sizes are told apart by `memory_gib`, which reads a few percent under nominal.
+    """
+    words = set(_words(device_name))
+    named = [
+        gpu
+        for gpu in catalogue()
+        if set(_name_words(gpu.name)) <= words and _is_laptop(gpu.name) == ("laptop" in words)
+    ]
+    longest = max((len(_name_words(gpu.name)) for gpu in named), default=0)
+    fitting = [
+        gpu for gpu in named if len(_name_words(gpu.name)) == longest and 0.85 <= memory_gib / gpu.vram_gib <= 1.03
+    ]
+    return fitting[0] if len(fitting) == 1 else None
+
+
+def _words(name: str) -> list[str]:
+    return re.findall(r"[a-z0-9]+", name.lower())
+
+
+def _name_words(name: str) -> list[str]:
+    """The words that name the chip: without its memory size, which drivers write in many ways or not at all."""
+    return [word for word in _words(name) if not re.fullmatch(r"\d+gb", word) and not re.fullmatch(r"sxm\d?", word)]
+
+
+def _is_laptop(name: str) -> bool:
+    return "laptop" in _words(name)
+
+
+def _is_number(text: str) -> bool:
+    return re.fullmatch(r"\d+(\.\d+)?", text) is not None

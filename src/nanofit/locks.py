@@ -1,0 +1,61 @@
+"""One process at a time in a folder.
+
+The lock is the operating system's and goes with the process, however it dies; a file beside it names the holder for the
+message that the second process shows.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from nanofit.errors import UserError
+
+LOCK_NAME = ".lock"
+HOLDER_NAME = ".lock-holder"
+
+
+@contextmanager
+def exclusive(folder: Path, doing: str) -> Iterator[None]:
+    """Holds `folder` for this process; raises UserError, naming the holder, when another process has it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / LOCK_NAME)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise UserError(
+            f"{folder} is in use by process {holder(folder)}: wait until it ends, or stop it, before {doing}"
+        ) from None
+    try:
+        # Best effort: on a full disk the lock still holds, only its holder has no name.
+        with suppress(OSError):
+            (folder / HOLDER_NAME).write_text(str(os.getpid()))
+        yield
+    finally:
+        (folder / HOLDER_NAME).unlink(missing_ok=True)
+        lock.release()
+
+
+def is_held(folder: Path) -> bool:
+    """Whether some process holds `folder` now."""
+    if not (folder / LOCK_NAME).exists():
+        return False
+    lock = FileLock(folder / LOCK_NAME)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return True
+    except OSError:  # a folder that we may read but not write
+        return False
+    lock.release()
+    return False
+
+
+def holder(folder: Path) -> str:
+    """The pid of the process that holds `folder`, or `?` where it left no name."""
+    try:
+        return (folder / HOLDER_NAME).read_text().strip() or "?"
+    except OSError:
+        return "?"

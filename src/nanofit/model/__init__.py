@@ -1,0 +1,7 @@
+"""The one model: `GPT`, whose architectures are settings of it."""
+
+from nanofit.model.cache import KeyValueCache
+from nanofit.model.gpt import GPT, build_model
+from nanofit.model.loss import cross_entropy
+
+__all__ = ["GPT", "KeyValueCache", "build_model", "cross_entropy"]

@@ -1,0 +1,184 @@
+"""Reads nanoGPT's config files without ever running them.
+
+nanoGPT executes its config files. Here they are parsed: assignments of literals, of arithmetic on literals, and of names
+assigned before are read; imports are skipped; a value that can't be read and has no effect on training (a run name made
+from the time) is left out with a warning; any other code is refused with its line. What a file leaves out takes
+nanoGPT's defaults (train.py of github.com/karpathy/nanoGPT), as it would there.
+"""
+
+import ast
+import operator
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nanofit.errors import UserError, nearest
+from nanofit.recipe import known_names, lay_over
+
+NANOGPT_DEFAULTS: dict[str, Any] = {
+    "out_dir": "out",
+    "eval_interval": 2000,
+    "log_interval": 1,
+    "eval_iters": 200,
+    "wandb_log": False,
+    "wandb_project": "owt",
+    "wandb_run_name": "gpt2",
+    "dataset": "openwebtext",
+    "gradient_accumulation_steps": 5 * 8,
+    "batch_size": 12,
+    "block_size": 1024,
+    "n_layer": 12,
+    "n_head": 12,
+    "n_embd": 768,
+    "dropout": 0.0,
+    "bias": False,
+    "learning_rate": 6e-4,
+    "max_iters": 600_000,
+    "weight_decay": 1e-1,
+    "beta1": 0.9,
+    "beta2": 0.95,
+    "grad_clip": 1.0,
+    "decay_lr": True,
+    "warmup_iters": 2000,
+    "lr_decay_iters": 600_000,
+    "min_lr": 6e-5,
+    # nanoGPT saves with every evaluation; its GELU is the exact one.
+    "checkpoint_interval": 2000,
+    "gelu": "exact",
+}
+
+PRETRAINED_SHAPES: dict[str, dict[str, Any]] = {
+    name: {"n_layer": n_layer, "n_head": n_head, "n_embd": n_embd, "bias": True}
+    for name, n_layer, n_head, n_embd in (
+        ("gpt2", 12, 12, 768),
+        ("gpt2-medium", 24, 16, 1024),
+        ("gpt2-large", 36, 20, 1280),
+        ("gpt2-xl", 48, 25, 1600),
+    )
+}
+"""The shapes of the weights that `init_from` names (transformers' configurations of OpenAI's models)."""
+
+HARMLESS = ("wandb_run_name", "wandb_project", "out_dir", "logging_name", "logging_project", "out")
+"""Settings without effect on training: a value that can't be read is left at its default."""
+
+IGNORED: dict[str, tuple[Any, str]] = {
+    "eval_only": (False, "nanofit eval evaluates a run"),
+    "always_save_checkpoint": (True, "nanofit always saves"),
+    "backend": ("nccl", "nanofit chooses the backend by the device"),
+}
+"""nanoGPT's settings that nanofit does without: the value that asks for nothing, and what nanofit does."""
+
+
+@dataclass
+class NanogptConfig:
+    """A config file's settings by nanoGPT's names, defaults filled in, and what should be said about them."""
+
+    values: dict[str, Any]
+    warnings: list[str] = field(default_factory=list)
+
+
+class _Unreadable(Exception):
+    """An expression that is neither literal nor arithmetic."""
+
+
+def read_nanogpt_config(path: Path) -> NanogptConfig:
+    """Reads `path`; raises UserError, with the line, for code that is not settings."""
+    try:
+        tree = ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
+    except (SyntaxError, ValueError) as error:
+        raise UserError(f"{path} is not a Python file: {error}") from None
+    assigned: dict[str, Any] = {}
+    warnings: list[str] = []
+    for statement in tree.body:
+        match statement:
+            case ast.Import() | ast.ImportFrom() | ast.Pass() | ast.Expr(value=ast.Constant()):
+                continue
+            case ast.Assign(targets=[ast.Name(id=name)], value=expression):
+                pass
+            case ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as expression):
+                pass
+            case _:
+                raise UserError(
+                    f"{path}, line {statement.lineno}: '{_first_line(statement)}' is code, not a setting; "
+                    "nanofit reads config files without running them: keep only lines of the form name = value"
+                )
+        try:
+            assigned[name] = _value(expression, assigned)
+        except _Unreadable:
+            if name not in HARMLESS:
+                raise UserError(
+                    f"{path}, line {statement.lineno}: {name} = {ast.unparse(expression)} is neither a literal nor "
+                    f"arithmetic; nanofit reads config files without running them: write the value of {name}"
+                ) from None
+            warnings.append(f"{name} = {ast.unparse(expression)} is not a plain value and was left out")
+            assigned.pop(name, None)
+    return _with_defaults(path, assigned, warnings)
+
+
+def _with_defaults(path: Path, assigned: dict[str, Any], warnings: list[str]) -> NanogptConfig:
+    values, left_out = leave_out_ignored(assigned)
+    unknown = [name for name in values if name not in known_names()]
+    if unknown:
+        raise UserError(f"{path}: unknown setting '{unknown[0]}'{nearest(unknown[0], known_names())}")
+    defaults = dict(NANOGPT_DEFAULTS)
+    if values.get("init_from") in PRETRAINED_SHAPES:
+        defaults |= PRETRAINED_SHAPES[values["init_from"]]
+    if "eval_interval" in values:
+        defaults["checkpoint_interval"] = values["eval_interval"]
+    return NanogptConfig(lay_over(defaults, values), warnings + left_out)
+
+
+def leave_out_ignored(values: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """`values` without nanoGPT's settings that nanofit has no use for, and a warning for each that asked for something."""
+    kept = {name: value for name, value in values.items() if name not in IGNORED}
+    warnings = [
+        f"{name} was left out: {IGNORED[name][1]}"
+        for name, value in values.items()
+        if name in IGNORED and value != IGNORED[name][0]
+    ]
+    return kept, warnings
+
+
+_OPERATORS: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+    ast.FloorDiv: operator.floordiv,
+    ast.Mod: operator.mod,
+}
+
+
+def _value(expression: ast.expr, names: dict[str, Any]) -> Any:
+    """The value of a literal or of arithmetic; raises _Unreadable for all else, division by zero and huge powers too."""
+    match expression:
+        case ast.Constant(value=bool() | int() | float() | str() as value):
+            return value
+        case ast.Name(id=name) if name in names:
+            return names[name]
+        case ast.UnaryOp(op=ast.USub(), operand=operand):
+            value = _number(operand, names)
+            return -value
+        case ast.BinOp(op=ast.Pow(), left=left, right=right):
+            base, exponent = _number(left, names), _number(right, names)
+            if abs(base) > 1e6 or abs(exponent) > 64:
+                raise _Unreadable
+            return base**exponent
+        case ast.BinOp(op=op, left=left, right=right) if type(op) in _OPERATORS:
+            try:
+                return _OPERATORS[type(op)](_number(left, names), _number(right, names))
+            except ArithmeticError:
+                raise _Unreadable from None
+    raise _Unreadable
+
+
+def _number(expression: ast.expr, names: dict[str, Any]) -> int | float:
+    value = _value(expression, names)
+    if not isinstance(value, (int, float)):
+        raise _Unreadable
+    return value
+
+
+def _first_line(statement: ast.stmt) -> str:
+    return ast.unparse(statement).splitlines()[0]

@@ -1,0 +1,69 @@
+"""A first recipe for the machine at hand: small enough to learn something visible in minutes, on bytes, offline."""
+
+import platform
+import shutil
+from dataclasses import dataclass
+from typing import Any
+
+from nanofit.recipe import Recipe, build_recipe, lay_over
+
+
+@dataclass(frozen=True)
+class Starter:
+    """A recipe that was chosen here, and why it looks as it does."""
+
+    recipe: Recipe
+    because: tuple[str, ...]
+
+
+_COMMON: dict[str, Any] = {
+    "source": "python",
+    "tokenizer": "bytes",
+    "schedule": "linear",
+    "beta2": 0.95,
+    "weight_decay": 0.1,
+    "eval_tokens": 262_144,
+    "eval_interval": 100,
+    "checkpoint_interval": 200,
+    "log_interval": 10,
+}
+
+# Chosen by the validation loss after 150 seconds (docs/log.md, 2026-11-24).
+_SMALL = {
+    "n_layer": 4,
+    "n_head": 4,
+    "n_embd": 256,
+    "block_size": 128,
+    "micro_batch": 16,
+    "learning_rate": 2e-3,
+    "warmup_steps": 30,
+}
+# 10.6M parameters: what trains in minutes on any card of 8 GB.
+_LARGE = {
+    "n_layer": 6,
+    "n_head": 6,
+    "n_embd": 384,
+    "block_size": 256,
+    "micro_batch": 64,
+    "learning_rate": 2e-3,
+    "warmup_steps": 50,
+}
+
+
+def starter_recipe(device_kind: str, overrides: dict[str, Any] | None = None, steps: int = 1500) -> Starter:
+    """The recipe for a `cpu`, `mps` or `cuda` device, `overrides` laid over it. Raises UserError as build_recipe does."""
+    small = device_kind == "cpu"
+    values = _COMMON | (_SMALL if small else _LARGE) | {"steps": steps}
+    because = (
+        "no recipe was given: this one shows a model learning in minutes" + (" on a CPU" if small else ""),
+        "source python: the standard library is on every machine, so nothing is downloaded",
+        "tokenizer bytes: with 320 rows the embedding costs next to nothing beside the blocks",
+    )
+    return Starter(build_recipe(lay_over(values, overrides or {})), because)
+
+
+def likely_device_kind() -> str:
+    """The kind of device that training would use, guessed without torch: an NVIDIA driver, Apple silicon, else the CPU."""
+    if shutil.which("nvidia-smi") is not None:
+        return "cuda"
+    return "mps" if platform.system() == "Darwin" and platform.machine() == "arm64" else "cpu"

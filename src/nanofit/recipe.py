@@ -1,0 +1,340 @@
+"""The Recipe: the one validated, frozen description of a run that all rooms share. No torch.
+
+Each field has its name, its unit and its check here and nowhere else. `recipe_files.py` reads and writes recipes;
+`nanogpt_config.py` reads nanoGPT's own config files.
+"""
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from nanofit.architecture import Architecture, ModelConfig
+from nanofit.errors import UserError, nearest
+from nanofit.schedule import Schedule, Shape
+from nanofit.vocabulary import VOCABULARIES
+
+FORMAT_VERSION = 1
+
+GROUP_TOKENS = 2**20
+"""The order of data permutes windows inside groups of this many tokens; a window must fit into one."""
+
+_SUFFIXES = {"": 1, "K": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}
+
+
+def token_count(value: Any) -> Any:
+    """Reads a number of tokens: 10B, 500M, 1e10 or 10_000. Anything else is left for the field's own check to refuse."""
+    if isinstance(value, str):
+        match = re.fullmatch(r"([\d_]*\.?\d+(?:e\+?\d+)?)\s*([KMBT]?)", value.strip(), re.IGNORECASE)
+        if match is None:
+            raise ValueError(f"'{value}' is not a number of tokens: write 10B, 500M or 1e10")
+        value = float(match[1]) * _SUFFIXES[match[2].upper()]
+    return int(value) if isinstance(value, float) and value == int(value) else value
+
+
+Tokens = Annotated[int, BeforeValidator(token_count)]
+
+
+def _resume_is_scratch(value: Any) -> Any:
+    """nanoGPT's `init_from = 'resume'` needs no setting here: the same command again resumes."""
+    return "scratch" if value == "resume" else value
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class ModelSection(_Section):
+    arch: Architecture = Field(default="gpt2", description="architecture: gpt2")
+    n_layer: int = Field(default=12, ge=1, description="blocks")
+    n_head: int = Field(default=12, ge=1, description="attention heads a block")
+    n_kv_head: int | None = Field(default=None, ge=1, description="heads of keys and values; as n_head unless given")
+    n_embd: int = Field(default=768, ge=1, description="width of the residual stream")
+    block_size: int = Field(default=1024, ge=1, le=GROUP_TOKENS, description="context, tokens a window")
+    vocab_size: int | None = Field(
+        default=None, ge=1, description="rows of the embedding; follows the tokenizer unless given"
+    )
+    gelu: Literal["tanh", "exact"] = Field(
+        default="tanh", description="tanh (OpenAI, llm.c, llama.cpp) or exact (nanoGPT)"
+    )
+    bias: bool = Field(default=False, description="biases in projections and norms")
+    dropout: float = Field(default=0.0, ge=0, lt=1, description="share of activations dropped in training")
+    init_from: Annotated[
+        Literal["scratch", "gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl"], BeforeValidator(_resume_is_scratch)
+    ] = Field(
+        default="scratch", description="initial weights: scratch, or OpenAI's gpt2, gpt2-medium, gpt2-large, gpt2-xl"
+    )
+
+
+class DataSection(_Section):
+    source: str = Field(
+        default="python",
+        min_length=1,
+        description="a .txt, .jsonl or .parquet file, a folder of them, shards, or python",
+    )
+    tokenizer: Literal["gpt2", "bytes"] = Field(default="gpt2", description="gpt2 (50257 ids) or bytes (257 ids)")
+    val_tokens: Tokens = Field(
+        default=10_485_760, ge=1, description="tokens wanted in the validation split (at most a tenth)"
+    )
+    folder: str | None = Field(
+        default=None, description="where the shards lie; data/SOURCE-TOKENIZER-FINGERPRINT unless given"
+    )
+
+
+class BatchSection(_Section):
+    micro_batch: int = Field(default=12, ge=1, description="windows a forward pass")
+    grad_accum: int = Field(default=1, ge=1, description="forward passes an optimizer step, over all cards")
+
+
+class OptimizerSection(_Section):
+    optimizer: Literal["adamw"] = Field(default="adamw", description="adamw")
+    learning_rate: float = Field(default=6e-4, gt=0, description="peak learning rate")
+    weight_decay: float = Field(default=0.1, ge=0, description="decoupled weight decay, on matrices only")
+    beta1: float = Field(default=0.9, ge=0, lt=1, description="decay of the gradient's running mean")
+    beta2: float = Field(default=0.95, ge=0, lt=1, description="decay of its running square")
+    grad_clip: float = Field(default=1.0, ge=0, description="largest gradient norm; 0 is no clipping")
+
+
+class ScheduleSection(_Section):
+    schedule: Shape = Field(default="linear", description="cosine, linear, wsd (constant, then linear) or constant")
+    warmup_steps: int = Field(default=0, ge=0, description="steps of linear warm-up")
+    decay_steps: int | None = Field(
+        default=None, ge=1, description="step at which decay ends; the run's end unless given"
+    )
+    decay_fraction: float = Field(default=0.7, gt=0, le=1, description="share of the steps over which wsd decays")
+    min_lr: float = Field(default=0.0, ge=0, description="learning rate at the end of decay")
+
+
+class BudgetSection(_Section):
+    tokens: Tokens | None = Field(default=None, ge=1, description="tokens to train on (10B, 500M, 1e10)")
+    steps: int | None = Field(default=None, ge=1, description="optimizer steps")
+    hours: float | None = Field(default=None, gt=0, description="hours of wall-clock, everything included")
+
+    @model_validator(mode="after")
+    def _one_budget(self) -> "BudgetSection":
+        given = {name: value for name, value in self if value is not None}
+        if len(given) != 1:
+            named = " and ".join(f"{name} = {value:g}" for name, value in given.items()) or "none given"
+            raise ValueError(f"a run has one budget, tokens, steps or hours: {named}")
+        return self
+
+
+class RunSection(_Section):
+    out: str | None = Field(default=None, min_length=1, description="run folder; runs/NAME-OF-THE-RECIPE unless given")
+    device: str = Field(
+        default="auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto, cpu, cuda, cuda:1 or mps"
+    )
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        default="auto", description="of the forward pass; weights stay float32"
+    )
+    compile: bool | Literal["auto"] = Field(default="auto", description="torch.compile; auto: on CUDA only")
+    seed: int = Field(default=1337, ge=0, description="of initialisation, data order and dropout")
+    eval_interval: int = Field(default=250, ge=1, description="steps between evaluations")
+    eval_tokens: Tokens = Field(
+        default=10_485_760, ge=1, description="most tokens of the validation split an evaluation reads"
+    )
+    checkpoint_interval: int = Field(default=1000, ge=1, description="steps between checkpoints")
+    keep_checkpoints: int = Field(default=2, ge=1, description="newest checkpoints that are kept")
+    log_interval: int = Field(default=10, ge=1, description="steps between logged lines")
+    logging: Literal["none", "wandb", "trackio", "tensorboard"] = Field(
+        default="none", description="a second log, besides ours"
+    )
+    logging_project: str = Field(default="nanofit", description="its project")
+    logging_name: str | None = Field(default=None, description="its name for the run; the run folder's unless given")
+
+
+class Recipe(_Section):
+    """A whole run: model, data, batch, optimizer, schedule, budget and how it is run."""
+
+    model: ModelSection = Field(default_factory=lambda: ModelSection())
+    data: DataSection = Field(default_factory=lambda: DataSection())
+    batch: BatchSection = Field(default_factory=lambda: BatchSection())
+    optimizer: OptimizerSection = Field(default_factory=lambda: OptimizerSection())
+    schedule: ScheduleSection = Field(default_factory=lambda: ScheduleSection())
+    budget: BudgetSection
+    run: RunSection = Field(default_factory=lambda: RunSection())
+
+    @model_validator(mode="after")
+    def _agrees(self) -> "Recipe":
+        needed = VOCABULARIES[self.data.tokenizer].size
+        if self.model.vocab_size is not None and self.model.vocab_size < needed:
+            raise ValueError(
+                f"vocab_size {self.model.vocab_size} is smaller than the {needed} ids of tokenizer {self.data.tokenizer}"
+            )
+        if self.schedule.schedule != "constant" and self.schedule.min_lr > self.optimizer.learning_rate:
+            raise ValueError(
+                f"min_lr {self.schedule.min_lr:g} is larger than learning_rate {self.optimizer.learning_rate:g}"
+            )
+        self.model_config_of_run()  # raises where two of its values disagree
+        return self
+
+    @property
+    def vocab_size(self) -> int:
+        """Rows of the embedding, padding included."""
+        return self.model.vocab_size or VOCABULARIES[self.data.tokenizer].padded_size
+
+    @property
+    def tokens_per_step(self) -> int:
+        return self.batch.micro_batch * self.batch.grad_accum * self.model.block_size
+
+    @property
+    def windows_per_step(self) -> int:
+        return self.batch.micro_batch * self.batch.grad_accum
+
+    @property
+    def steps(self) -> int | None:
+        """Optimizer steps of the run, a token budget rounded up to whole steps; None when hours set them."""
+        if self.budget.tokens is not None:
+            return -(-self.budget.tokens // self.tokens_per_step)
+        return self.budget.steps
+
+    @property
+    def budget_text(self) -> str:
+        """The budget as a person says it: `2000 steps`."""
+        return next(f"{value:,} {name}" for name, value in self.budget if value is not None)
+
+    def model_config_of_run(self) -> ModelConfig:
+        """The shape of the model, every derived value filled in."""
+        fields: dict[str, Any] = self.model.model_dump(exclude={"init_from"}) | {"vocab_size": self.vocab_size}
+        return ModelConfig(**fields)
+
+    def schedule_over(self, steps: int) -> Schedule:
+        """The learning-rate schedule of a run of `steps` steps."""
+        return Schedule(
+            shape=self.schedule.schedule,
+            peak=self.optimizer.learning_rate,
+            floor=self.schedule.min_lr,
+            warmup_steps=self.schedule.warmup_steps,
+            decay_end=self.schedule.decay_steps or steps,
+            decay_fraction=self.schedule.decay_fraction,
+        )
+
+    def flat(self) -> dict[str, Any]:
+        """Every field by its name, as the command line knows it."""
+        return {name: value for _, section in self for name, value in section}
+
+    def with_values(self, **values: Any) -> "Recipe":
+        """This recipe with some fields changed. Raises UserError as `build_recipe` does."""
+        return build_recipe(self.flat() | values)
+
+
+SECTIONS: dict[str, type[_Section]] = {
+    "model": ModelSection,
+    "data": DataSection,
+    "batch": BatchSection,
+    "optimizer": OptimizerSection,
+    "schedule": ScheduleSection,
+    "budget": BudgetSection,
+    "run": RunSection,
+}
+
+SECTION_OF_FIELD = {field: name for name, section in SECTIONS.items() for field in section.model_fields}
+
+SYNONYMS = {
+    "dataset": "source",
+    "batch_size": "micro_batch",
+    "gradient_accumulation_steps": "grad_accum",
+    "warmup_iters": "warmup_steps",
+    "lr_decay_iters": "decay_steps",
+    "max_iters": "steps",
+    "out_dir": "out",
+    "dtype": "precision",
+    "wandb_project": "logging_project",
+    "wandb_run_name": "logging_name",
+}
+"""nanoGPT's names for our fields, accepted everywhere."""
+
+BUDGETS = ("tokens", "steps", "hours")
+
+
+CONVERTED = {"eval_iters": "eval_tokens", "decay_lr": "schedule", "wandb_log": "logging"}
+"""nanoGPT's settings that say the same as one of our fields in other words."""
+
+
+def known_names() -> list[str]:
+    """Every name that a recipe file or an option may use."""
+    return [*SECTION_OF_FIELD, *SYNONYMS, *CONVERTED]
+
+
+def field_of(name: str) -> str:
+    """The field that `name` sets, under whichever of its names."""
+    return SYNONYMS.get(name, CONVERTED.get(name, name))
+
+
+def lay_over(base: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
+    """`base` with `overrides` laid over it, flat names of any kind; a budget replaces the base's, whatever its kind."""
+    replaced = {field_of(name) for name in overrides}
+    if replaced & set(BUDGETS):
+        replaced |= set(BUDGETS)
+    return {name: value for name, value in base.items() if field_of(name) not in replaced} | overrides
+
+
+def build_recipe(values: dict[str, Any]) -> Recipe:
+    """A recipe from flat names, nanoGPT's included; raises UserError with all that is wrong, in one line."""
+    sections: dict[str, dict[str, Any]] = {"budget": {}}
+    for name, value in _in_our_words(values).items():
+        if name not in SECTION_OF_FIELD:
+            raise UserError(f"unknown recipe field '{name}'{nearest(name, known_names())}")
+        sections.setdefault(SECTION_OF_FIELD[name], {})[name] = value
+    try:
+        return Recipe(**sections)  # pyright: ignore[reportArgumentType] (pydantic checks the sections)
+    except ValidationError as error:
+        raise UserError("; ".join(_explain(problem) for problem in error.errors())) from None
+
+
+def _in_our_words(values: dict[str, Any]) -> dict[str, Any]:
+    """The same values under our names alone. Raises UserError where two names of one field disagree."""
+    ours: dict[str, Any] = {}
+    spelled: dict[str, str] = {}
+    for name, value in values.items():
+        field = field_of(name)
+        if field in spelled and (name in CONVERTED or spelled[field] in CONVERTED or ours[field] != value):
+            raise UserError(f"{spelled[field]} = {values[spelled[field]]} and {name} = {value} set the same: keep one")
+        spelled[field] = name
+        if name not in CONVERTED:
+            ours[field] = value
+    if "eval_iters" in values:
+        micro_batch = ours.get("micro_batch", BatchSection().micro_batch)
+        block_size = ours.get("block_size", ModelSection().block_size)
+        ours["eval_tokens"] = _product(
+            "eval_iters x batch_size x block_size", values["eval_iters"], micro_batch, block_size
+        )
+    if "decay_lr" in values:
+        ours["schedule"] = "cosine" if _flag("decay_lr", values["decay_lr"]) else "constant"
+    if "wandb_log" in values:
+        ours["logging"] = "wandb" if _flag("wandb_log", values["wandb_log"]) else "none"
+    return ours
+
+
+def _product(what: str, *factors: Any) -> int:
+    result = 1
+    for factor in factors:
+        try:
+            result *= int(factor)
+        except (TypeError, ValueError):
+            raise UserError(f"{what} needs whole numbers, not '{factor}'") from None
+    return result
+
+
+def _flag(name: str, value: Any) -> bool:
+    if isinstance(value, str) and value.lower() in ("true", "false"):
+        return value.lower() == "true"
+    if not isinstance(value, bool):
+        raise UserError(f"{name} is True or False, not '{value}'")
+    return value
+
+
+def _explain(problem: Any) -> str:
+    """One pydantic problem as a person says it."""
+    place = str(problem["loc"][1]) if len(problem["loc"]) > 1 else ""
+    message = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "literal_error":
+        known = re.findall(r"'([^']*)'", str(problem["ctx"]["expected"]))
+        return f"unknown {place} '{problem['input']}'{nearest(str(problem['input']), known)}: one of {', '.join(known)}"
+    if problem["type"] == "value_error":
+        return f"{place}: {message}" if place else message
+    if problem["type"] == "string_pattern_mismatch":
+        return (
+            f"{place} '{problem['input']}' is not known: {SECTIONS[problem['loc'][0]].model_fields[place].description}"
+        )
+    return f"{place} = {problem['input']!r}: {message[0].lower()}{message[1:]}"

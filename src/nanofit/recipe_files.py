@@ -1,0 +1,127 @@
+"""Recipes on disk and on the command line: TOML files, nanoGPT's `.py` files, and `--key=value` options.
+
+A recipe written here is written in full, with a comment for every field, and reads back equal.
+"""
+
+import ast
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import tomlkit
+
+from nanofit.errors import UserError, nearest
+from nanofit.nanogpt_config import IGNORED, leave_out_ignored, read_nanogpt_config
+from nanofit.recipe import (
+    BUDGETS,
+    FORMAT_VERSION,
+    SECTION_OF_FIELD,
+    SECTIONS,
+    Recipe,
+    build_recipe,
+    field_of,
+    known_names,
+    lay_over,
+)
+
+
+@dataclass(frozen=True)
+class LoadedRecipe:
+    """A recipe, and what should be said about how it was read."""
+
+    recipe: Recipe
+    warnings: list[str] = field(default_factory=list)
+
+
+def load_recipe(path: Path, overrides: dict[str, Any] | None = None) -> LoadedRecipe:
+    """Reads a recipe.toml or a nanoGPT config file and lays `overrides` (flat names) over it.
+
+    Raises UserError, naming the file, for all that is wrong in it.
+    """
+    if not path.exists():
+        raise UserError(f"{path} does not exist: give a recipe.toml or a nanoGPT config.py")
+    if path.is_dir():
+        raise UserError(f"{path} is a folder: give a recipe.toml or a nanoGPT config.py")
+    if path.suffix == ".py":
+        config = read_nanogpt_config(path)
+        values, warnings = config.values, config.warnings
+    elif path.suffix == ".toml":
+        values, warnings = _read_toml(path), []
+    else:
+        raise UserError(f"{path} is neither a recipe (.toml) nor a nanoGPT config file (.py)")
+    overrides, left_out = leave_out_ignored(overrides or {})
+    try:
+        return LoadedRecipe(build_recipe(lay_over(values, overrides)), warnings + left_out)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+
+
+def end_decay_with_budget(loaded: LoadedRecipe, overrides: dict[str, Any]) -> LoadedRecipe:
+    """For training: a budget among `overrides` replaced the file's, so a decay that the file ends at a step of its own
+    ends with the new budget instead, and a warning says so."""
+    given = {field_of(name) for name in overrides}
+    end = loaded.recipe.schedule.decay_steps
+    if end is None or not given & set(BUDGETS) or "decay_steps" in given:
+        return loaded
+    moved = f"the decay ends with the budget, not at step {end:,} as the file says"
+    return LoadedRecipe(loaded.recipe.with_values(decay_steps=None), [*loaded.warnings, moved])
+
+
+def parse_option(name: str, text: str) -> Any:
+    """The value of an option `--name=text`, read as nanoGPT reads it: a Python literal, else a string."""
+    known = [*known_names(), *IGNORED]
+    if name not in known:
+        raise UserError(f"unknown option --{name}{nearest(name, known)}")
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+    return value if isinstance(value, (int, float, str)) else text
+
+
+def recipe_toml(recipe: Recipe) -> str:
+    """The recipe as TOML, every field with its description; a field that is not set stands as a comment."""
+    document = tomlkit.document()
+    document.add("format_version", tomlkit.item(FORMAT_VERSION))
+    for section_name, section in recipe:
+        table = tomlkit.table()
+        for name, value in section:
+            description = SECTIONS[section_name].model_fields[name].description
+            if value is None:
+                table.add(tomlkit.comment(f"{name} =  # {description}"))
+            else:
+                table.add(name, tomlkit.item(value).comment(str(description)))
+        document.add(section_name, table)
+    return tomlkit.dumps(document)
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(f"{path} is not valid TOML: {error}") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{path} is not a text file in UTF-8") from None
+    version = document.pop("format_version", FORMAT_VERSION)
+    if version != FORMAT_VERSION:
+        raise UserError(
+            f"{path} has format_version {version}, this nanofit reads {FORMAT_VERSION}: install a newer nanofit"
+        )
+    values: dict[str, Any] = {}
+    for key, content in document.items():
+        if not isinstance(content, dict):
+            raise UserError(f"{path}: '{key}' stands outside the sections; write it under [{_section_for(key)}]")
+        if key not in SECTIONS:
+            raise UserError(f"{path}: unknown section [{key}]{nearest(key, SECTIONS)}: one of {', '.join(SECTIONS)}")
+        for name, value in content.items():
+            if name in SECTION_OF_FIELD and SECTION_OF_FIELD[name] != key:
+                raise UserError(f"{path}: {name} belongs under [{SECTION_OF_FIELD[name]}], not under [{key}]")
+            values[name] = value
+    return values
+
+
+def _section_for(name: str) -> str:
+    return SECTION_OF_FIELD.get(name, "model")

@@ -1,0 +1,92 @@
+"""The loss curve of a run, as text for a terminal (plotext) and as a PNG (matplotlib)."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from nanofit.runs import Metrics
+
+
+@dataclass(frozen=True)
+class Level:
+    """A horizontal line to hold the curve against, in the curve's unit."""
+
+    name: str
+    value: float
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Training and validation loss over the steps, in `unit` (nats a token times `scale`)."""
+
+    train: list[tuple[int, float]]
+    val: list[tuple[int, float]]
+    unit: str
+    levels: tuple[Level, ...] = ()
+
+
+def loss_curve(
+    metrics: Metrics, scale: float = 1.0, unit: str = "nats a token", levels: tuple[Level, ...] = ()
+) -> Curve:
+    """The curve of a run; `scale` turns nats a token into `unit`."""
+
+    def scaled(name: str) -> list[tuple[int, float]]:
+        return [(step, loss * scale) for step, loss in metrics.losses(name)]
+
+    return Curve(scaled("train_loss"), scaled("val_loss"), unit, levels)
+
+
+def as_text(curve: Curve, width: int, height: int = 15) -> str:
+    """The curve in characters, without colours."""
+    import plotext
+
+    plotext.clear_figure()
+    plotext.theme("clear")
+    plotext.plotsize(width, height)
+    if curve.train:
+        plotext.plot(*zip(*curve.train, strict=True), label="train", marker="braille")
+    if curve.val:
+        plotext.plot(*zip(*curve.val, strict=True), label="validation", marker="hd")
+    for level in curve.levels:
+        plotext.hline(level.value)
+        plotext.text(level.name, x=_last_step(curve), y=level.value, alignment="right")
+    plotext.xlabel("step")
+    plotext.title(f"loss, {curve.unit}")
+    return plotext.build()
+
+
+def as_png(curve: Curve, file: Path, title: str) -> None:
+    """Writes the curve to `file`."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 4.5), dpi=150, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    if curve.train:
+        axes.plot(*zip(*curve.train, strict=True), color="#9db8d2", linewidth=1, label="training")
+    if curve.val:
+        axes.plot(
+            *zip(*curve.val, strict=True), color="#14508c", linewidth=2, marker="o", markersize=4, label="validation"
+        )
+    for level in curve.levels:
+        axes.axhline(level.value, color="#b0552b", linewidth=1, linestyle="--")
+        axes.annotate(
+            f"{level.name} {level.value:.2f}",
+            (1.0, level.value),
+            xycoords=("axes fraction", "data"),
+            xytext=(-4, 3),
+            textcoords="offset points",
+            ha="right",
+            fontsize=8,
+            color="#b0552b",
+        )
+    axes.set(xlabel="step", ylabel=curve.unit, title=title)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", alpha=0.25)
+    axes.legend(frameon=False, loc="lower left")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(file)
+
+
+def _last_step(curve: Curve) -> int:
+    return max((step for step, _ in (*curve.train, *curve.val)), default=0)

@@ -1,0 +1,196 @@
+"""The run folder: the one thing that a run leaves on disk. No torch.
+
+recipe.toml                 the recipe, written in full
+plan.json                   what was predicted
+metrics.jsonl               a line a logged step or event; the last line of a step wins
+checkpoints/step-00001234/  model.safetensors, optimizer.safetensors, state.json
+"""
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from io import FileIO
+from math import isfinite
+from pathlib import Path
+from typing import Any, Literal
+
+from nanofit.errors import UserError
+from nanofit.locks import is_held
+
+FORMAT_VERSION = 1
+
+State = Literal["new", "running", "stopped", "finished"]
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The paths of a run."""
+
+    path: Path
+
+    @property
+    def recipe_file(self) -> Path:
+        return self.path / "recipe.toml"
+
+    @property
+    def plan_file(self) -> Path:
+        return self.path / "plan.json"
+
+    @property
+    def metrics_file(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    @property
+    def checkpoints_folder(self) -> Path:
+        return self.path / "checkpoints"
+
+    def checkpoint_folder(self, step: int) -> Path:
+        return self.checkpoints_folder / f"step-{step:08d}"
+
+    def checkpoint_steps(self) -> list[int]:
+        """The steps of the finished checkpoints, oldest first."""
+        return sorted(
+            int(folder.name.removeprefix("step-")) for folder in self.checkpoints_folder.glob("step-????????")
+        )
+
+    @property
+    def exists(self) -> bool:
+        return self.recipe_file.exists()
+
+
+def open_run(path: Path) -> RunFolder:
+    """The run at `path`; raises UserError when there is none."""
+    run = RunFolder(path)
+    if not run.exists:
+        raise UserError(f"{path} is no run folder (it has no recipe.toml): nanofit runs lists those in runs/")
+    return run
+
+
+class MetricsLog:
+    """Appends to metrics.jsonl. Each line is whole on disk or not there: one that fails to be written is taken back."""
+
+    def __init__(self, file: Path) -> None:
+        file.touch()
+        self._stream = file.open("r+b", buffering=0)
+        self._end = _whole_lines(self._stream)
+        self._stream.truncate(self._end)
+
+    def append(self, line: dict[str, Any], durable: bool = False) -> None:
+        """Writes one line; `durable` puts it on disk before returning. Raises OSError, the file unchanged, on a full disk."""
+        raw = (json.dumps({"format_version": FORMAT_VERSION} | line) + "\n").encode()
+        try:
+            self._stream.seek(self._end)
+            written = self._stream.write(raw)
+            while written < len(raw):
+                written += self._stream.write(raw[written:])
+            if durable:
+                os.fsync(self._stream.fileno())
+        except OSError:
+            self._stream.truncate(self._end)
+            raise
+        self._end += len(raw)
+
+    def close(self) -> None:
+        self._stream.close()
+
+
+def _whole_lines(stream: FileIO) -> int:
+    """The length of the file up to its last newline: what a crash left half-written does not count."""
+    end = stream.seek(0, os.SEEK_END)
+    while end > 0:
+        begin = max(end - 4096, 0)
+        stream.seek(begin)
+        newline = stream.read(end - begin).rfind(b"\n")
+        if newline >= 0:
+            return begin + newline + 1
+        end = begin
+    return 0
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """What metrics.jsonl says: `steps` by step number, in order, superseded lines left out, and all `events`."""
+
+    steps: dict[int, dict[str, Any]] = field(default_factory=dict)
+    events: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def last(self) -> dict[str, Any]:
+        """The line of the newest step, or nothing."""
+        return self.steps[max(self.steps)] if self.steps else {}
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of all the run's lives so far, as far as its lines tell."""
+        return max((line.get("seconds", 0.0) for line in (*self.steps.values(), *self.events)), default=0.0)
+
+    def losses(self, name: str) -> list[tuple[int, float]]:
+        """Pairs of step and `name` (train_loss, val_loss), in order, where there is a finite one."""
+        pairs = [(step, line.get(name)) for step, line in self.steps.items()]
+        return [(step, loss) for step, loss in pairs if isinstance(loss, float) and isfinite(loss)]
+
+
+def read_metrics(file: Path) -> Metrics:
+    """Reads metrics.jsonl. A resumed run went back to its checkpoint: lines of later steps before it don't count."""
+    metrics = Metrics()
+    for line in _lines(file):
+        if "event" in line:
+            metrics.events.append(line)
+            if line["event"] == "resumed":
+                for step in [step for step in metrics.steps if step > line["step"]]:
+                    del metrics.steps[step]
+        elif "step" in line:
+            metrics.steps[line["step"]] = line
+    ordered = dict(sorted(metrics.steps.items()))
+    return Metrics(ordered, metrics.events)
+
+
+def _lines(file: Path) -> Iterator[dict[str, Any]]:
+    if not file.exists():
+        return
+    with file.open(encoding="utf-8", errors="replace") as stream:
+        for text in stream:
+            try:
+                line = json.loads(text)
+            except ValueError:
+                continue  # the last line of a killed process
+            if isinstance(line, dict):
+                yield line
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """A run in one line. `steps` is None while hours set it and the speed is not measured; `val_loss` in nats a token."""
+
+    path: Path
+    step: int
+    steps: int | None
+    tokens: int
+    val_loss: float | None
+    state: State
+
+
+def summarize(run: RunFolder) -> RunSummary:
+    """How far the run at `run` came."""
+    metrics = read_metrics(run.metrics_file)
+    horizon = metrics.events[-1]["steps"] if metrics.events else None
+    step = metrics.last.get("step", 0)
+    losses = metrics.losses("val_loss")
+    finished = bool(metrics.events) and metrics.events[-1]["event"] == "finished"
+    if is_held(run.path):
+        state: State = "running"
+    elif finished:
+        state = "finished"
+    else:
+        state = "stopped" if step or run.checkpoint_steps() else "new"
+    return RunSummary(run.path, step, horizon, metrics.last.get("tokens", 0), losses[-1][1] if losses else None, state)
+
+
+def list_runs(folder: Path) -> list[RunSummary]:
+    """The runs in `folder`, by name; `folder` itself if it is one. Raises UserError when `folder` is not there."""
+    if RunFolder(folder).exists:
+        return [summarize(RunFolder(folder))]
+    if not folder.is_dir():
+        raise UserError(f"no folder {folder}: runs are written to runs/ unless --out says otherwise")
+    return [summarize(run) for run in map(RunFolder, sorted(folder.iterdir())) if run.exists]

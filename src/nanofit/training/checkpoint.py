@@ -1,0 +1,169 @@
+"""Checkpoints: safetensors and JSON, no pickle, whole or not there.
+
+A checkpoint is written to a temporary folder, put on disk, and renamed; `state.json` carries the sha256 of the other
+files. The newest one that is intact is what a run resumes from.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from nanofit.events import Note, Report
+from nanofit.model import GPT
+from nanofit.runs import RunFolder
+from nanofit.training.disk import require_free
+
+FORMAT_VERSION = 1
+MODEL_FILE, OPTIMIZER_FILE, STATE_FILE = "model.safetensors", "optimizer.safetensors", "state.json"
+
+
+@dataclass(frozen=True)
+class TrainingState:
+    """All that a resumed run needs besides tensors: the data's order and dropout follow from `step` and the seed."""
+
+    step: int
+    seconds: float
+    data_digest: str
+    scaler: dict[str, Any] = field(default_factory=dict)
+
+
+class DamagedCheckpoint(Exception):
+    """A checkpoint's files are not what its state.json says."""
+
+
+def save_checkpoint(run: RunFolder, model: GPT, optimizer: torch.optim.Optimizer, state: TrainingState) -> Path:
+    """Writes the checkpoint of `state.step`; raises OSError on a full disk, leaving nothing but what was there before."""
+    target = run.checkpoint_folder(state.step)
+    if target.exists():
+        return target  # the same step of the same run: the same weights
+    weights = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+    moments = _optimizer_tensors(model, optimizer)
+    temporary = target.with_name(f".tmp-{target.name}")
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        temporary.mkdir(parents=True)
+        size = sum(tensor.nbytes for tensor in (*weights.values(), *moments.values()))
+        require_free(temporary, size + 2**20)
+        hashes = {
+            MODEL_FILE: _write_tensors(temporary / MODEL_FILE, weights),
+            OPTIMIZER_FILE: _write_tensors(temporary / OPTIMIZER_FILE, moments),
+        }
+        document = {"format_version": FORMAT_VERSION, **asdict(state), "sha256": hashes}
+        _write_durably(temporary / STATE_FILE, json.dumps(document, indent=1).encode())
+        temporary.rename(target)
+        _sync_folder(target.parent)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    return target
+
+
+def remove_old_checkpoints(run: RunFolder, keep: int) -> None:
+    """Leaves the newest `keep` checkpoints."""
+    for step in run.checkpoint_steps()[:-keep]:
+        shutil.rmtree(run.checkpoint_folder(step), ignore_errors=True)
+
+
+def load_newest_checkpoint(
+    run: RunFolder, model: GPT, optimizer: torch.optim.Optimizer | None, report: Report
+) -> TrainingState | None:
+    """Loads the newest intact checkpoint into `model` and, for training, `optimizer`; returns None when there is none.
+
+    A damaged one is passed over with a warning, and moved aside when the run is to go on.
+    """
+    for step in reversed(run.checkpoint_steps()):
+        folder = run.checkpoint_folder(step)
+        try:
+            return _load(folder, model, optimizer)
+        except DamagedCheckpoint as error:
+            report(Note(f"{folder} is damaged ({error}); the one before it is used", warning=True))
+            if optimizer is not None:  # training will write this step again
+                aside = folder.with_name(f"damaged-{folder.name}")
+                shutil.rmtree(aside, ignore_errors=True)
+                folder.rename(aside)
+    return None
+
+
+def _load(folder: Path, model: GPT, optimizer: torch.optim.Optimizer | None) -> TrainingState:
+    try:
+        document = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
+        hashes = document.pop("sha256")
+        document.pop("format_version")
+        state = TrainingState(**document)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DamagedCheckpoint(f"{STATE_FILE}: {error}") from None
+    names = [MODEL_FILE] if optimizer is None else [MODEL_FILE, OPTIMIZER_FILE]
+    for name in names:
+        if not (folder / name).exists():
+            raise DamagedCheckpoint(f"{name} is missing")
+        if _sha256(folder / name) != hashes.get(name):
+            raise DamagedCheckpoint(f"{name} is altered")
+    model.load_state_dict(load_file(folder / MODEL_FILE))
+    if optimizer is not None:
+        _restore_optimizer(model, optimizer, load_file(folder / OPTIMIZER_FILE))
+    return state
+
+
+def _optimizer_tensors(model: GPT, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """The optimizer's state by parameter name: `blocks.0.mlp.up.weight/exp_avg`."""
+    return {
+        f"{name}/{key}": value
+        for name, parameter in model.named_parameters()
+        for key, value in optimizer.state.get(parameter, {}).items()
+        if isinstance(value, Tensor)
+    }
+
+
+def _restore_optimizer(model: GPT, optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    by_name: dict[str, dict[str, Tensor]] = {}
+    for full_name, tensor in tensors.items():
+        name, key = full_name.rsplit("/", 1)
+        # Copied: a tensor that shares the file's buffer is aligned otherwise, and sums may round otherwise.
+        by_name.setdefault(name, {})[key] = tensor.clone()
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    ordered = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    state = {index: by_name[names[parameter]] for index, parameter in enumerate(ordered) if names[parameter] in by_name}
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def _write_tensors(file: Path, tensors: dict[str, Tensor]) -> str:
+    """Writes and puts on disk; returns the sha256."""
+    try:
+        save_file(tensors, file, metadata={"format_version": str(FORMAT_VERSION)})
+    except Exception as error:
+        # safetensors reports a full disk in words only.
+        require_free(file.parent, sum(tensor.nbytes for tensor in tensors.values()))
+        raise OSError(f"{file}: {error}") from error
+    with file.open("rb+") as stream:
+        os.fsync(stream.fileno())
+    return _sha256(file)
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _write_durably(file: Path, content: bytes) -> None:
+    with file.open("wb") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    """Puts a rename on disk, where the system allows to open folders."""
+    if os.name == "posix":
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

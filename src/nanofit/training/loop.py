@@ -1,0 +1,254 @@
+"""The loop of a run: steps, and between two steps what is due: a line, a checkpoint, an evaluation, an end.
+
+Everything is saved before anything that may fail for long, such as an evaluation; and everything that a later step
+depends on follows from the step's number, so a run that was stopped anywhere goes on as if it had not been.
+"""
+
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import nanofit
+from nanofit.architecture import flops_per_token
+from nanofit.data.shards import TokenStream
+from nanofit.device import Device
+from nanofit.errors import UserError
+from nanofit.evaluation.validation import Interrupted, validate
+from nanofit.events import Evaluated, Note, Progress, Report
+from nanofit.recipe import Recipe
+from nanofit.runs import Metrics, MetricsLog, RunFolder
+from nanofit.training.checkpoint import TrainingState, remove_old_checkpoints, save_checkpoint
+from nanofit.training.disk import when_there_is_space
+from nanofit.training.horizon import MEASURED_STEPS, SETTLING_STEPS, Horizon
+from nanofit.training.interrupts import StopRequest
+from nanofit.training.step import TrainStep
+from nanofit.training.tracking import Tracking
+
+
+@dataclass
+class Speed:
+    """Steps and seconds since the last line, pauses for evaluation and saving left out."""
+
+    tokens: int = 0
+    seconds: float = 0.0
+    since: float = field(default_factory=time.perf_counter)
+
+    def resume(self) -> None:
+        self.since = time.perf_counter()
+
+    def pause(self) -> None:
+        self.seconds += time.perf_counter() - self.since
+
+    def take(self) -> float:
+        """Tokens a second since the last call."""
+        rate = self.tokens / self.seconds if self.seconds > 0 else 0.0
+        self.tokens, self.seconds = 0, 0.0
+        return rate
+
+
+class TrainingLoop:
+    """Trains one run from `step` to its end. `past` is what its metrics said when this process took it over."""
+
+    def __init__(
+        self,
+        run: RunFolder,
+        recipe: Recipe,
+        device: Device,
+        train_step: TrainStep,
+        validation: TokenStream,
+        log: MetricsLog,
+        past: Metrics,
+        tracking: Tracking,
+        report: Report,
+        stop: StopRequest,
+        *,
+        step: int,
+        data_digest: str,
+    ) -> None:
+        self.run_folder, self.recipe, self.device, self.train_step = run, recipe, device, train_step
+        self.model = train_step.model
+        self.step = step
+        self.horizon = Horizon(recipe, past.events)
+        self.val_loss: float | None = None
+        self._validation, self._log, self._tracking, self._report, self._stop = validation, log, tracking, report, stop
+        self._data_digest = data_digest
+        self._first_step = step
+        self._seconds_before = past.seconds
+        self._is_resumed = bool(past.events)
+        self._line: dict[str, Any] = past.steps.get(step, {})
+        self._loss: Tensor | None = None
+        self._grad_norm: Tensor | None = None
+        self._saved_step = step
+        self._evaluation_seconds = 0.0
+        self._speed = Speed()
+        self._measured_from: tuple[int, float] | None = None
+        self._flops_per_token = flops_per_token(train_step.model.config)
+        self._peak_flops = device.peak_flops()
+
+    @property
+    def seconds(self) -> float:
+        """Wall-clock of the run over all its lives."""
+        return self._seconds_before + time.monotonic() - nanofit.STARTED
+
+    def run(self, batches: Iterator[Tensor]) -> None:
+        """Trains to the end. Raises Stopped, with everything saved, when asked to stop."""
+        self.model.train()
+        self._write_event("resumed" if self._is_resumed else "started")
+        while True:
+            self._between_steps()
+            if self.step == self.horizon.steps(self.step):
+                self._write_event("finished")
+                return
+            self._speed.resume()
+            rows = self.device.move(next(batches))
+            self._loss, self._grad_norm = self.train_step(rows, self.horizon.learning_rate(self.step), self.step)
+            self.step += 1
+            self._line = {}
+            self._speed.tokens += self.recipe.tokens_per_step
+            self._speed.pause()
+
+    def _between_steps(self) -> None:
+        settings = self.recipe.run
+        if self.horizon.wants_measurement:
+            self._measure_speed()
+        last = self.step == self.horizon.steps(self.step)
+        evaluates = last or self.step % settings.eval_interval == 0
+        saves = last or self._stop.requested or self.step % settings.checkpoint_interval == 0
+        if self._loss is not None and (evaluates or saves or self.step % settings.log_interval == 0):
+            self._write_progress()
+        if saves:
+            self._save()
+        self._stop.raise_if_requested()
+        if evaluates and "val_loss" not in self._line:
+            self._evaluate()
+        if last:
+            self.val_loss = self._line.get("val_loss")
+
+    def _measure_speed(self) -> None:
+        """Sets the horizon of a budget in hours, once enough steps were timed."""
+        done = self.step - self._first_step
+        if done == SETTLING_STEPS:
+            self.device.synchronize()
+            self._measured_from = (self.step, time.perf_counter())
+        elif done == SETTLING_STEPS + MEASURED_STEPS and self._measured_from is not None:
+            self.device.synchronize()
+            first, since = self._measured_from
+            per_step = (time.perf_counter() - since) / (self.step - first)
+            steps = self.horizon.set_by_speed(self.step, self.seconds, per_step, self._evaluation_seconds)
+            self._write_event("horizon")
+            self._report(Note(f"{self.recipe.budget.hours:g} hours are {steps:,} steps at the measured speed"))
+
+    def _write_progress(self) -> None:
+        assert self._loss is not None
+        self._speed.resume()
+        loss = self._loss.item()  # waits for the device, so its time counts as the steps'
+        self._speed.pause()
+        if not math.isfinite(loss):
+            raise UserError(
+                f"the loss became {loss} at step {self.step}: the run diverged; start over (--fresh) with a lower "
+                "learning_rate, or a longer warmup_steps"
+            )
+        tokens_per_second = self._speed.take()
+        mfu = tokens_per_second * self._flops_per_token / self._peak_flops if self._peak_flops else None
+        progress = Progress(
+            step=self.step,
+            steps=self.horizon.steps(self.step),
+            tokens=self.step * self.recipe.tokens_per_step,
+            train_loss=loss,
+            learning_rate=self.horizon.learning_rate(self.step - 1),
+            tokens_per_second=tokens_per_second,
+            mfu=mfu,
+            peak_memory_bytes=self.device.peak_memory_bytes(),
+            seconds=self.seconds,
+        )
+        self._line = {
+            "step": progress.step,
+            "tokens": progress.tokens,
+            "train_loss": loss,
+            "learning_rate": progress.learning_rate,
+            "grad_norm": self._grad_norm.item() if self._grad_norm is not None else None,
+            "tokens_per_second": tokens_per_second,
+            "mfu": mfu,
+            "peak_memory_bytes": progress.peak_memory_bytes,
+            "seconds": progress.seconds,
+        }
+        self._loss = None
+        self._write(self._line)
+        self._track()
+        self._report(progress)
+
+    def _save(self) -> None:
+        if self.step == self._saved_step:
+            return
+        state = TrainingState(self.step, self.seconds, self._data_digest, self.train_step.scaler.state_dict())
+        optimizer = self.train_step.optimizer
+        when_there_is_space(
+            lambda: save_checkpoint(self.run_folder, self.model, optimizer, state),
+            f"the checkpoint of step {self.step}",
+            self.run_folder.path,
+            self._report,
+            self._stop,
+        )
+        self._saved_step = self.step
+        remove_old_checkpoints(self.run_folder, self.recipe.run.keep_checkpoints)
+
+    def _evaluate(self) -> None:
+        begin = time.perf_counter()
+        self.model.eval()
+        try:
+            result = validate(
+                self.train_step.window_losses,
+                self._validation,
+                self.device,
+                block_size=self.recipe.model.block_size,
+                micro_batch=self.recipe.batch.micro_batch,
+                most_tokens=self.recipe.run.eval_tokens,
+                stop=lambda: self._stop.requested,
+            )
+        except Interrupted:
+            self._save()
+            self._stop.raise_if_requested()
+            raise
+        finally:
+            self.model.train()
+        self._evaluation_seconds = time.perf_counter() - begin
+        figures = {"val_loss": result.loss, "val_loss_stderr": result.stderr, "val_bits_per_byte": result.bits_per_byte}
+        place = {"step": self.step, "tokens": self.step * self.recipe.tokens_per_step}
+        self._line = place | self._line | figures | {"seconds": self.seconds}
+        self._write(self._line)
+        self._track()
+        self._report(Evaluated(self.step, result.loss, self.seconds))
+
+    def _write_event(self, name: str) -> None:
+        """An event, on disk before anything follows from it."""
+        place = {"event": name, "step": self.step, "steps": self.horizon.steps(self.step), "seconds": self.seconds}
+        self._write(place, durable=True)
+
+    def _write(self, line: dict[str, Any], durable: bool = False) -> None:
+        when_there_is_space(
+            lambda: self._log.append(line, durable), "metrics.jsonl", self.run_folder.path, self._report, self._stop
+        )
+
+    def _track(self) -> None:
+        figures = {
+            name: float(value)
+            for name, value in self._line.items()
+            if isinstance(value, (int, float)) and name != "step"
+        }
+        self._tracking.log(self.step, figures)
+
+
+def out_of_memory(error: torch.OutOfMemoryError, recipe: Recipe) -> UserError:
+    """What a user can do about it."""
+    batch = recipe.batch
+    mend = (
+        f"--micro_batch={batch.micro_batch // 2} --grad_accum={2 * batch.grad_accum}"
+        if batch.micro_batch > 1
+        else "a smaller block_size or model"
+    )
+    return UserError(f"the device ran out of memory: start again with {mend} ({str(error).splitlines()[0]})")

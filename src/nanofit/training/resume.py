@@ -1,0 +1,52 @@
+"""Whether a run folder's recipe and the one given now describe the same run."""
+
+from nanofit.errors import UserError
+from nanofit.recipe import BUDGETS, Recipe
+
+HARMLESS = frozenset(
+    [
+        "out",
+        "folder",
+        "device",
+        "compile",
+        "eval_interval",
+        "eval_tokens",
+        "checkpoint_interval",
+        "keep_checkpoints",
+        "log_interval",
+        "logging",
+        "logging_project",
+        "logging_name",
+    ]
+)
+"""Fields that may change in the middle of a run: none of them moves a loss of training but by rounding."""
+
+
+def recipe_of_resumed_run(stored: Recipe, given: Recipe, step: int, mend: str) -> Recipe:
+    """The recipe with which a run that is at `step` goes on, from the `stored` and the `given` one.
+
+    What the given recipe leaves open keeps its stored value. Raises UserError, ending with `mend`, naming every field
+    that differs and matters; a longer budget does not.
+    """
+    before = stored.flat()
+    after = {name: before[name] if value in (None, "auto") else value for name, value in given.flat().items()}
+    after |= {name: getattr(given.budget, name) for name in BUDGETS}
+    changed = [
+        f"{name}: {before[name]} -> {after[name]}"
+        for name in before
+        if before[name] != after[name] and name not in HARMLESS and name not in BUDGETS
+    ]
+    changed += _budget_change(stored, given)
+    if changed:
+        raise UserError(f"the recipe changed since this run began at step {step} ({'; '.join(changed)}): {mend}")
+    return stored.with_values(**after)
+
+
+def _budget_change(stored: Recipe, given: Recipe) -> list[str]:
+    """A line when the budget became shorter, or can't be compared."""
+    change = f"budget: {stored.budget_text} -> {given.budget_text}"
+    if stored.steps is not None and given.steps is not None:
+        return [] if given.steps >= stored.steps else [f"{change}, which is shorter"]
+    if stored.budget.hours is not None and given.budget.hours is not None:
+        return [] if given.budget.hours >= stored.budget.hours else [f"{change}, which is shorter"]
+    return [change]

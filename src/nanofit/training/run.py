@@ -1,0 +1,165 @@
+"""A run from its recipe to its end: data, model, the newest checkpoint, the loop. The same call again resumes."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from nanofit.data.batches import StepBatches
+from nanofit.data.order import WindowOrder
+from nanofit.data.prepare import prepare
+from nanofit.data.shards import Manifest, TokenStream
+from nanofit.device import Device, choose_device
+from nanofit.errors import UserError
+from nanofit.events import Note, Report
+from nanofit.locks import exclusive
+from nanofit.model import build_model
+from nanofit.optim import build_optimizer
+from nanofit.planning.plan import plan_recipe
+from nanofit.recipe import Recipe
+from nanofit.recipe_files import load_recipe, recipe_toml
+from nanofit.runs import FORMAT_VERSION, MetricsLog, RunFolder, read_metrics
+from nanofit.training.checkpoint import load_newest_checkpoint
+from nanofit.training.interrupts import StopRequest
+from nanofit.training.loop import TrainingLoop, out_of_memory
+from nanofit.training.resume import recipe_of_resumed_run
+from nanofit.training.step import TrainStep
+from nanofit.training.tracking import Tracking
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended: `val_loss` in nats a token, `seconds` over all its lives."""
+
+    run: RunFolder
+    steps: int
+    tokens: int
+    val_loss: float | None
+    seconds: float
+
+
+def train(recipe: Recipe, out: Path, *, fresh: bool = False, report: Report) -> Outcome:
+    """Trains `recipe` in the run folder `out`, from where it stands there.
+
+    `fresh` moves an old run aside first. Raises UserError for what the user can mend, and Stopped, with everything
+    saved, after SIGINT or SIGTERM.
+    """
+    if recipe.model.init_from != "scratch":
+        raise UserError(
+            f"init_from = '{recipe.model.init_from}': training from OpenAI's weights is not there yet; "
+            "--init_from=scratch trains this shape from the beginning"
+        )
+    run = RunFolder(out)
+    if fresh and run.exists:
+        report(Note(f"the old run was moved to {_move_aside(run)}"))
+    with exclusive(run.path, "training there"), StopRequest() as stop:
+        try:
+            return _train(recipe, run, report, stop)
+        except torch.OutOfMemoryError as error:
+            raise out_of_memory(error, recipe) from None
+
+
+def _move_aside(run: RunFolder) -> Path:
+    with exclusive(run.path, "moving it aside"):
+        number = 1
+        while (aside := run.path.with_name(f"{run.path.name}.old-{number}")).exists():
+            number += 1
+        run.path.rename(aside)
+    return aside
+
+
+def _train(recipe: Recipe, run: RunFolder, report: Report, stop: StopRequest) -> Outcome:
+    past = read_metrics(run.metrics_file)
+    if run.exists:
+        stored = load_recipe(run.recipe_file).recipe
+        recipe = recipe_of_resumed_run(stored, recipe, past.last.get("step", 0), "--fresh starts over")
+        if stored.budget != recipe.budget:
+            report(
+                Note(
+                    f"the budget of this run is now {recipe.budget_text}, it was {stored.budget_text}; the schedule follows it"
+                )
+            )
+    device = choose_device(recipe.run)
+    manifest = prepare(
+        recipe.data.source,
+        recipe.data.tokenizer,
+        val_tokens=recipe.data.val_tokens,
+        folder=Path(recipe.data.folder) if recipe.data.folder else None,
+        block_size=recipe.model.block_size,
+        report=report,
+    )
+    stop.raise_if_requested()
+    recipe = _in_full(recipe, run, manifest, device)
+    _write_description(run, recipe)
+
+    config = recipe.model_config_of_run()
+    torch.manual_seed(recipe.run.seed)
+    model = build_model(config, device.torch_device, recipe.run.seed)
+    optimizer = build_optimizer(model, recipe.optimizer)
+    train_step = TrainStep(model, optimizer, recipe, device, report)
+    state = load_newest_checkpoint(run, model, optimizer, report)
+    if state is not None:
+        if state.data_digest != manifest.digest:
+            raise UserError(
+                f"the shards in {manifest.folder} are not those that this run began with: put them back, "
+                "or start over with --fresh"
+            )
+        train_step.scaler.load_state_dict(state.scaler)
+    step = state.step if state is not None else 0
+    report(Note(f"{device.name}; {'; '.join(device.reasons)}"))
+    if step and step == recipe.steps:
+        report(Note("this run is finished; a longer budget goes on from its end, --fresh starts over"))
+    elif step:
+        report(Note(f"going on from the checkpoint of step {step:,}"))
+    log = MetricsLog(run.metrics_file)
+    tracking = Tracking(recipe, run.path, report)
+    loop = TrainingLoop(
+        run,
+        recipe,
+        device,
+        train_step,
+        TokenStream(manifest, "val"),
+        log,
+        past,
+        tracking,
+        report,
+        stop,
+        step=step,
+        data_digest=manifest.digest,
+    )
+    train_stream = TokenStream(manifest, "train")
+    try:
+        with StepBatches(
+            train_stream,
+            WindowOrder(len(train_stream), config.block_size, recipe.run.seed),
+            micro_batch=recipe.batch.micro_batch,
+            grad_accum=recipe.batch.grad_accum,
+            first_step=step,
+            stage=device.stage,
+        ) as batches:
+            loop.run(batches)
+    finally:
+        log.close()
+        tracking.close()
+    return Outcome(run, loop.step, loop.step * recipe.tokens_per_step, loop.val_loss, loop.seconds)
+
+
+def _in_full(recipe: Recipe, run: RunFolder, manifest: Manifest, device: Device) -> Recipe:
+    """The recipe with every derived value written out, so that a new default never changes this run."""
+    return recipe.with_values(
+        vocab_size=recipe.vocab_size,
+        n_kv_head=recipe.model_config_of_run().n_kv_heads,
+        folder=str(manifest.folder.resolve()),
+        precision=device.precision,
+        out=str(run.path),
+    )
+
+
+def _write_description(run: RunFolder, recipe: Recipe) -> None:
+    """Puts recipe.toml and plan.json into the run folder, whole or not at all."""
+    document = {"format_version": FORMAT_VERSION} | plan_recipe(recipe).document()
+    for file, content in ((run.plan_file, json.dumps(document, indent=1)), (run.recipe_file, recipe_toml(recipe))):
+        temporary = file.with_suffix(".tmp")
+        temporary.write_text(content, encoding="utf-8")
+        temporary.replace(file)

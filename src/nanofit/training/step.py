@@ -1,0 +1,79 @@
+"""One optimizer step: forward and backward over the micro-batches, clipping, update. Nothing in it waits for the device."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from nanofit.device import Device
+from nanofit.events import Note, Report
+from nanofit.model import GPT
+from nanofit.recipe import Recipe
+
+
+class TrainStep:
+    """The training step of a recipe. With float16, `scaler` scales the loss and skips updates that overflow."""
+
+    def __init__(
+        self, model: GPT, optimizer: torch.optim.Optimizer, recipe: Recipe, device: Device, report: Report
+    ) -> None:
+        self.model, self.optimizer, self.device = model, optimizer, device
+        self.scaler = torch.amp.GradScaler(device.kind, enabled=device.precision == "float16")
+        self._parameters = list(model.parameters())
+        self._grad_clip = recipe.optimizer.grad_clip
+        self._grad_accum = recipe.batch.grad_accum
+        self._seed = recipe.run.seed
+        self._report = report
+        self.forward: Callable[..., Tensor] = torch.compile(model, dynamic=False) if device.compile else model
+
+    def __call__(self, rows: Tensor, learning_rate: float, step: int) -> tuple[Tensor, Tensor | None]:
+        """Updates the model on rows [grad_accum, micro_batch, T + 1]; `step` counts the updates before this one.
+
+        Returns the mean loss in nats a token and the gradient norm before clipping (None without clipping), both on
+        the device.
+        """
+        if self.model.config.dropout:
+            # Dropout of a step follows from (seed, step) alone, so a resumed run drops what the first one dropped.
+            torch.manual_seed(self._seed + 0x9E3779B9 * (step + 1))
+        loss = self._gradients(rows)
+        self.scaler.unscale_(self.optimizer)
+        norm = None
+        if self._grad_clip:
+            norm = torch.nn.utils.clip_grad_norm_(self._parameters, self._grad_clip)
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        return loss, norm
+
+    def window_losses(self, inputs: Tensor, targets: Tensor) -> Tensor:
+        """Losses [B, T] of a forward pass, for evaluation."""
+        return self._with_fallback(lambda: self.forward(inputs, targets, "none"))
+
+    def _gradients(self, rows: Tensor) -> Tensor:
+        return self._with_fallback(lambda: self._accumulate(rows))
+
+    def _accumulate(self, rows: Tensor) -> Tensor:
+        self.optimizer.zero_grad(set_to_none=True)
+        total = torch.zeros((), device=rows.device)
+        for micro_batch in rows:
+            with self.device.autocast():
+                loss = self.forward(micro_batch[:, :-1], micro_batch[:, 1:])
+            total += loss.detach()
+            self.scaler.scale(loss / self._grad_accum).backward()
+        return total / self._grad_accum
+
+    def _with_fallback(self, work: Callable[[], Tensor]) -> Tensor:
+        """`work`, and without compilation again when torch.compile fails on this machine."""
+        if self.forward is self.model:
+            return work()
+        from torch._dynamo.exc import TorchDynamoException  # slow to import, and only compiled code raises it
+
+        try:
+            return work()
+        except TorchDynamoException as error:
+            reason = str(error).strip().splitlines()[0]
+            self._report(Note(f"torch.compile failed here, going on without it: {reason}", warning=True))
+            self.forward = self.model
+            return work()

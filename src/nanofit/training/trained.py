@@ -1,0 +1,38 @@
+"""A trained run, ready to be used: its recipe, its newest intact weights, the device to run them on."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from nanofit.device import Device, choose_device
+from nanofit.errors import UserError
+from nanofit.events import Report
+from nanofit.model import GPT, build_model
+from nanofit.recipe import Recipe
+from nanofit.recipe_files import load_recipe
+from nanofit.runs import open_run
+from nanofit.training.checkpoint import load_newest_checkpoint
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """A model in evaluation mode, after `step` updates. `data_folder` holds the shards it was trained on."""
+
+    recipe: Recipe
+    model: GPT
+    device: Device
+    step: int
+    data_folder: Path
+
+
+def load_trained(path: Path, report: Report) -> TrainedRun:
+    """The run at `path`; raises UserError when there is none, or it has no checkpoint yet."""
+    run = open_run(path)
+    recipe = load_recipe(run.recipe_file).recipe
+    device = choose_device(recipe.run)
+    model = build_model(recipe.model_config_of_run(), device.torch_device)
+    state = load_newest_checkpoint(run, model, None, report)
+    if state is None:
+        raise UserError(f"{path} has no intact checkpoint yet: nanofit train writes one when it stops or ends")
+    model.eval()
+    assert recipe.data.folder is not None, "a run folder's recipe is written in full"
+    return TrainedRun(recipe, model, device, state.step, Path(recipe.data.folder))
