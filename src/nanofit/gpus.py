@@ -38,30 +38,19 @@ def find_by_device_name(device_name: str, memory_gib: float) -> Gpu | None:
 
     Cards of one name and several memory sizes are told apart by `memory_gib`, which reads a few percent under nominal.
     """
-    words = set(_words(device_name))
-    named = [
-        gpu
-        for gpu in catalogue()
-        if set(_name_words(gpu.name)) <= words and _is_laptop(gpu.name) == ("laptop" in words)
-    ]
-    longest = max((len(_name_words(gpu.name)) for gpu in named), default=0)
-    fitting = [
-        gpu for gpu in named if len(_name_words(gpu.name)) == longest and 0.85 <= memory_gib / gpu.vram_gib <= 1.03
-    ]
+    chip = _chip(device_name)
+    fitting = [gpu for gpu in catalogue() if _chip(gpu.name) == chip and 0.85 <= memory_gib / gpu.vram_gib <= 1.03]
     return fitting[0] if len(fitting) == 1 else None
 
 
-def _words(name: str) -> list[str]:
-    return re.findall(r"[a-z0-9]+", name.lower())
+_DECORATION = {"nvidia", "geforce", "tesla", "quadro", "gpu", "generation", "hbm2", "hbm2e", "hbm3", "hbm3e"}
 
 
-def _name_words(name: str) -> list[str]:
-    """The words that name the chip: without its memory size, which drivers write in many ways or not at all."""
-    return [word for word in _words(name) if not re.fullmatch(r"\d+gb", word) and not re.fullmatch(r"sxm\d?", word)]
-
-
-def _is_laptop(name: str) -> bool:
-    return "laptop" in _words(name)
+def _chip(name: str) -> frozenset[str]:
+    """The words that tell one chip from another: without the maker, the family, the memory's size and
+    kind, and SXM, which drivers leave out for some (a PCIe or NVL card is another chip, and they name that)."""
+    words = re.findall(r"[a-z0-9]+", name.lower())
+    return frozenset(word for word in words if word not in _DECORATION and not re.fullmatch(r"\d+gb|sxm\d?", word))
 
 
 def _is_number(text: str) -> bool:

@@ -7,6 +7,7 @@ nanoGPT's defaults (train.py of github.com/karpathy/nanoGPT), as it would there.
 """
 
 import ast
+import math
 import operator
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -104,7 +105,8 @@ def read_nanogpt_config(path: Path) -> NanogptConfig:
                     "nanofit reads config files without running them: keep only lines of the form name = value"
                 )
         try:
-            assigned[name] = _value(expression, assigned)
+            # nanoGPT runs the file inside train.py, where its defaults are names already.
+            assigned[name] = _value(expression, NANOGPT_DEFAULTS | assigned)
         except _Unreadable:
             if name not in HARMLESS:
                 raise UserError(
@@ -147,7 +149,16 @@ _OPERATORS: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Div: operator.truediv,
     ast.FloorDiv: operator.floordiv,
     ast.Mod: operator.mod,
+    ast.Pow: lambda base, exponent: (
+        math.pow(base, exponent) if isinstance(base, float) else _integer_power(base, exponent)
+    ),
 }
+
+
+def _integer_power(base: int, exponent: int | float) -> int | float:
+    """base ** exponent; beyond what a float holds it is no setting, and would take all memory."""
+    approximate = math.pow(base, exponent)
+    return base**exponent if isinstance(exponent, int) and exponent >= 0 else approximate
 
 
 def _value(expression: ast.expr, names: dict[str, Any]) -> Any:
@@ -160,15 +171,10 @@ def _value(expression: ast.expr, names: dict[str, Any]) -> Any:
         case ast.UnaryOp(op=ast.USub(), operand=operand):
             value = _number(operand, names)
             return -value
-        case ast.BinOp(op=ast.Pow(), left=left, right=right):
-            base, exponent = _number(left, names), _number(right, names)
-            if abs(base) > 1e6 or abs(exponent) > 64:
-                raise _Unreadable
-            return base**exponent
         case ast.BinOp(op=op, left=left, right=right) if type(op) in _OPERATORS:
             try:
                 return _OPERATORS[type(op)](_number(left, names), _number(right, names))
-            except ArithmeticError:
+            except (ArithmeticError, ValueError):
                 raise _Unreadable from None
     raise _Unreadable
 

@@ -5,6 +5,7 @@ Each field has its name, its unit and its check here and nowhere else. `recipe_f
 """
 
 import re
+from decimal import Decimal
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
@@ -25,11 +26,12 @@ _SUFFIXES = {"": 1, "K": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}
 def token_count(value: Any) -> Any:
     """Reads a number of tokens: 10B, 500M, 1e10 or 10_000. Anything else is left for the field's own check to refuse."""
     if isinstance(value, str):
-        match = re.fullmatch(r"([\d_]*\.?\d+(?:e\+?\d+)?)\s*([KMBT]?)", value.strip(), re.IGNORECASE)
+        match = re.fullmatch(r"([\d_]*\.?\d+(?:e\+?\d{1,2})?)\s*([KMBT]?)", value.strip(), re.IGNORECASE)
         if match is None:
             raise ValueError(f"'{value}' is not a number of tokens: write 10B, 500M or 1e10")
-        value = float(match[1]) * _SUFFIXES[match[2].upper()]
-    return int(value) if isinstance(value, float) and value == int(value) else value
+        exact = Decimal(match[1]) * _SUFFIXES[match[2].upper()]  # a float would make 1.07B no whole number
+        return int(exact) if exact == int(exact) else float(exact)
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 Tokens = Annotated[int, BeforeValidator(token_count)]
@@ -214,8 +216,8 @@ class Recipe(_Section):
         return {name: value for _, section in self for name, value in section}
 
     def with_values(self, **values: Any) -> "Recipe":
-        """This recipe with some fields changed. Raises UserError as `build_recipe` does."""
-        return build_recipe(self.flat() | values)
+        """This recipe with `values` laid over it, by any of their names. Raises UserError as `build_recipe` does."""
+        return build_recipe(lay_over(self.flat(), values))
 
 
 SECTIONS: dict[str, type[_Section]] = {

@@ -4,6 +4,7 @@ A recipe written here is written in full, with a comment for every field, and re
 """
 
 import ast
+import re
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +25,14 @@ from nanofit.recipe import (
     known_names,
     lay_over,
 )
+
+TEXT_FIELDS = frozenset(
+    name
+    for section in SECTIONS.values()
+    for name, info in section.model_fields.items()
+    if info.annotation in (str, str | None)
+)
+"""Fields whose option is taken as it is typed, but for quotes around it: a run may be called 2024."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +82,8 @@ def parse_option(name: str, text: str) -> Any:
     known = [*known_names(), *IGNORED]
     if name not in known:
         raise UserError(f"unknown option --{name}{nearest(name, known)}")
+    if field_of(name) in TEXT_FIELDS:
+        return text[1:-1] if re.fullmatch(r"'.*'|\".*\"", text) else text
     if text.lower() in ("true", "false"):
         return text.lower() == "true"
     try:
@@ -113,15 +124,14 @@ def _read_toml(path: Path) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for key, content in document.items():
         if not isinstance(content, dict):
-            raise UserError(f"{path}: '{key}' stands outside the sections; write it under [{_section_for(key)}]")
+            raise UserError(
+                f"{path}: '{key}' stands outside the sections; write it under [{SECTION_OF_FIELD.get(field_of(key), 'model')}]"
+            )
         if key not in SECTIONS:
             raise UserError(f"{path}: unknown section [{key}]{nearest(key, SECTIONS)}: one of {', '.join(SECTIONS)}")
         for name, value in content.items():
-            if name in SECTION_OF_FIELD and SECTION_OF_FIELD[name] != key:
-                raise UserError(f"{path}: {name} belongs under [{SECTION_OF_FIELD[name]}], not under [{key}]")
+            section = SECTION_OF_FIELD.get(field_of(name), key)
+            if section != key:
+                raise UserError(f"{path}: {name} belongs under [{section}], not under [{key}]")
             values[name] = value
     return values
-
-
-def _section_for(name: str) -> str:
-    return SECTION_OF_FIELD.get(name, "model")

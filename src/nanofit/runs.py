@@ -50,9 +50,8 @@ class RunFolder:
 
     def checkpoint_steps(self) -> list[int]:
         """The steps of the finished checkpoints, oldest first."""
-        return sorted(
-            int(folder.name.removeprefix("step-")) for folder in self.checkpoints_folder.glob("step-????????")
-        )
+        names = (folder.name.removeprefix("step-") for folder in self.checkpoints_folder.glob("step-????????"))
+        return sorted(int(name) for name in names if name.isdecimal())
 
     @property
     def exists(self) -> bool:

@@ -1,7 +1,8 @@
 """The learning rate of every step, as a pure function of the step. No torch.
 
 Schedules: `cosine` (nanoGPT's), `linear` (decay from the end of warm-up), `wsd` (constant, then linear over the last
-`decay_fraction` of the run) and `constant`. All begin with a linear warm-up and end at `floor`.
+`decay_fraction` of the run) and `constant`. All begin with a linear warm-up; all but
+`constant` end at `floor`.
 """
 
 import math

@@ -4,7 +4,6 @@ Exit codes: 0 success, 1 a failure of ours (with a traceback), 2 the user's mist
 143 after SIGTERM.
 """
 
-import os
 import signal
 import sys
 from typing import NoReturn
@@ -59,10 +58,10 @@ def _run() -> int:
         return _fail(error.format_message())
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:
-        # Whoever read our output went away; nothing more can be said there.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    except SystemExit as error:
+        if isinstance(error.__context__, BrokenPipeError):
+            return 0  # whoever read our output has seen enough; typer would call that a failure
+        raise
     except OSError as error:
         if error.filename is None:
             raise

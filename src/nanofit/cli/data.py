@@ -82,6 +82,7 @@ def _status(folder: Path) -> dict[str, object]:
 
 def _show_status(folder: Path) -> None:
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     from nanofit.cli.units import quantity, size
@@ -98,7 +99,7 @@ def _show_status(folder: Path) -> None:
         )
     console = Console()
     state = "complete" if status["complete"] else "not complete: run nanofit data prepare again"
-    console.print(f"{folder}: {status['source']}, tokenizer {status['tokenizer']}, {state}", highlight=False)
+    console.print(escape(f"{folder}: {status['source']}, tokenizer {status['tokenizer']}, {state}"), highlight=False)
     console.print(table)
 
 

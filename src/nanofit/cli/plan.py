@@ -73,7 +73,7 @@ def _show(plan: "Plan", given: Path | None, saved: Path | None) -> None:
         "parameters",
         f"{quantity(predicted.params_total)} ({quantity(predicted.params_non_embedding)} in the blocks)",
     )
-    table.add_row("data", f"{recipe.data.source}, tokenizer {recipe.data.tokenizer}")
+    table.add_row("data", escape(f"{recipe.data.source}, tokenizer {recipe.data.tokenizer}"))
     table.add_row(
         "batch",
         f"{batch.micro_batch} x {batch.grad_accum} windows of {model.block_size:,} = {predicted.tokens_per_step:,} tokens a step",

@@ -22,6 +22,7 @@ def runs(
         typer.echo(json.dumps([asdict(run) | {"path": str(run.path)} for run in found], indent=2))
         return
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     from nanofit.cli.units import quantity
@@ -32,8 +33,8 @@ def runs(
     for run in found:
         steps = f"{run.step:,}" + (f" of {run.steps:,}" if run.steps is not None else "")
         loss = f"{run.val_loss:.4f}" if run.val_loss is not None else "-"
-        table.add_row(str(run.path), run.state, steps, quantity(run.tokens), loss)
-    Console().print(table if found else f"no runs in {folder}")
+        table.add_row(escape(str(run.path)), run.state, steps, quantity(run.tokens), loss)
+    Console().print(table if found else escape(f"no runs in {folder}"))
 
 
 def doctor(as_json: bool = typer.Option(False, "--json", help="Print one JSON document.")) -> None:

@@ -4,7 +4,7 @@
 def quantity(value: float) -> str:
     """1234567 as 1.23M."""
     for limit, suffix in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
-        if abs(value) >= limit:
+        if abs(value) >= 0.9995 * limit:  # what rounds up to the limit is written in it
             return f"{value / limit:.3g}{suffix}"
     return f"{value:.0f}"
 

@@ -5,6 +5,7 @@ whatever order it is read, and a document that occurs twice never stands on both
 64 MB, by hash again, since corpora are sorted by topic or date and training reads them in order.
 """
 
+import glob
 import hashlib
 import shutil
 import time
@@ -25,6 +26,8 @@ from nanofit.locks import exclusive
 MIX_BYTES = 64 * 2**20
 MOST_VALIDATION = 0.1
 REPORT_SECONDS = 0.25
+PREPARING_NAME = ".preparing"
+"""Stands in a folder while its shards are being written: what lies there then is ours."""
 
 BYTES_PER_TOKEN = {"bytes": 1.0, "gpt2": 4.3}
 """Bytes of English text a token, to guess a corpus's tokens before reading it (FineWeb reads 0.216 tokens a byte)."""
@@ -68,11 +71,7 @@ def prepare(
     Raises UserError when there is too little text for one window of `block_size` tokens in both splits.
     """
     if is_prepared(spec):
-        return _checked(read_manifest(Path(spec).expanduser()), tokenizer_name, block_size)
-    if folder is not None and (folder / MANIFEST_NAME).exists():
-        manifest = read_manifest(folder)
-        if manifest.closing is not None:
-            return _checked(manifest, tokenizer_name, block_size)
+        return checked(read_manifest(Path(spec).expanduser()), tokenizer_name, block_size)
     source = open_source(spec)
     plan = Plan(
         source=source,
@@ -83,19 +82,30 @@ def prepare(
         block_size=block_size,
     )
     with exclusive(plan.folder, "preparing data there"):
-        if (plan.folder / MANIFEST_NAME).exists():
-            manifest = read_manifest(plan.folder)
-            if manifest.closing is not None:
-                return _checked(manifest, tokenizer_name, block_size)
-        return _checked(_write(plan, report), tokenizer_name, block_size)
+        manifest = _finished(plan) or _write(plan, report)
+    return checked(manifest, tokenizer_name, block_size)
 
 
-def _checked(manifest: Manifest, tokenizer: str, block_size: int) -> Manifest:
+def _finished(plan: Plan) -> Manifest | None:
+    """The set in the plan's folder if it is complete; raises UserError when it was made of something else."""
+    if not is_prepared(str(plan.folder)):
+        return None
+    manifest = read_manifest(plan.folder)
+    if manifest.closing is None:
+        return None
+    made_of = (manifest.closing.get("fingerprint"), manifest.closing.get("most_tokens"))
+    if made_of != (plan.source.fingerprint, plan.most_tokens):
+        raise UserError(
+            f"{plan.folder} holds shards of other text, of an older state of it, or of another part of it: "
+            "give another folder, or remove this one"
+        )
+    return manifest
+
+
+def checked(manifest: Manifest, tokenizer: str, block_size: int) -> Manifest:
     """`manifest`, if a recipe with this tokenizer and context can train on it."""
     if manifest.closing is None:
         raise UserError(f"{manifest.folder} is not complete: nanofit data prepare SOURCE --out {manifest.folder}")
-    if not manifest.shards:
-        raise UserError(f"{manifest.folder} holds no tokens: point --source at text")
     if manifest.tokenizer != tokenizer:
         raise UserError(
             f"{manifest.folder} was made with tokenizer {manifest.tokenizer}, the recipe says {tokenizer}: "
@@ -117,15 +127,32 @@ def _write(plan: Plan, report: Report) -> Manifest:
         expected_tokens = min(expected_tokens, plan.most_tokens)
     share = min(MOST_VALIDATION, plan.val_tokens / max(expected_tokens, 1))
     while True:
-        manifest = _write_once(plan, share, report)
+        replaced_documents = _write_once(plan, share, report)
+        if not is_prepared(str(plan.folder)):
+            raise UserError(f"{plan.source.name} holds no tokens: point --source at text")
+        manifest = read_manifest(plan.folder)
         short = manifest.tokens("val") <= plan.block_size < manifest.tokens("train")
         if not short or share >= 0.5:
-            return manifest
+            break
         share = min(0.5, 2 * share)
+    if replaced_documents:
+        text = f"bytes that are not UTF-8 were replaced, in {replaced_documents:,} document(s)"
+        report(Note(text, warning=True))
+    closing = {
+        "closed": True,
+        "fingerprint": plan.source.fingerprint,
+        "most_tokens": plan.most_tokens,
+        "replaced_documents": replaced_documents,
+        "val_share": share,
+    }
+    append_line(plan.folder, closing)
+    (plan.folder / PREPARING_NAME).unlink()
+    return read_manifest(plan.folder)
 
 
-def _write_once(plan: Plan, share: float, report: Report) -> Manifest:
-    _clear(plan.folder)
+def _write_once(plan: Plan, share: float, report: Report) -> int:
+    """Writes all shards, without closing the set; returns the number of documents in which bytes were replaced."""
+    _claim(plan)
     _require_space(plan)
     tally = Tally()
     writers = {
@@ -158,14 +185,7 @@ def _write_once(plan: Plan, share: float, report: Report) -> Manifest:
             with suppress(OSError):
                 writer.abandon()
     report(Preparing(plan.source.total_bytes, plan.source.total_bytes, tokens, documents))
-    if tally.replaced_documents:
-        report(
-            Note(
-                f"{tally.replaced_documents:,} documents had bytes that are not UTF-8; they were replaced", warning=True
-            )
-        )
-    append_line(plan.folder, {"closed": True, "replaced_documents": tally.replaced_documents, "val_share": share})
-    return read_manifest(plan.folder)
+    return tally.replaced_documents
 
 
 def _mixed(texts: Iterator[str]) -> Iterator[tuple[bytes, str]]:
@@ -184,13 +204,23 @@ def _mixed(texts: Iterator[str]) -> Iterator[tuple[bytes, str]]:
     yield from sorted(buffer)
 
 
-def _clear(folder: Path) -> None:
-    """Removes what an unfinished preparation left in `folder`: files of ours alone."""
-    (folder / MANIFEST_NAME).unlink(missing_ok=True)
-    for split in ("train", "val"):
-        for pattern in (f"*_{split}_??????.bin", f"*_{split}_??????.tmp"):
-            for file in folder.glob(pattern):
-                file.unlink()
+def _claim(plan: Plan) -> None:
+    """Makes the folder ours to write, without what an unfinished preparation of ours left in it.
+
+    Raises UserError when shards lie there that nanofit did not begin: they may be somebody's only copy.
+    """
+    marker, manifest = plan.folder / PREPARING_NAME, plan.folder / MANIFEST_NAME
+    files = [
+        file
+        for split in ("train", "val")
+        for ending in ("bin", "tmp")
+        for file in plan.folder.glob(f"{glob.escape(plan.source.name)}_{split}_??????.{ending}")
+    ]
+    if files and not marker.exists():
+        raise UserError(f"{plan.folder} holds {files[0].name}, which nanofit did not write: give another folder")
+    marker.touch()
+    for file in (manifest, *files):
+        file.unlink(missing_ok=True)
 
 
 def _require_space(plan: Plan) -> None:

@@ -158,7 +158,9 @@ def read_manifest(folder: Path) -> Manifest:
         raise UserError(f"{folder} holds no shards (no {MANIFEST_NAME}): nanofit data prepare SOURCE --out {folder}")
     shards: list[ShardLine] = []
     closing = None
-    for number, text in enumerate(file.read_text(encoding="utf-8").splitlines(keepends=True), start=1):
+    for number, text in enumerate(
+        file.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True), start=1
+    ):
         if not text.endswith("\n"):
             break
         try:

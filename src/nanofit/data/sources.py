@@ -83,7 +83,8 @@ def _read_files(files: list[Path], tally: Tally) -> Iterator[str]:
         try:
             yield from _READERS[file.suffix](file, tally)
         except OSError as error:
-            raise UserError(f"{file} can't be read: {error.strerror or error}") from None
+            reason = error.strerror or str(error).splitlines()[0]
+            raise UserError(f"{file} can't be read: {reason}") from None
         tally.read_bytes = before + file.stat().st_size
 
 
@@ -130,7 +131,7 @@ def _read_jsonl(file: Path, tally: Tally) -> Iterator[str]:
                 continue
             try:
                 row = json.loads(_decode(line, tally))
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise UserError(f"{file}, line {number} is not JSON: {error}") from None
             if not isinstance(row, dict) or "text" not in row:
                 found = f"its keys are {', '.join(map(str, row))}" if isinstance(row, dict) else "it is no object"
@@ -149,7 +150,7 @@ def _read_parquet(file: Path, tally: Tally) -> Iterator[str]:
     try:
         parquet = pq.ParquetFile(file)
     except pa.ArrowInvalid as error:
-        raise UserError(f"{file} is not a parquet file, or is cut off: {str(error).splitlines()[0]}") from None
+        raise _damaged_parquet(file, error) from None
     with parquet:
         names = parquet.schema_arrow.names
         if "text" not in names:
@@ -158,13 +159,24 @@ def _read_parquet(file: Path, tally: Tally) -> Iterator[str]:
         if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
             raise UserError(f"{file}: column 'text' holds {kind}, not strings")
         start, size, rows_read = tally.read_bytes, file.stat().st_size, 0
-        for batch in parquet.iter_batches(batch_size=PARQUET_ROWS, columns=["text"]):
+        batches = parquet.iter_batches(batch_size=PARQUET_ROWS, columns=["text"])
+        while True:
+            try:
+                batch = next(batches, None)
+            except pa.ArrowInvalid as error:
+                raise _damaged_parquet(file, error) from None
+            if batch is None:
+                return
             # Through bytes, so that a string that is not UTF-8 is replaced, not an error.
             for raw in batch.column(0).cast(pa.large_binary() if pa.types.is_large_string(kind) else pa.binary()):
                 if raw.is_valid:
                     yield _decode(raw.as_py(), tally)
             rows_read += batch.num_rows
             tally.read_bytes = start + size * rows_read // max(parquet.metadata.num_rows, 1)
+
+
+def _damaged_parquet(file: Path, error: Exception) -> UserError:
+    return UserError(f"{file} is not a parquet file, or is cut off: {str(error).splitlines()[0]}")
 
 
 _READERS: dict[str, Callable[[Path, Tally], Iterator[str]]] = {
@@ -183,8 +195,9 @@ def _python_source() -> Source:
     if not files:
         raise UserError("this interpreter comes without the source of its standard library: point --source at text")
 
+    topics: dict[str, str] = importlib.import_module("pydoc_data.topics").topics
+
     def documents(tally: Tally) -> Iterator[str]:
-        topics: dict[str, str] = importlib.import_module("pydoc_data.topics").topics
         for _, topic in sorted(topics.items()):
             tally.read_bytes += len(topic.encode())
             yield topic
@@ -193,7 +206,7 @@ def _python_source() -> Source:
             tally.read_bytes += len(raw)
             yield _decode(raw, tally)
 
-    total = sum(file.stat().st_size for file in files)
+    total = sum(file.stat().st_size for file in files) + sum(len(topic.encode()) for topic in topics.values())
     return Source("python", _digest(f"{platform.python_version()} {total} {len(files)}"), total, documents)
 
 

@@ -8,7 +8,7 @@ import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
@@ -25,7 +25,7 @@ from nanofit.runs import Metrics, MetricsLog, RunFolder
 from nanofit.training.checkpoint import TrainingState, remove_old_checkpoints, save_checkpoint
 from nanofit.training.disk import when_there_is_space
 from nanofit.training.horizon import MEASURED_STEPS, SETTLING_STEPS, Horizon
-from nanofit.training.interrupts import StopRequest
+from nanofit.training.interrupts import Stopped, StopRequest
 from nanofit.training.step import TrainStep
 from nanofit.training.tracking import Tracking
 
@@ -118,12 +118,13 @@ class TrainingLoop:
             self._measure_speed()
         last = self.step == self.horizon.steps(self.step)
         evaluates = last or self.step % settings.eval_interval == 0
-        saves = last or self._stop.requested or self.step % settings.checkpoint_interval == 0
+        saves = last or self.step % settings.checkpoint_interval == 0
         if self._loss is not None and (evaluates or saves or self.step % settings.log_interval == 0):
             self._write_progress()
         if saves:
             self._save()
-        self._stop.raise_if_requested()
+        if self._stop.requested:
+            self._save_and_stop()
         if evaluates and "val_loss" not in self._line:
             self._evaluate()
         if last:
@@ -197,6 +198,13 @@ class TrainingLoop:
         self._saved_step = self.step
         remove_old_checkpoints(self.run_folder, self.recipe.run.keep_checkpoints)
 
+    def _save_and_stop(self) -> NoReturn:
+        if self._loss is not None:
+            self._write_progress()
+        self._save()
+        assert self._stop.signal_number is not None
+        raise Stopped(self._stop.signal_number)
+
     def _evaluate(self) -> None:
         begin = time.perf_counter()
         self.model.eval()
@@ -211,9 +219,7 @@ class TrainingLoop:
                 stop=lambda: self._stop.requested,
             )
         except Interrupted:
-            self._save()
-            self._stop.raise_if_requested()
-            raise
+            self._save_and_stop()
         finally:
             self.model.train()
         self._evaluation_seconds = time.perf_counter() - begin

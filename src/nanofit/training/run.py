@@ -8,8 +8,8 @@ import torch
 
 from nanofit.data.batches import StepBatches
 from nanofit.data.order import WindowOrder
-from nanofit.data.prepare import prepare
-from nanofit.data.shards import Manifest, TokenStream
+from nanofit.data.prepare import checked, is_prepared, prepare
+from nanofit.data.shards import Manifest, TokenStream, read_manifest
 from nanofit.device import Device, choose_device
 from nanofit.errors import UserError
 from nanofit.events import Note, Report
@@ -81,14 +81,7 @@ def _train(recipe: Recipe, run: RunFolder, report: Report, stop: StopRequest) ->
                 )
             )
     device = choose_device(recipe.run)
-    manifest = prepare(
-        recipe.data.source,
-        recipe.data.tokenizer,
-        val_tokens=recipe.data.val_tokens,
-        folder=Path(recipe.data.folder) if recipe.data.folder else None,
-        block_size=recipe.model.block_size,
-        report=report,
-    )
+    manifest = _shards(recipe, run, report)
     stop.raise_if_requested()
     recipe = _in_full(recipe, run, manifest, device)
     _write_description(run, recipe)
@@ -143,6 +136,21 @@ def _train(recipe: Recipe, run: RunFolder, report: Report, stop: StopRequest) ->
         log.close()
         tracking.close()
     return Outcome(run, loop.step, loop.step * recipe.tokens_per_step, loop.val_loss, loop.seconds)
+
+
+def _shards(recipe: Recipe, run: RunFolder, report: Report) -> Manifest:
+    """The shards of a new run's source; a run that goes on keeps its own, whatever became of the text."""
+    folder = Path(recipe.data.folder) if recipe.data.folder else None
+    if run.exists and folder is not None and is_prepared(str(folder)):
+        return checked(read_manifest(folder), recipe.data.tokenizer, recipe.model.block_size)
+    return prepare(
+        recipe.data.source,
+        recipe.data.tokenizer,
+        val_tokens=recipe.data.val_tokens,
+        folder=folder,
+        block_size=recipe.model.block_size,
+        report=report,
+    )
 
 
 def _in_full(recipe: Recipe, run: RunFolder, manifest: Manifest, device: Device) -> Recipe:

@@ -1,0 +1,48 @@
+"""`nanofit runs`."""
+
+import json
+from pathlib import Path
+
+import pytest
+from nanofit_command import Nanofit
+
+from nanofit.runs import MetricsLog
+
+
+@pytest.fixture
+def two_runs(tmp_path: Path) -> Path:
+    """A new run `a` and a finished run `b` in `runs/`."""
+    for name in ("a", "b"):
+        (tmp_path / "runs" / name).mkdir(parents=True)
+        (tmp_path / "runs" / name / "recipe.toml").touch()
+    log = MetricsLog(tmp_path / "runs" / "b" / "metrics.jsonl")
+    log.append({"event": "started", "step": 0, "steps": 20, "seconds": 0.0})
+    log.append({"step": 20, "tokens": 81_920, "train_loss": 3.0, "val_loss": 3.25, "seconds": 5.0})
+    log.append({"event": "finished", "step": 20, "steps": 20, "seconds": 6.0})
+    log.close()
+    return tmp_path / "runs"
+
+
+def test_the_json_has_exactly_the_contracts_fields(nanofit: Nanofit, two_runs: Path) -> None:
+    ran = nanofit("runs", "--json")
+    assert (ran.code, ran.err) == (0, "")
+    assert json.loads(ran.out) == [
+        {"path": "runs/a", "step": 0, "steps": None, "tokens": 0, "val_loss": None, "state": "new"},
+        {"path": "runs/b", "step": 20, "steps": 20, "tokens": 81_920, "val_loss": 3.25, "state": "finished"},
+    ]
+
+
+def test_the_table(nanofit: Nanofit, two_runs: Path) -> None:
+    _, new, finished = nanofit("runs").out.splitlines()
+    assert new.split() == ["runs/a", "new", "0", "0", "-"]
+    assert finished.split() == ["runs/b", "finished", "20", "of", "20", "81.9k", "3.2500"]
+
+
+def test_another_folder_or_one_run(nanofit: Nanofit, two_runs: Path) -> None:
+    assert len(json.loads(nanofit("runs", two_runs, "--json").out)) == 2
+    assert [run["path"] for run in json.loads(nanofit("runs", "runs/b", "--json").out)] == ["runs/b"]
+
+
+def test_a_folder_without_runs(nanofit: Nanofit, tmp_path: Path) -> None:
+    assert nanofit("runs", tmp_path).out.startswith("no runs in ")
+    assert json.loads(nanofit("runs", tmp_path, "--json").out) == []

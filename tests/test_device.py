@@ -1,0 +1,48 @@
+"""What a run's [run] section means on this machine."""
+
+import pytest
+import torch
+
+from nanofit.device import choose_device
+from nanofit.errors import UserError
+from nanofit.recipe import RunSection
+
+
+def test_a_cpu_trains_in_float32_without_compiling_unless_told() -> None:
+    device = choose_device(RunSection(device="cpu"))
+    assert (device.kind, device.precision, device.compile) == ("cpu", "float32", False)
+    assert choose_device(RunSection(device="cpu", precision="bfloat16")).precision == "bfloat16"
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")
+def test_a_cuda_device_that_is_not_there_is_refused_with_the_mend() -> None:
+    with pytest.raises(UserError, match="--device cpu"):
+        choose_device(RunSection(device="cuda"))
+
+
+def test_float16_on_a_cpu_is_refused() -> None:
+    with pytest.raises(UserError, match="float32"):
+        choose_device(RunSection(device="cpu", precision="float16"))
+
+
+@pytest.mark.parametrize(
+    ("capability", "precision"), [((7, 5), "float16"), ((8, 0), "bfloat16"), ((12, 0), "bfloat16")]
+)
+def test_bfloat16_is_chosen_by_compute_capability_not_by_emulation(
+    monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], precision: str
+) -> None:
+    """A T4 (7.5) says that it supports bfloat16, and emulates it."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: capability)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device=None: "a card")
+    device = choose_device(RunSection())
+    assert (device.kind, device.precision) == ("cuda", precision)
+
+
+def test_without_a_compiler_it_says_why_it_does_not_compile(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nanofit.device.shutil.which", lambda name: None)
+    device = choose_device(RunSection(device="cpu", compile=True))
+    assert not device.compile
+    assert any("C++ compiler" in reason for reason in device.reasons)

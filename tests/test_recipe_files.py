@@ -1,0 +1,228 @@
+"""Recipes on disk and on the command line."""
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nanofit.errors import UserError
+from nanofit.recipe import SECTIONS, Recipe, build_recipe
+from nanofit.recipe_files import end_decay_with_budget, load_recipe, parse_option, recipe_toml
+
+positive = st.integers(1, 10**6)
+names = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12)
+
+
+@st.composite
+def recipes(draw: st.DrawFn) -> Recipe:
+    """Recipes that differ from the defaults in any of their fields."""
+    n_kv_head, group, head_size = draw(st.integers(1, 4)), draw(st.integers(1, 4)), draw(st.integers(1, 64))
+    learning_rate = draw(st.floats(1e-300, 1e300))
+    fields: dict[str, st.SearchStrategy[Any]] = {
+        "n_layer": positive,
+        "n_kv_head": st.sampled_from([None, n_kv_head]),
+        "block_size": st.integers(1, 2**20),
+        "vocab_size": st.none() | st.integers(50257, 10**6),
+        "gelu": st.sampled_from(["tanh", "exact"]),
+        "bias": st.booleans(),
+        "dropout": st.floats(0, 1, exclude_max=True),
+        "init_from": st.sampled_from(["scratch", "gpt2", "gpt2-xl"]),
+        "source": names,
+        "tokenizer": st.sampled_from(["gpt2", "bytes"]),
+        "val_tokens": positive,
+        "folder": st.none() | names,
+        "micro_batch": positive,
+        "grad_accum": positive,
+        "weight_decay": st.floats(0, 1e6),
+        "beta1": st.floats(0, 1, exclude_max=True),
+        "beta2": st.floats(0, 1, exclude_max=True),
+        "grad_clip": st.floats(0, 1e6),
+        "schedule": st.sampled_from(["cosine", "linear", "wsd", "constant"]),
+        "warmup_steps": st.integers(0, 10**6),
+        "decay_steps": st.none() | positive,
+        "decay_fraction": st.floats(0, 1, exclude_min=True),
+        "out": st.none() | names,
+        "device": st.sampled_from(["auto", "cpu", "cuda:1"]),
+        "precision": st.sampled_from(["auto", "float32", "bfloat16", "float16"]),
+        "compile": st.sampled_from(["auto", True, False]),
+        "seed": st.integers(0, 2**64),
+        "eval_interval": positive,
+        "eval_tokens": positive,
+        "checkpoint_interval": positive,
+        "keep_checkpoints": positive,
+        "log_interval": positive,
+        "logging": st.sampled_from(["none", "wandb", "trackio", "tensorboard"]),
+        "logging_project": names,
+        "logging_name": st.none() | names,
+    }
+    budget = draw(
+        st.sampled_from(["tokens", "steps"]).flatmap(lambda name: st.tuples(st.just(name), positive))
+        | st.tuples(st.just("hours"), st.floats(1e-6, 1e6))
+    )
+    values = draw(st.fixed_dictionaries({}, optional=fields))
+    values |= {
+        "n_head": n_kv_head * group,
+        "n_embd": n_kv_head * group * head_size,
+        "learning_rate": learning_rate,
+        "min_lr": learning_rate * draw(st.floats(0, 1)),
+        budget[0]: budget[1],
+    }
+    return build_recipe(values)
+
+
+def written(folder: Path, text: str, name: str = "recipe.toml") -> Path:
+    file = folder / name
+    file.write_text(text, encoding="utf-8")
+    return file
+
+
+# TOML
+
+
+@given(recipe=recipes())
+def test_a_recipe_reads_back_equal(tmp_path_factory: pytest.TempPathFactory, recipe: Recipe) -> None:
+    file = written(tmp_path_factory.mktemp("recipe"), recipe_toml(recipe))
+    loaded = load_recipe(file)
+    assert loaded.recipe == recipe
+    assert loaded.warnings == []
+
+
+@given(recipe=recipes())
+def test_another_toml_reader_sees_the_same_values(recipe: Recipe) -> None:
+    document = tomllib.loads(recipe_toml(recipe))
+    assert document.pop("format_version") == 1
+    assert {name: value for section in document.values() for name, value in section.items()} == {
+        name: value for name, value in recipe.flat().items() if value is not None
+    }
+
+
+def test_a_recipe_is_written_in_full_with_a_description_of_every_field() -> None:
+    lines = recipe_toml(build_recipe({"steps": 10})).splitlines()
+    for section in SECTIONS.values():
+        for name, field in section.model_fields.items():
+            # What is not set stands as a comment: `# hours =  # hours of wall-clock`.
+            line = next(line for line in lines if line.removeprefix("# ").startswith(f"{name} ="))
+            assert line.endswith(f"# {field.description}")
+
+
+def test_a_recipe_by_hand_may_use_short_numbers_and_nanogpts_names(tmp_path: Path) -> None:
+    file = written(tmp_path, '[model]\nn_layer = 2\n[batch]\nbatch_size = 4\n[budget]\ntokens = "1.5B"\n')
+    recipe = load_recipe(file).recipe
+    assert recipe.model.n_layer == 2
+    assert recipe.batch.micro_batch == 4
+    assert recipe.budget.tokens == 1_500_000_000
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("n_layer = ", "is not valid TOML"),
+        ("n_layer = 2\n", "'n_layer' stands outside the sections; write it under [model]"),
+        ("max_iters = 2\n", "'max_iters' stands outside the sections; write it under [budget]"),
+        ("[optimiser]\n", "unknown section [optimiser] (did you mean 'optimizer'?)"),
+        ("[model]\nlearning_rate = 1e-3\n", "learning_rate belongs under [optimizer], not under [model]"),
+        ("[model]\nbatch_size = 8\n[budget]\nsteps = 1\n", "batch_size belongs under [batch], not under [model]"),
+        ("[model]\nn_layers = 2\n", "unknown recipe field 'n_layers' (did you mean 'n_layer'?)"),
+        ("[budget]\nsteps = 5\nhours = 2.5\n", "steps = 5 and hours = 2.5"),
+        ("[budget]\ntokens = inf\n", "tokens"),
+        ("[data]\ntokenizer = 'gpt4'\n[budget]\nsteps = 1\n", "unknown tokenizer 'gpt4'"),
+        ("format_version = 2\n", "format_version 2"),
+        ("[budget]\nsteps = [1, 2]\n", "steps"),
+    ],
+)
+def test_what_is_wrong_in_a_file_is_said_in_one_line_with_its_name(tmp_path: Path, text: str, said: str) -> None:
+    file = written(tmp_path, text)
+    with pytest.raises(UserError) as caught:
+        load_recipe(file)
+    assert str(caught.value).startswith(str(file))
+    assert said in str(caught.value)
+
+
+def test_a_file_that_is_not_there_or_not_a_recipe(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"nothing\.toml does not exist"):
+        load_recipe(tmp_path / "nothing.toml")
+    with pytest.raises(UserError, match="is a folder"):
+        load_recipe(tmp_path)
+    with pytest.raises(UserError, match=r"neither a recipe \(\.toml\) nor a nanoGPT config file \(\.py\)"):
+        load_recipe(written(tmp_path, "", "recipe.yaml"))
+
+
+@pytest.mark.parametrize("name", ["recipe.toml", "config.py"])
+def test_a_file_that_is_not_text(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"[model]\n\xff\xfe\x00")
+    with pytest.raises(UserError, match=name):
+        load_recipe(tmp_path / name)
+
+
+# Overrides
+
+
+def test_overrides_lie_over_the_file(tmp_path: Path) -> None:
+    file = written(tmp_path, "[model]\nn_layer = 2\n[batch]\nmicro_batch = 4\n[budget]\nsteps = 5\n")
+    recipe = load_recipe(file, {"batch_size": 8, "hours": 3}).recipe
+    assert recipe.model.n_layer == 2
+    assert recipe.batch.micro_batch == 8
+    assert (recipe.budget.steps, recipe.budget.hours) == (None, 3)
+
+
+def test_a_setting_that_nanofit_does_without_is_left_out_with_a_warning(tmp_path: Path) -> None:
+    loaded = load_recipe(written(tmp_path, "[budget]\nsteps = 5\n"), {"eval_only": True, "backend": "nccl"})
+    assert len(loaded.warnings) == 1
+    assert "eval_only" in loaded.warnings[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("n_layer", "6", 6),
+        ("learning_rate", "1e-3", 1e-3),
+        ("tokens", "10B", "10B"),
+        ("bias", "True", True),
+        ("bias", "false", False),
+        ("compile", "auto", "auto"),
+        ("source", "my texts/", "my texts/"),
+        ("source", "'quoted'", "quoted"),
+        ("dtype", "bfloat16", "bfloat16"),
+        ("eval_only", "True", True),
+    ],
+)
+def test_an_option_reads_as_nanogpt_reads_it(name: str, text: str, value: object) -> None:
+    read = parse_option(name, text)
+    assert read == value
+    assert type(read) is type(value)
+
+
+@pytest.mark.parametrize("name", ["out", "source", "folder", "logging_project", "wandb_run_name"])
+@pytest.mark.parametrize("text", ["2024", "1e5", "007", "True", "None", "[1]"])
+def test_a_name_that_looks_like_a_number_is_still_a_name(name: str, text: str) -> None:
+    recipe = build_recipe({"steps": 10, name: parse_option(name, text)})
+    assert text in recipe.flat().values()
+
+
+def test_an_unknown_option_names_the_nearest() -> None:
+    with pytest.raises(UserError, match=r"unknown option --n_layers \(did you mean 'n_layer'\?\)"):
+        parse_option("n_layers", "6")
+
+
+def test_every_fields_own_value_comes_back_through_an_option() -> None:
+    before = build_recipe({"steps": 10})
+    given = {name: parse_option(name, str(value)) for name, value in before.flat().items() if value is not None}
+    assert build_recipe(given) == before
+
+
+def test_training_ends_a_files_decay_with_a_new_budget(tmp_path: Path) -> None:
+    file = written(tmp_path, "[schedule]\ndecay_steps = 50\n[budget]\nsteps = 100\n")
+    overrides = {"max_iters": 30}
+    moved = end_decay_with_budget(load_recipe(file, overrides), overrides)
+    assert moved.recipe.schedule.decay_steps is None
+    assert "not at step 50" in moved.warnings[-1]
+
+
+@pytest.mark.parametrize("overrides", [{}, {"n_layer": 3}, {"steps": 30, "lr_decay_iters": 50}])
+def test_a_decay_is_only_moved_by_a_budget_that_comes_alone(tmp_path: Path, overrides: dict[str, Any]) -> None:
+    loaded = load_recipe(written(tmp_path, "[schedule]\ndecay_steps = 50\n[budget]\nsteps = 100\n"), overrides)
+    assert end_decay_with_budget(loaded, overrides) == loaded
+    assert loaded.recipe.schedule.decay_steps == 50

@@ -1,0 +1,308 @@
+"""A whole run: stopped anywhere and resumed, changed, damaged, on a full disk. Losses are compared to the last bit."""
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nanofit.errors import UserError
+from nanofit.events import Event, Note, Waiting
+from nanofit.locks import exclusive
+from nanofit.recipe import Recipe, build_recipe
+from nanofit.recipe_files import load_recipe, recipe_toml
+from nanofit.runs import RunFolder, read_metrics, summarize
+from nanofit.training import Stopped, checkpoint, disk, train
+
+STEPS = 24
+
+
+def recipe_for(corpus: Path, **changes: Any) -> Recipe:
+    """A tiny GPT with everything on that could break an exact resume: dropout, accumulation, clipping, a schedule."""
+    values: dict[str, Any] = {
+        "source": str(corpus),
+        "tokenizer": "bytes",
+        "folder": str(corpus.parent / "shards"),
+        "n_layer": 2,
+        "n_head": 2,
+        "n_embd": 32,
+        "block_size": 32,
+        "micro_batch": 4,
+        "grad_accum": 2,
+        "dropout": 0.1,
+        "learning_rate": 1e-2,
+        "warmup_steps": 4,
+        "steps": STEPS,
+        "eval_interval": 6,
+        "eval_tokens": 512,
+        "checkpoint_interval": 4,
+        "log_interval": 1,
+        "device": "cpu",
+    }
+    return build_recipe(values | changes)
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("corpus") / "text.txt"
+    paragraphs = [f"Paragraph {i}: " + " ".join(f"word{(i * j) % 97}" for j in range(60)) for i in range(400)]
+    file.write_text("\n\n".join(paragraphs))
+    return file
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    run = RunFolder(tmp_path_factory.mktemp("runs") / "whole")
+    train(recipe_for(corpus), run.path, report=lambda event: None)
+    return run
+
+
+def losses(run: RunFolder) -> dict[int, tuple[float | None, float | None]]:
+    """Training and validation loss of every step, as written."""
+    return {
+        step: (line.get("train_loss"), line.get("val_loss"))
+        for step, line in read_metrics(run.metrics_file).steps.items()
+    }
+
+
+def weights(run: RunFolder) -> bytes:
+    return (run.checkpoint_folder(STEPS) / checkpoint.MODEL_FILE).read_bytes()
+
+
+class Interrupt:
+    """A report that sends a signal to this process after a given step."""
+
+    def __init__(self, after_step: int, number: signal.Signals) -> None:
+        self.after_step, self.number, self.events = after_step, number, []
+
+    def __call__(self, event: Event) -> None:
+        self.events.append(event)
+        if getattr(event, "step", None) == self.after_step:
+            os.kill(os.getpid(), self.number)
+
+
+def start_process(corpus: Path, run: RunFolder) -> subprocess.Popen[bytes]:
+    file = run.path.with_suffix(".toml")
+    file.write_text(recipe_toml(recipe_for(corpus)))
+    return subprocess.Popen(
+        [sys.executable, "-m", "nanofit", "train", str(file), "--out", str(run.path)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+
+def wait_for_step(run: RunFolder, step: int, process: subprocess.Popen[bytes]) -> None:
+    while process.poll() is None and max(read_metrics(run.metrics_file).steps, default=-1) < step:
+        time.sleep(0.002)
+
+
+def test_the_run_learns_and_leaves_what_the_design_says(uninterrupted: RunFolder) -> None:
+    metrics = read_metrics(uninterrupted.metrics_file)
+    assert list(metrics.steps) == list(range(STEPS + 1))
+    validation = metrics.losses("val_loss")
+    assert [step for step, _ in validation] == [0, 6, 12, 18, 24]
+    assert validation[-1][1] < validation[0][1] - 1
+    expected = {
+        "step",
+        "tokens",
+        "train_loss",
+        "val_loss",
+        "learning_rate",
+        "tokens_per_second",
+        "mfu",
+        "peak_memory_bytes",
+        "seconds",
+    }
+    assert expected <= set(metrics.last)
+    assert metrics.last["tokens"] == STEPS * 2 * 4 * 32
+    assert uninterrupted.checkpoint_steps() == [20, 24]
+    assert load_recipe(uninterrupted.recipe_file).recipe.model.vocab_size == 320
+    assert json.loads(uninterrupted.plan_file.read_text())["predicted"]["steps"] == STEPS
+    assert summarize(uninterrupted).state == "finished"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_stopped_at_several_steps_and_resumed_it_equals_the_uninterrupted_run(
+    corpus: Path, uninterrupted: RunFolder, tmp_path: Path, number: signal.Signals
+) -> None:
+    run = RunFolder(tmp_path / "run")
+    # At 6 and 18 an evaluation is due, at 8 a checkpoint, at 13 nothing.
+    for step in (0, 6, 8, 13, 18):
+        with pytest.raises(Stopped) as stopped:
+            train(recipe_for(corpus), run.path, report=Interrupt(step, number))
+        assert stopped.value.signal_number == number
+        assert summarize(run).state == "stopped" if step else "new"
+    train(recipe_for(corpus), run.path, report=lambda event: None)
+    assert losses(run) == losses(uninterrupted)
+    assert weights(run) == weights(uninterrupted)
+
+
+def test_killed_with_9_at_several_steps_and_resumed_it_equals_the_uninterrupted_run(
+    corpus: Path, uninterrupted: RunFolder, tmp_path: Path
+) -> None:
+    run = RunFolder(tmp_path / "run")
+    for step in (2, 9, 15):
+        process = start_process(corpus, run)
+        wait_for_step(run, step, process)
+        process.kill()
+        process.communicate()
+        assert process.returncode == -signal.SIGKILL
+    process = start_process(corpus, run)
+    _, stderr = process.communicate()
+    assert process.returncode == 0, stderr.decode()
+    assert losses(run) == losses(uninterrupted)
+    assert weights(run) == weights(uninterrupted)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_the_command_saves_and_exits_with_the_signals_code(
+    corpus: Path, tmp_path: Path, number: signal.Signals, code: int
+) -> None:
+    run = RunFolder(tmp_path / "run")
+    process = start_process(corpus, run)
+    wait_for_step(run, 1, process)
+    process.send_signal(number)
+    _, stderr = process.communicate()
+    assert process.returncode == code
+    assert b"Traceback" not in stderr
+    assert b"goes on from there" in stderr
+    assert run.checkpoint_steps()
+
+
+def test_a_longer_budget_goes_on_and_a_shorter_one_is_refused(corpus: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    train(recipe_for(corpus, steps=4), run, report=lambda event: None)
+    with pytest.raises(UserError, match=r"4 steps -> 3 steps, which is shorter.*--fresh"):
+        train(recipe_for(corpus, steps=3), run, report=lambda event: None)
+    notes: list[Event] = []
+    outcome = train(recipe_for(corpus, steps=6, log_interval=2, eval_interval=3), run, report=notes.append)
+    assert outcome.steps == 6
+    assert any(isinstance(note, Note) and "6 steps" in note.text for note in notes)
+
+
+def test_a_changed_recipe_is_refused_and_fresh_moves_the_old_run_aside(corpus: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    train(recipe_for(corpus, steps=2), run, report=lambda event: None)
+    changed = recipe_for(corpus, steps=2, learning_rate=5e-3, seed=2)
+    with pytest.raises(UserError, match=r"step 2 .*learning_rate: 0.01 -> 0.005; seed: 1337 -> 2"):
+        train(changed, run, report=lambda event: None)
+    before = losses(RunFolder(run))
+    train(changed, run, fresh=True, report=lambda event: None)
+    assert losses(RunFolder(tmp_path / "run.old-1")) == before
+    assert losses(RunFolder(run)) != before
+
+
+def test_a_run_folder_in_use_is_refused_with_the_pid(corpus: Path, tmp_path: Path) -> None:
+    with exclusive(tmp_path / "run", "testing"), pytest.raises(UserError, match=f"in use by process {os.getpid()}"):
+        train(recipe_for(corpus), tmp_path / "run", report=lambda event: None)
+
+
+def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_it_gives_the_same_run(
+    corpus: Path, uninterrupted: RunFolder, tmp_path: Path
+) -> None:
+    run = RunFolder(tmp_path / "run")
+    with pytest.raises(Stopped):
+        train(recipe_for(corpus), run.path, report=Interrupt(13, signal.SIGINT))
+    file = run.checkpoint_folder(13) / checkpoint.MODEL_FILE
+    raw = bytearray(file.read_bytes())
+    raw[-1] ^= 1
+    file.write_bytes(raw)
+    events: list[Event] = []
+    train(recipe_for(corpus), run.path, report=events.append)
+    assert any(isinstance(event, Note) and "model.safetensors is altered" in event.text for event in events)
+    assert (run.checkpoints_folder / "damaged-step-00000013").is_dir()
+    assert losses(run) == losses(uninterrupted)
+
+
+def test_on_a_full_disk_the_run_waits_and_then_goes_on_as_if_nothing_had_been(
+    corpus: Path, uninterrupted: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk is full three times while the checkpoint of step 8 is written; the one of step 4 stays meanwhile."""
+    run = RunFolder(tmp_path / "run")
+    write, failures = checkpoint._write_tensors, []
+
+    def full(file: Path, tensors: Any) -> str:
+        if "step-00000008" in str(file) and len(failures) < 3:
+            failures.append(file)
+            file.write_bytes(b"half")
+            raise OSError(errno.ENOSPC, "No space left on device", str(file))
+        return write(file, tensors)
+
+    monkeypatch.setattr(checkpoint, "_write_tensors", full)
+    monkeypatch.setattr(disk, "RETRY_SECONDS", 0.01)
+    events: list[Event] = []
+
+    def watch(event: Event) -> None:
+        events.append(event)
+        if isinstance(event, Waiting):
+            assert run.checkpoint_steps() == [4]
+
+    train(recipe_for(corpus), run.path, report=watch)
+    waits = [event for event in events if isinstance(event, Waiting)]
+    assert len(waits) == 3
+    assert "step 8" in waits[0].reason
+    assert losses(run) == losses(uninterrupted)
+    assert not list(run.checkpoints_folder.glob(".tmp-*"))
+
+
+def test_ctrl_c_ends_the_wait_for_space_and_the_last_good_checkpoint_stays(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = RunFolder(tmp_path / "run")
+    real = disk.shutil.disk_usage
+
+    def usage(folder: Path) -> Any:
+        found = real(folder)
+        return found._replace(free=0) if "step-00000008" in str(folder) else found
+
+    monkeypatch.setattr(disk.shutil, "disk_usage", usage)
+
+    def interrupt(event: Event) -> None:
+        if isinstance(event, Waiting):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(Stopped):
+        train(recipe_for(corpus), run.path, report=interrupt)
+    assert run.checkpoint_steps() == [4]
+    assert json.loads((run.checkpoint_folder(4) / checkpoint.STATE_FILE).read_text())["step"] == 4
+
+
+def test_shards_that_changed_under_a_run_are_refused(corpus: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    first = recipe_for(corpus, steps=2, folder=str(tmp_path / "shards"))
+    train(first, run, report=lambda event: None)
+    for file in (tmp_path / "shards").iterdir():
+        file.unlink()
+    other = tmp_path / "other.txt"
+    other.write_text(corpus.read_text().replace("word", "term"))
+    (tmp_path / "text.txt").write_text(other.read_text())
+    from nanofit.data.prepare import prepare
+
+    prepare(
+        str(other), "bytes", val_tokens=10_000, folder=tmp_path / "shards", block_size=32, report=lambda event: None
+    )
+    with pytest.raises(UserError, match="not those that this run began with"):
+        train(recipe_for(corpus, steps=4, folder=str(tmp_path / "shards")), run, report=lambda event: None)
+
+
+def test_a_diverged_run_says_so_and_saves_nothing_of_it(corpus: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="diverged"):
+        train(recipe_for(corpus, learning_rate=1e30, grad_clip=0), tmp_path / "run", report=lambda event: None)
+    assert RunFolder(tmp_path / "run").checkpoint_steps() in ([], [4])
+
+
+def test_hours_become_steps_by_measured_speed(corpus: Path, tmp_path: Path) -> None:
+    """A budget of 3 seconds from now: it ends by itself, decayed, with the steps that the event says."""
+    import nanofit
+
+    hours = (time.monotonic() - nanofit.STARTED + 3) / 3600
+    outcome = train(recipe_for(corpus, steps=None, hours=hours), tmp_path / "run", report=lambda event: None)
+    metrics = read_metrics(outcome.run.metrics_file)
+    assert [event["steps"] for event in metrics.events if event["event"] == "horizon"] == [outcome.steps]
+    assert metrics.last["learning_rate"] < 0.05 * 1e-2
