@@ -7,9 +7,10 @@ at once.
 import os
 import time
 
-# Before torch loads its OpenMP runtime: waiting threads sleep instead of spinning. With a second busy process on the
-# machine spinning makes a small step 4 to 20 times slower (docs/log.md, 2026-11-24).
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+# Before torch loads libgomp (its OpenMP on Linux): a waiting thread spins briefly, then sleeps. libgomp's own default
+# makes a small step many times slower beside a second busy process (docs/log.md, 2026-11-24).
+if "OMP_WAIT_POLICY" not in os.environ:
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 __version__ = "0.1.0"
 

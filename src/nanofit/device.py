@@ -1,12 +1,14 @@
 """What this machine's device can do, and the choices that follow from it: precision, compilation, threads, peak rate."""
 
 import platform
+import re
 import shutil
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -141,6 +143,11 @@ def _device_name(device: torch.device) -> str:
 def _peak_resident_bytes() -> int:
     if platform.system() == "Windows":
         return 0  # not measured there
+    status = Path("/proc/self/status")
+    if status.exists():  # ru_maxrss may begin at the figure of the process that started this one
+        peak_kib = re.search(r"VmHWM:\s*(\d+)", status.read_text())
+        if peak_kib is not None:
+            return int(peak_kib[1]) * 1024
     import resource
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

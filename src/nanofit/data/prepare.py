@@ -104,7 +104,7 @@ def _finished(plan: Plan) -> Manifest | None:
 
 def checked(manifest: Manifest, tokenizer: str, block_size: int) -> Manifest:
     """`manifest`, if a recipe with this tokenizer and context can train on it."""
-    if manifest.closing is None:
+    if manifest.closing is None or not manifest.shards:
         raise UserError(f"{manifest.folder} is not complete: nanofit data prepare SOURCE --out {manifest.folder}")
     if manifest.tokenizer != tokenizer:
         raise UserError(
