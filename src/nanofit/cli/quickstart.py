@@ -76,7 +76,7 @@ def _show(result: "QuickstartResult", out: Path) -> None:
     console.print(f"run folder  {escape(str(out))}   picture  {escape(str(result.picture))}", highlight=False)
     console.print("next:", style="bold")
     for command, what in (
-        (f'nanofit sample {out} "import os\\n" --tokens 400', "let it write more"),
+        (f'nanofit sample {out} "import os" --tokens 400', "let it write more"),
         (
             f"nanofit train --out runs/longer --n_layer {recipe.model.n_layer + 2} --hours 0.5",
             "train a larger one for half an hour",

@@ -32,11 +32,13 @@ _COMMON: dict[str, Any] = {
 _SMALL = {
     "n_layer": 4,
     "n_head": 4,
-    "n_embd": 256,
+    "n_embd": 128,
     "block_size": 128,
-    "micro_batch": 16,
-    "learning_rate": 2e-3,
-    "warmup_steps": 30,
+    "micro_batch": 8,
+    "learning_rate": 3e-3,
+    "beta2": 0.99,
+    "warmup_steps": 60,
+    "eval_interval": 250,
 }
 # 10.6M parameters: what trains in minutes on any card of 8 GB.
 _LARGE = {

@@ -51,7 +51,7 @@ def as_text(curve: Curve, width: int, height: int = 15) -> str:
         plotext.text(level.name, x=_last_step(curve), y=level.value, alignment="right")
     plotext.xlabel("step")
     plotext.title(f"loss, {curve.unit}")
-    return plotext.build()
+    return plotext.uncolorize(plotext.build())
 
 
 def as_png(curve: Curve, file: Path, title: str) -> None:

@@ -142,7 +142,9 @@ class TrainingLoop:
             per_step = (time.perf_counter() - since) / (self.step - first)
             steps = self.horizon.set_by_speed(self.step, self.seconds, per_step, self._evaluation_seconds)
             self._write_event("horizon")
-            self._report(Note(f"{self.recipe.budget.hours:g} hours are {steps:,} steps at the measured speed"))
+            hours = self.recipe.budget.hours or 0.0
+            budget = f"{hours:g} hours" if hours >= 1 else f"{60 * hours:.3g} minutes"
+            self._report(Note(f"{budget} are {steps:,} steps at the measured speed"))
 
     def _write_progress(self) -> None:
         assert self._loss is not None

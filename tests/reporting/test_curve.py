@@ -1,0 +1,42 @@
+"""The loss curve, as text and as a picture."""
+
+from pathlib import Path
+
+from PIL import Image
+
+from nanofit.reporting.curve import Level, as_png, as_text, loss_curve
+from nanofit.runs import Metrics
+
+METRICS = Metrics(
+    {
+        step: {"step": step, "train_loss": 4.0 - step / 100}
+        | ({"val_loss": 4.1 - step / 100} if step % 50 == 0 else {})
+        for step in range(0, 201, 10)
+    }
+)
+
+
+def test_the_curve_is_in_the_unit_that_was_asked_for() -> None:
+    curve = loss_curve(METRICS, scale=2.0, unit="bits per byte")
+    assert curve.train[0] == (0, 8.0)
+    assert curve.val == [(0, 8.2), (50, 7.2), (100, 2 * (4.1 - 1.0)), (150, 2 * (4.1 - 1.5)), (200, 2 * (4.1 - 2.0))]
+
+
+def test_steps_without_a_finite_loss_are_left_out() -> None:
+    curve = loss_curve(Metrics({1: {"train_loss": float("nan")}, 2: {"train_loss": 1.5}, 3: {"val_loss": None}}))
+    assert (curve.train, curve.val) == ([(2, 1.5)], [])
+
+
+def test_as_text_it_keeps_to_its_width_and_names_what_it_shows() -> None:
+    text = as_text(loss_curve(METRICS, levels=(Level("zlib -9", 2.2),)), width=70, height=12)
+    assert all(len(line) <= 70 for line in text.splitlines())
+    assert "\x1b" not in text
+    assert all(word in text for word in ("train", "validation", "zlib -9", "nats a token", "step"))
+
+
+def test_as_png_it_is_a_picture_with_both_curves(tmp_path: Path) -> None:
+    file = tmp_path / "new" / "loss.png"
+    as_png(loss_curve(METRICS), file, "a run")
+    with Image.open(file) as picture:
+        colours = {colour for _, colour in picture.convert("RGB").getcolors(2**24) or []}
+    assert (0x9D, 0xB8, 0xD2) in colours and (0x14, 0x50, 0x8C) in colours
