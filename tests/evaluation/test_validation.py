@@ -3,7 +3,6 @@
 import math
 import random
 import zlib
-from pathlib import Path
 
 import numpy as np
 import pytest

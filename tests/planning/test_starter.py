@@ -17,11 +17,11 @@ def test_it_needs_no_network_and_its_schedule_fits(kind: str) -> None:
     assert all(reason and "\n" not in reason for reason in starter.because)
 
 
-def test_a_cpu_gets_a_few_million_parameters_and_a_gpu_more() -> None:
+def test_a_cpu_gets_a_few_million_parameters_at_most_and_a_gpu_more() -> None:
     sizes = {
         kind: count_parameters(starter_recipe(kind).recipe.model_config_of_run()).total for kind in ("cpu", "cuda")
     }
-    assert 1e6 < sizes["cpu"] < 5e6
+    assert 5e5 < sizes["cpu"] < 5e6
     assert 2 * sizes["cpu"] < sizes["cuda"] < 20e6
 
 

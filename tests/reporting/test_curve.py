@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pytest
 from PIL import Image
 
 from nanofit.reporting.curve import Level, as_png, as_text, loss_curve
@@ -19,7 +20,8 @@ METRICS = Metrics(
 def test_the_curve_is_in_the_unit_that_was_asked_for() -> None:
     curve = loss_curve(METRICS, scale=2.0, unit="bits per byte")
     assert curve.train[0] == (0, 8.0)
-    assert curve.val == [(0, 8.2), (50, 7.2), (100, 2 * (4.1 - 1.0)), (150, 2 * (4.1 - 1.5)), (200, 2 * (4.1 - 2.0))]
+    assert [step for step, _ in curve.val] == [0, 50, 100, 150, 200]
+    assert [loss for _, loss in curve.val] == pytest.approx([8.2, 7.2, 6.2, 5.2, 4.2])
 
 
 def test_steps_without_a_finite_loss_are_left_out() -> None:
