@@ -142,6 +142,13 @@ def leave_out_ignored(values: dict[str, Any]) -> tuple[dict[str, Any], list[str]
     return kept, warnings
 
 
+def _power(base: int | float, exponent: int | float) -> int | float:
+    """base ** exponent. Raises OverflowError beyond what a float holds: that is no setting, and would take all memory."""
+    approximate = math.pow(base, exponent)
+    exact = isinstance(base, int) and isinstance(exponent, int) and exponent >= 0
+    return base**exponent if exact else approximate
+
+
 _OPERATORS: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
@@ -149,16 +156,8 @@ _OPERATORS: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Div: operator.truediv,
     ast.FloorDiv: operator.floordiv,
     ast.Mod: operator.mod,
-    ast.Pow: lambda base, exponent: (
-        math.pow(base, exponent) if isinstance(base, float) else _integer_power(base, exponent)
-    ),
+    ast.Pow: _power,
 }
-
-
-def _integer_power(base: int, exponent: int | float) -> int | float:
-    """base ** exponent; beyond what a float holds it is no setting, and would take all memory."""
-    approximate = math.pow(base, exponent)
-    return base**exponent if isinstance(exponent, int) and exponent >= 0 else approximate
 
 
 def _value(expression: ast.expr, names: dict[str, Any]) -> Any:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from nanofit.data.prepare import prepare
 from nanofit.errors import UserError
 from nanofit.events import Event, Note, Waiting
 from nanofit.locks import exclusive
@@ -281,9 +282,6 @@ def test_shards_that_changed_under_a_run_are_refused(corpus: Path, tmp_path: Pat
         file.unlink()
     other = tmp_path / "other.txt"
     other.write_text(corpus.read_text().replace("word", "term"))
-    (tmp_path / "text.txt").write_text(other.read_text())
-    from nanofit.data.prepare import prepare
-
     prepare(
         str(other), "bytes", val_tokens=10_000, folder=tmp_path / "shards", block_size=32, report=lambda event: None
     )

@@ -51,9 +51,9 @@ def shards_folder(source: Source, tokenizer: str, most_tokens: int | None) -> Pa
     return Path("data") / f"{source.name}-{tokenizer}-{source.fingerprint}{part}"
 
 
-def is_prepared(spec: str) -> bool:
-    """Whether `spec` is itself a folder of shards."""
-    return (Path(spec).expanduser() / MANIFEST_NAME).exists()
+def is_prepared(folder: Path) -> bool:
+    """Whether `folder` holds shards, a complete set of them or not."""
+    return (folder / MANIFEST_NAME).exists()
 
 
 def prepare(
@@ -70,8 +70,9 @@ def prepare(
 
     Raises UserError when there is too little text for one window of `block_size` tokens in both splits.
     """
-    if is_prepared(spec):
-        return checked(read_manifest(Path(spec).expanduser()), tokenizer_name, block_size)
+    itself = Path(spec).expanduser()
+    if is_prepared(itself):
+        return checked(read_manifest(itself), tokenizer_name, block_size)
     source = open_source(spec)
     plan = Plan(
         source=source,
@@ -88,7 +89,7 @@ def prepare(
 
 def _finished(plan: Plan) -> Manifest | None:
     """The set in the plan's folder if it is complete; raises UserError when it was made of something else."""
-    if not is_prepared(str(plan.folder)):
+    if not is_prepared(plan.folder):
         return None
     manifest = read_manifest(plan.folder)
     if manifest.closing is None:
@@ -128,7 +129,7 @@ def _write(plan: Plan, report: Report) -> Manifest:
     share = min(MOST_VALIDATION, plan.val_tokens / max(expected_tokens, 1))
     while True:
         replaced_documents = _write_once(plan, share, report)
-        if not is_prepared(str(plan.folder)):
+        if not is_prepared(plan.folder):
             raise UserError(f"{plan.source.name} holds no tokens: point --source at text")
         manifest = read_manifest(plan.folder)
         short = manifest.tokens("val") <= plan.block_size < manifest.tokens("train")

@@ -7,7 +7,7 @@ depends on follows from the step's number, so a run that was stopped anywhere go
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, NoReturn
 
 import torch
@@ -169,17 +169,8 @@ class TrainingLoop:
             peak_memory_bytes=self.device.peak_memory_bytes(),
             seconds=self.seconds,
         )
-        self._line = {
-            "step": progress.step,
-            "tokens": progress.tokens,
-            "train_loss": loss,
-            "learning_rate": progress.learning_rate,
-            "grad_norm": self._grad_norm.item() if self._grad_norm is not None else None,
-            "tokens_per_second": tokens_per_second,
-            "mfu": mfu,
-            "peak_memory_bytes": progress.peak_memory_bytes,
-            "seconds": progress.seconds,
-        }
+        self._line = asdict(progress) | {"grad_norm": self._grad_norm.item() if self._grad_norm is not None else None}
+        del self._line["steps"]  # the run's, not the step's: events carry it
         self._loss = None
         self._write(self._line)
         self._track()

@@ -141,7 +141,7 @@ def _train(recipe: Recipe, run: RunFolder, report: Report, stop: StopRequest) ->
 def _shards(recipe: Recipe, run: RunFolder, report: Report) -> Manifest:
     """The shards of a new run's source; a run that goes on keeps its own, whatever became of the text."""
     folder = Path(recipe.data.folder) if recipe.data.folder else None
-    if run.exists and folder is not None and is_prepared(str(folder)):
+    if run.exists and folder is not None and is_prepared(folder):
         return checked(read_manifest(folder), recipe.data.tokenizer, recipe.model.block_size)
     return prepare(
         recipe.data.source,
