@@ -304,3 +304,22 @@ def test_hours_become_steps_by_measured_speed(corpus: Path, tmp_path: Path) -> N
     metrics = read_metrics(outcome.run.metrics_file)
     assert [event["steps"] for event in metrics.events if event["event"] == "horizon"] == [outcome.steps]
     assert metrics.last["learning_rate"] < 0.05 * 1e-2
+
+
+def test_more_hours_for_a_finished_run_are_more_steps_by_a_new_measurement(corpus: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    first = train(recipe_for(corpus, steps=None, hours=past_hours() + 2 / 3600), run, report=lambda event: None)
+    spent = read_metrics(first.run.metrics_file).seconds
+    more = recipe_for(corpus, steps=None, hours=past_hours() + (spent + 3) / 3600)
+    second = train(more, run, report=lambda event: None)
+    assert second.steps > first.steps
+    events = read_metrics(second.run.metrics_file).events
+    assert [event["steps"] for event in events if event["event"] == "horizon"] == [first.steps, second.steps]
+    assert summarize(second.run).state == "finished"
+
+
+def past_hours() -> float:
+    """Hours that this process has spent already, which count for a run that it trains."""
+    import nanofit
+
+    return (time.monotonic() - nanofit.STARTED) / 3600

@@ -27,7 +27,12 @@ class Horizon:
 
     def __init__(self, recipe: Recipe, events: list[dict[str, Any]]) -> None:
         self._recipe = recipe
-        self._changes = [Change(event["step"], event["steps"]) for event in events if event["event"] == "horizon"]
+        # A horizon that was set for fewer hours ended with them: more hours are measured anew.
+        self._changes = [
+            Change(event["step"], event["steps"])
+            for event in events
+            if event["event"] == "horizon" and event["hours"] == recipe.budget.hours
+        ]
 
     @property
     def wants_measurement(self) -> bool:
@@ -48,8 +53,8 @@ class Horizon:
         return self._recipe.schedule_over(self.steps(step) or UNKNOWN_STEPS)
 
     def set_by_speed(self, step: int, seconds: float, seconds_per_step: float, seconds_per_evaluation: float) -> int:
-        """Sets and returns the length so that the recipe's hours are full: `seconds` have passed, the rest goes to steps and to the
-        evaluations between them and at the end."""
+        """Sets and returns the length so that the recipe's hours are full: `seconds` have passed, the rest goes to steps
+        and to the evaluations between them and at the end."""
         assert self._recipe.budget.hours is not None
         left = self._recipe.budget.hours * 3600 - seconds - seconds_per_evaluation
         cost = seconds_per_step + seconds_per_evaluation / self._recipe.run.eval_interval

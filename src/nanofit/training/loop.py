@@ -141,8 +141,8 @@ class TrainingLoop:
             first, since = self._measured_from
             per_step = (time.perf_counter() - since) / (self.step - first)
             steps = self.horizon.set_by_speed(self.step, self.seconds, per_step, self._evaluation_seconds)
-            self._write_event("horizon")
             hours = self.recipe.budget.hours or 0.0
+            self._write_event("horizon", hours=hours)
             budget = f"{hours:g} hours" if hours >= 1 else f"{60 * hours:.3g} minutes"
             self._report(Note(f"{budget} are {steps:,} steps at the measured speed"))
 
@@ -223,10 +223,10 @@ class TrainingLoop:
         self._track()
         self._report(Evaluated(self.step, result.loss, self.seconds))
 
-    def _write_event(self, name: str) -> None:
+    def _write_event(self, name: str, **more: float) -> None:
         """An event, on disk before anything follows from it."""
         place = {"event": name, "step": self.step, "steps": self.horizon.steps(self.step), "seconds": self.seconds}
-        self._write(place, durable=True)
+        self._write(place | more, durable=True)
 
     def _write(self, line: dict[str, Any], durable: bool = False) -> None:
         when_there_is_space(
