@@ -85,7 +85,7 @@ def test_every_tensor_has_the_shape_that_transformers_gives_it(
 ) -> None:
     n_embd = n_head * head_size
     reference = transformers_gpt2(n_layer, n_head, n_embd, block_size, vocab_size)
-    config = ModelConfig(n_layer=n_layer, n_head=n_head, n_embd=n_embd, block_size=block_size, vocab_size=vocab_size)
+    config = ModelConfig(n_layer, n_head, n_head * head_size, block_size, vocab_size, bias=True)
     # transformers' Conv1D stores a projection as [inputs, outputs], we as [outputs, inputs].
     theirs = Counter(tuple(sorted(tensor.shape)) for tensor in reference.parameters())
     assert Counter(tuple(sorted(row.shape)) for row in parameters(config)) == theirs

@@ -244,7 +244,9 @@ def test_the_guides_200m_config_as_it_really_is(repository: Path) -> None:
     assert round(recipe.steps * recipe.tokens_per_step / 1e9, 1) == 31.5
     # It leaves lr_decay_iters out, so that the rate hardly decays.
     assert recipe.schedule.decay_steps == 600_000
-    assert recipe.schedule_over(recipe.steps).learning_rate(recipe.steps) > 0.97 * recipe.optimizer.learning_rate
+    assert (
+        recipe.schedule_over(recipe.steps).learning_rate(recipe.steps) > 0.97 * recipe.optimizer_settings.learning_rate
+    )
 
 
 @pytest.mark.skipif(NANOGPT is None, reason="NANOGPT does not name a checkout of nanoGPT")

@@ -87,7 +87,7 @@ def test_nanogpts_settings_that_say_it_in_other_words() -> None:
 
 
 def test_eval_iters_are_batches_of_the_batch_in_use() -> None:
-    values = {"steps": 10, "eval_iters": 7, "batch_size": 3, "block_size": 64, "n_embd": 12}
+    values = {"steps": 10, "eval_iters": 7, "batch_size": 3, "block_size": 64, "n_embd": 24}
     assert build_recipe(values).run.eval_tokens == 7 * 3 * 64
 
 
@@ -110,7 +110,7 @@ def test_an_unknown_field_names_the_nearest(wrong: str, near: str) -> None:
 def test_an_unknown_tokenizer_or_architecture_lists_what_there_is() -> None:
     assert refusal(tokenizer="gpt-2") == "unknown tokenizer 'gpt-2' (did you mean 'gpt2'?): one of gpt2, bytes"
     assert refusal(tokenizer="byte").startswith("unknown tokenizer 'byte' (did you mean 'bytes'?)")
-    assert refusal(arch="gpt3") == "unknown arch 'gpt3' (did you mean 'gpt2'?): one of gpt2"
+    assert refusal(arch="gpt3") == "unknown arch 'gpt3' (did you mean 'gpt2'?): one of gpt2, nanochat, qwen3"
 
 
 @pytest.mark.parametrize(
@@ -267,7 +267,9 @@ def test_decay_ends_with_the_run_unless_told() -> None:
 
 
 def test_the_models_shape_comes_out_of_the_recipe() -> None:
-    config = build_recipe({"steps": 1, "n_layer": 2, "n_head": 2, "n_embd": 8, "bias": True}).model_config_of_run()
+    config = build_recipe(
+        {"steps": 1, "arch": "gpt2", "n_layer": 2, "n_head": 2, "n_embd": 8, "bias": True}
+    ).model_config_of_run()
     assert (config.n_layer, config.n_head, config.n_embd, config.bias) == (2, 2, 8, True)
     assert (config.vocab_size, config.n_kv_heads) == (50304, 2)
 

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nanofit.architecture import ARCHITECTURES
 from nanofit.errors import UserError
 from nanofit.recipe import SECTIONS, Recipe, build_recipe
 from nanofit.recipe_files import end_decay_with_budget, load_recipe, parse_option, recipe_toml
@@ -19,7 +20,8 @@ names = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=1
 @st.composite
 def recipes(draw: st.DrawFn) -> Recipe:
     """Recipes that differ from the defaults in any of their fields."""
-    n_kv_head, group, head_size = draw(st.integers(1, 4)), draw(st.integers(1, 4)), draw(st.integers(1, 64))
+    n_kv_head, group, head_size = draw(st.integers(1, 4)), draw(st.integers(1, 4)), 2 * draw(st.integers(1, 32))
+    arch = draw(st.sampled_from(ARCHITECTURES))
     learning_rate = draw(st.floats(1e-300, 1e300))
     fields: dict[str, st.SearchStrategy[Any]] = {
         "n_layer": positive,
@@ -27,7 +29,7 @@ def recipes(draw: st.DrawFn) -> Recipe:
         "block_size": st.integers(1, 2**20),
         "vocab_size": st.none() | st.integers(50257, 10**6),
         "gelu": st.sampled_from(["tanh", "exact"]),
-        "bias": st.booleans(),
+        "bias": st.booleans() if arch == "gpt2" else st.just(False),
         "dropout": st.floats(0, 1, exclude_max=True),
         "init_from": st.sampled_from(["scratch", "gpt2", "gpt2-xl"]),
         "source": names,
@@ -37,7 +39,12 @@ def recipes(draw: st.DrawFn) -> Recipe:
         "micro_batch": positive,
         "grad_accum": positive,
         "weight_decay": st.floats(0, 1e6),
-        "beta1": st.floats(0, 1, exclude_max=True),
+        "optimizer": st.sampled_from(["adamw", "muon", "adamw8bit"]),
+        "embedding_lr": st.none() | st.floats(1e-300, 1e300),
+        "head_lr": st.none() | st.floats(1e-300, 1e300),
+        "vector_lr": st.none() | st.floats(1e-300, 1e300),
+        "momentum": st.none() | st.floats(0, 1, exclude_max=True),
+        "beta1": st.none() | st.floats(0, 1, exclude_max=True),
         "beta2": st.floats(0, 1, exclude_max=True),
         "grad_clip": st.floats(0, 1e6),
         "schedule": st.sampled_from(["cosine", "linear", "wsd", "constant"]),
@@ -64,6 +71,7 @@ def recipes(draw: st.DrawFn) -> Recipe:
     )
     values = draw(st.fixed_dictionaries({}, optional=fields))
     values |= {
+        "arch": arch,
         "n_head": n_kv_head * group,
         "n_embd": n_kv_head * group * head_size,
         "learning_rate": learning_rate,

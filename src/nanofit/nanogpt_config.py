@@ -47,6 +47,8 @@ NANOGPT_DEFAULTS: dict[str, Any] = {
     # nanoGPT saves with every evaluation; its GELU is the exact one.
     "checkpoint_interval": 2000,
     "gelu": "exact",
+    "arch": "gpt2",
+    "optimizer": "adamw",
 }
 
 PRETRAINED_SHAPES: dict[str, dict[str, Any]] = {

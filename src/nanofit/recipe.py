@@ -5,6 +5,7 @@ Each field has its name, its unit and its check here and nowhere else. `recipe_f
 """
 
 import re
+from dataclasses import asdict, dataclass
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
@@ -12,6 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from nanofit.architecture import Architecture, ModelConfig
 from nanofit.errors import UserError, nearest
+from nanofit.hyperparameters import OptimizerName, optimizer_defaults
 from nanofit.schedule import Schedule, Shape
 from nanofit.vocabulary import VOCABULARIES
 
@@ -47,7 +49,7 @@ class _Section(BaseModel):
 
 
 class ModelSection(_Section):
-    arch: Architecture = Field(default="gpt2", description="architecture: gpt2")
+    arch: Architecture = Field(default="nanochat", description="architecture: gpt2, nanochat or qwen3")
     n_layer: int = Field(default=12, ge=1, description="blocks")
     n_head: int = Field(default=12, ge=1, description="attention heads a block")
     n_kv_head: int | None = Field(default=None, ge=1, description="heads of keys and values; as n_head unless given")
@@ -89,12 +91,36 @@ class BatchSection(_Section):
 
 
 class OptimizerSection(_Section):
-    optimizer: Literal["adamw"] = Field(default="adamw", description="adamw")
-    learning_rate: float = Field(default=6e-4, gt=0, description="peak learning rate")
-    weight_decay: float = Field(default=0.1, ge=0, description="decoupled weight decay, on matrices only")
-    beta1: float = Field(default=0.9, ge=0, lt=1, description="decay of the gradient's running mean")
-    beta2: float = Field(default=0.95, ge=0, lt=1, description="decay of its running square")
-    grad_clip: float = Field(default=1.0, ge=0, description="largest gradient norm; 0 is no clipping")
+    optimizer: OptimizerName = Field(
+        default="muon", description="muon (AdamW beside it for all but matrices), adamw, or adamw8bit"
+    )
+    learning_rate: float | None = Field(
+        default=None, gt=0, description="peak rate of the matrices, and of all parameters that have none of their own"
+    )
+    embedding_lr: float | None = Field(default=None, gt=0, description="peak rate of the embeddings")
+    head_lr: float | None = Field(default=None, gt=0, description="peak rate of an untied head")
+    vector_lr: float | None = Field(default=None, gt=0, description="peak rate of gains and biases")
+    weight_decay: float | None = Field(default=None, ge=0, description="decoupled weight decay, on matrices only")
+    momentum: float | None = Field(default=None, ge=0, lt=1, description="Muon's momentum")
+    beta1: float | None = Field(default=None, ge=0, lt=1, description="AdamW: decay of the gradient's running mean")
+    beta2: float | None = Field(default=None, ge=0, lt=1, description="AdamW: decay of its running square")
+    grad_clip: float | None = Field(default=None, ge=0, description="largest gradient norm; 0 is no clipping")
+
+
+@dataclass(frozen=True)
+class OptimizerSettings:
+    """An [optimizer] section with every open field filled in; rates are peak rates."""
+
+    optimizer: OptimizerName
+    learning_rate: float
+    embedding_lr: float
+    head_lr: float
+    vector_lr: float
+    weight_decay: float
+    momentum: float
+    beta1: float
+    beta2: float
+    grad_clip: float
 
 
 class ScheduleSection(_Section):
@@ -163,10 +189,9 @@ class Recipe(_Section):
             raise ValueError(
                 f"vocab_size {self.model.vocab_size} is smaller than the {needed} ids of tokenizer {self.data.tokenizer}"
             )
-        if self.schedule.schedule != "constant" and self.schedule.min_lr > self.optimizer.learning_rate:
-            raise ValueError(
-                f"min_lr {self.schedule.min_lr:g} is larger than learning_rate {self.optimizer.learning_rate:g}"
-            )
+        peak = self.optimizer_settings.learning_rate
+        if self.schedule.schedule != "constant" and self.schedule.min_lr > peak:
+            raise ValueError(f"min_lr {self.schedule.min_lr:g} is larger than learning_rate {peak:g}")
         self.model_config_of_run()  # raises where two of its values disagree
         return self
 
@@ -191,20 +216,32 @@ class Recipe(_Section):
         return self.budget.steps
 
     @property
+    def optimizer_settings(self) -> OptimizerSettings:
+        """The [optimizer] section in full: what it leaves open follows from the optimizer and the tokens of a step."""
+        given = {name: value for name, value in self.optimizer if value is not None}
+        values = asdict(optimizer_defaults(self.optimizer.optimizer, self.tokens_per_step)) | given
+        for name in ("embedding_lr", "head_lr", "vector_lr"):
+            values[name] = values[name] or values["learning_rate"]
+        return OptimizerSettings(**values)
+
+    @property
     def budget_text(self) -> str:
         """The budget as a person says it: `2000 steps`."""
         return next(f"{value:,} {name}" for name, value in self.budget if value is not None)
 
     def model_config_of_run(self) -> ModelConfig:
         """The shape of the model, every derived value filled in."""
-        fields: dict[str, Any] = self.model.model_dump(exclude={"init_from"}) | {"vocab_size": self.vocab_size}
+        fields: dict[str, Any] = self.model.model_dump(exclude={"init_from"}) | {
+            "vocab_size": self.vocab_size,
+            "unpadded_vocab_size": VOCABULARIES[self.data.tokenizer].size,
+        }
         return ModelConfig(**fields)
 
     def schedule_over(self, steps: int) -> Schedule:
         """The learning-rate schedule of a run of `steps` steps."""
         return Schedule(
             shape=self.schedule.schedule,
-            peak=self.optimizer.learning_rate,
+            peak=self.optimizer_settings.learning_rate,
             floor=self.schedule.min_lr,
             warmup_steps=self.schedule.warmup_steps,
             decay_end=self.schedule.decay_steps or steps,

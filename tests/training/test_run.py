@@ -37,7 +37,10 @@ def recipe_for(corpus: Path, **changes: Any) -> Recipe:
         "micro_batch": 4,
         "grad_accum": 2,
         "dropout": 0.1,
-        "learning_rate": 1e-2,
+        "optimizer": "muon",
+        "learning_rate": 5e-2,
+        "head_lr": 2e-2,
+        "grad_clip": 1.0,
         "warmup_steps": 4,
         "steps": STEPS,
         "eval_interval": 6,
@@ -191,7 +194,7 @@ def test_a_changed_recipe_is_refused_and_fresh_moves_the_old_run_aside(corpus: P
     run = tmp_path / "run"
     train(recipe_for(corpus, steps=2), run, report=lambda event: None)
     changed = recipe_for(corpus, steps=2, learning_rate=5e-3, seed=2)
-    with pytest.raises(UserError, match=r"step 2 .*learning_rate: 0.01 -> 0.005; seed: 1337 -> 2"):
+    with pytest.raises(UserError, match=r"step 2 .*learning_rate: 0.05 -> 0.005; seed: 1337 -> 2"):
         train(changed, run, report=lambda event: None)
     before = losses(RunFolder(run))
     train(changed, run, fresh=True, report=lambda event: None)

@@ -1,4 +1,4 @@
-"""The parts of a block: norm, causal self-attention, MLP. Shapes: B batch, T tokens, C n_embd, H heads, K key-value heads,
+"""The parts of a block: norms, causal self-attention, MLP. Shapes: B batch, T tokens, C n_embd, H heads, K key-value heads,
 D head size, S tokens so far (T without a cache)."""
 
 import torch
@@ -7,9 +7,8 @@ from torch.nn import functional as F
 
 from nanofit.architecture import ModelConfig
 from nanofit.model.cache import LayerCache
-
-LAYER_NORM_EPSILON = 1e-5
-"""GPT-2's."""
+from nanofit.model.functions import relu_squared, rms_norm
+from nanofit.model.rotary import rotate
 
 
 class LayerNorm(nn.Module):
@@ -19,28 +18,58 @@ class LayerNorm(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.ones(config.n_embd))
         self.bias = nn.Parameter(torch.zeros(config.n_embd)) if config.bias else None
+        self.epsilon = config.traits.norm_epsilon
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.layer_norm(x, self.weight.shape, self.weight, self.bias, LAYER_NORM_EPSILON)
+        return F.layer_norm(x, self.weight.shape, self.weight, self.bias, self.epsilon)
+
+
+class RmsNorm(nn.Module):
+    """RMSNorm over the last dimension, `width` wide, whose gains are optional."""
+
+    def __init__(self, config: ModelConfig, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width)) if config.traits.norm_gains else None
+        self.epsilon = config.traits.norm_epsilon
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = rms_norm(x, self.epsilon)
+        return y if self.weight is None else y * self.weight.to(y.dtype)
+
+
+def build_norm(config: ModelConfig) -> nn.Module:
+    """The norm of the residual stream."""
+    return LayerNorm(config) if config.traits.norm == "layer" else RmsNorm(config, config.n_embd)
 
 
 class Attention(nn.Module):
-    """Causal self-attention by SDPA, which takes the flash kernel where the device has one."""
+    """Causal self-attention by SDPA, which takes the flash kernel where the device has one.
+
+    With rotary positions queries and keys are normalised, then turned. nanochat turns first; without gains both are
+    the same, since turning changes no norm.
+    """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.n_head, self.n_kv_heads, self.head_size = config.n_head, config.n_kv_heads, config.head_size
         qkv_width = (config.n_head + 2 * config.n_kv_heads) * config.head_size
         self.qkv = nn.Linear(config.n_embd, qkv_width, bias=config.bias)
+        self.q_norm = RmsNorm(config, config.head_size) if config.traits.qk_norm else None
+        self.k_norm = RmsNorm(config, config.head_size) if config.traits.qk_norm else None
         self.projection = nn.Linear(config.n_embd, config.n_embd, bias=config.bias)
         self.dropout = config.dropout
 
-    def forward(self, x: Tensor, cache: LayerCache | None = None) -> Tensor:
+    def forward(self, x: Tensor, rotary: Tensor | None, cache: LayerCache | None = None) -> Tensor:
         batch, tokens, width = x.shape
         heads = self.qkv(x).view(batch, tokens, -1, self.head_size)  # [B, T, H + 2K, D]
         # Split before transposing: the other way round costs 4% of a small step on a CPU (docs/log.md, 2026-11-24).
-        parts = heads.split((self.n_head, self.n_kv_heads, self.n_kv_heads), dim=2)
-        q, k, v = (part.transpose(1, 2) for part in parts)  # [B, H or K, T, D]
+        qk, v = heads.split((self.n_head + self.n_kv_heads, self.n_kv_heads), dim=2)
+        if self.q_norm is not None and self.k_norm is not None:
+            qk = self._normalised(qk, self.q_norm, self.k_norm)
+        if rotary is not None:
+            qk = rotate(qk, rotary)
+        q, k = qk.split((self.n_head, self.n_kv_heads), dim=2)
+        q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)  # [B, H or K, T, D]
         if cache is not None:
             k, v = cache.append(k, v)  # [B, K, S, D]
         y = F.scaled_dot_product_attention(
@@ -55,20 +84,39 @@ class Attention(nn.Module):
         y = self.projection(y.transpose(1, 2).reshape(batch, tokens, width))  # [B, T, C]
         return F.dropout(y, self.dropout, self.training) if self.dropout else y
 
+    def _normalised(self, qk: Tensor, q_norm: RmsNorm, k_norm: RmsNorm) -> Tensor:
+        """Queries and keys [B, T, H + K, D], normalised in one go, times their gains."""
+        qk = rms_norm(qk, q_norm.epsilon)
+        if q_norm.weight is None or k_norm.weight is None:
+            return qk
+        gains = torch.cat((q_norm.weight.expand(self.n_head, -1), k_norm.weight.expand(self.n_kv_heads, -1)))
+        return qk * gains.to(qk.dtype)
+
 
 class Mlp(nn.Module):
-    """Two projections with GELU between: the tanh form of OpenAI's code, or the exact one of nanoGPT."""
+    """Two projections with a non-linearity between: GELU (the tanh form of OpenAI's code, or the exact one of nanoGPT),
+    ReLU², or SwiGLU, whose gate and up projections lie in one."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.up = nn.Linear(config.n_embd, config.mlp_width, bias=config.bias)
-        self.down = nn.Linear(config.mlp_width, config.n_embd, bias=config.bias)
+        self.kind = config.traits.mlp
+        width = config.mlp_width
+        self.up = nn.Linear(config.n_embd, 2 * width if self.kind == "swiglu" else width, bias=config.bias)
+        self.down = nn.Linear(width, config.n_embd, bias=config.bias)
         self.gelu = "tanh" if config.gelu == "tanh" else "none"
         self.dropout = config.dropout
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.down(F.gelu(self.up(x), approximate=self.gelu))
+        y = self.down(self._activate(self.up(x)))
         return F.dropout(y, self.dropout, self.training) if self.dropout else y
+
+    def _activate(self, x: Tensor) -> Tensor:
+        if self.kind == "relu2":
+            return relu_squared(x)
+        if self.kind == "swiglu":
+            gate, up = x.chunk(2, dim=-1)
+            return F.silu(gate) * up
+        return F.gelu(x, approximate=self.gelu)
 
 
 class Block(nn.Module):
@@ -76,11 +124,11 @@ class Block(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.attention_norm = LayerNorm(config)
+        self.attention_norm = build_norm(config)
         self.attention = Attention(config)
-        self.mlp_norm = LayerNorm(config)
+        self.mlp_norm = build_norm(config)
         self.mlp = Mlp(config)
 
-    def forward(self, x: Tensor, cache: LayerCache | None = None) -> Tensor:
-        x = x + self.attention(self.attention_norm(x), cache)
+    def forward(self, x: Tensor, rotary: Tensor | None, cache: LayerCache | None = None) -> Tensor:
+        x = x + self.attention(self.attention_norm(x), rotary, cache)
         return x + self.mlp(self.mlp_norm(x))

@@ -1,10 +1,133 @@
-"""The loss of next-token prediction."""
+"""The loss of next-token prediction from hidden states, with the logits of a few tokens at a time.
 
+All logits of a step are the largest thing that training holds (6.1 GiB for 12 windows of 1024 and GPT-2's vocabulary, and their
+gradient as much again), so they never exist at once: the logits of a chunk of tokens are formed, and from them, in the
+forward pass, the chunk's gradients for hidden states and head; then the next chunk takes their place. Nothing is
+computed twice, so the FLOPs are those of the full loss. What is kept for the backward pass is a gradient of the size of the
+hidden states and one of the size of the head. Those are kept of the sum over tokens, and scaled by the mean and by a loss scale only
+in the backward pass, so that small probabilities survive float16.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 
-def cross_entropy(logits: Tensor, targets: Tensor, reduction: str = "mean") -> Tensor:
-    """Cross-entropy in nats a token, computed in float32. logits [B, T, V], targets [B, T]; `none` gives [B, T]."""
-    loss = F.cross_entropy(logits.float().view(-1, logits.shape[-1]), targets.reshape(-1), reduction=reduction)
-    return loss.view(targets.shape) if reduction == "none" else loss
+def softcapped(logits: Tensor, softcap: float | None) -> Tensor:
+    """softcap x tanh(logits / softcap), which keeps logits within the cap (Gemma 2, arXiv:2408.00118)."""
+    return logits if softcap is None else softcap * torch.tanh(logits / softcap)
+
+
+def linear_cross_entropy(
+    hidden: Tensor,
+    weight: Tensor,
+    targets: Tensor,
+    *,
+    softcap: float | None = None,
+    vocabulary: int | None = None,
+    chunk: int | None = None,
+    reduction: str = "mean",
+) -> Tensor:
+    """Cross-entropy in nats a token of the logits `hidden` [..., C] x `weight` [V, C]^T against `targets` [...].
+
+    The product is taken in autocast's dtype where autocast is on, all that follows in float32 (float64 for float64 input).
+    Logits from `vocabulary` on are padding and take no part. `chunk` is the number of tokens whose logits exist at once
+    (None: all). `reduction`: mean, or none for a loss a token, of the shape of `targets`, which has no gradient.
+    """
+    flat, flat_targets = hidden.reshape(-1, hidden.shape[-1]), targets.reshape(-1)
+    device = hidden.device.type
+    autocasts = torch.is_autocast_enabled(device)
+    settings = _Settings(
+        softcap=softcap,
+        vocabulary=vocabulary if vocabulary != weight.shape[0] else None,
+        chunk=min(chunk or len(flat), len(flat)),
+        dtype=torch.get_autocast_dtype(device) if autocasts else hidden.dtype,
+    )
+    with torch.autocast(device, enabled=False):
+        if torch.is_grad_enabled():
+            assert reduction == "mean", "a loss a token is for evaluation and has no gradient"
+            return _LinearCrossEntropy.apply(flat, weight, flat_targets, settings)  # pyright: ignore[reportReturnType]
+        losses = _losses(flat, weight, flat_targets, settings)
+    return losses.mean() if reduction == "mean" else losses.view(targets.shape)
+
+
+@dataclass(frozen=True)
+class _Settings:
+    softcap: float | None
+    vocabulary: int | None
+    chunk: int
+    dtype: torch.dtype
+
+
+def _logits(hidden: Tensor, weight: Tensor, settings: _Settings) -> tuple[Tensor, Tensor | None]:
+    """The chunk's logits [n, V] and, with a soft-cap, their share of it, whose square gives the cap's slope."""
+    logits = torch.mm(hidden, weight.t())
+    if logits.dtype in (torch.bfloat16, torch.float16):
+        logits = logits.float()
+    share = None
+    if settings.softcap is not None:
+        share = torch.tanh(logits.mul_(1 / settings.softcap))
+        logits = torch.mul(share, settings.softcap)
+    if settings.vocabulary is not None:
+        logits[:, settings.vocabulary :] = -torch.inf
+    return logits, share
+
+
+def _losses(hidden: Tensor, weight: Tensor, targets: Tensor, settings: _Settings) -> Tensor:
+    """The loss of each token, [n], without gradients."""
+    weight = weight.to(settings.dtype)
+    losses = []
+    for part, part_targets in zip(hidden.split(settings.chunk), targets.split(settings.chunk), strict=True):
+        logits, _ = _logits(part.to(settings.dtype), weight, settings)
+        losses.append(F.cross_entropy(logits, part_targets, reduction="none"))
+    return torch.cat(losses)
+
+
+def _loss_and_slope(hidden: Tensor, weight: Tensor, targets: Tensor, settings: _Settings) -> tuple[Tensor, Tensor]:
+    """The summed loss of a chunk of tokens, and its gradient for the products hidden x weight^T, [n, V]."""
+    logits, share = _logits(hidden, weight, settings)
+    index = targets[:, None]
+    largest, of_targets = logits.amax(dim=1), logits.gather(1, index)
+    slope = torch.softmax(logits, dim=1)
+    # The largest probability is exp(0) over the sum of exponentials, so its logarithm completes log-sum-exp.
+    loss = (largest - slope.amax(dim=1).log()).sum() - of_targets.sum()
+    slope.scatter_add_(1, index, torch.full_like(of_targets, -1.0))
+    if share is not None:
+        slope.addcmul_(slope, share.square_(), value=-1)
+    return loss, slope.to(hidden.dtype)
+
+
+class _LinearCrossEntropy(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, settings: _Settings) -> Tensor:
+        narrow = weight.to(settings.dtype)
+        accumulator = torch.promote_types(weight.dtype, torch.float32)
+        of_hidden = torch.empty_like(hidden, dtype=settings.dtype)
+        of_weight: Tensor | None = None
+        total = torch.zeros((), dtype=accumulator, device=hidden.device)
+        for begin in range(0, len(hidden), settings.chunk):
+            chunk = slice(begin, begin + settings.chunk)
+            part = hidden[chunk].to(settings.dtype)
+            loss, slope = _loss_and_slope(part, narrow, targets[chunk], settings)
+            total += loss
+            torch.mm(slope, narrow, out=of_hidden[chunk])
+            if of_weight is None:
+                of_weight = torch.mm(slope.t(), part).to(accumulator)
+            elif settings.dtype == accumulator:
+                of_weight.addmm_(slope.t(), part)
+            else:
+                of_weight += torch.mm(slope.t(), part)
+        ctx.gradients = (of_hidden, of_weight, hidden.dtype)
+        return total / len(hidden)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        of_hidden, of_weight, dtype = ctx.gradients
+        del ctx.gradients  # they are scaled in place: good for one backward pass
+        scale = grad_outputs[0] / len(of_hidden)
+        return of_hidden.to(dtype).mul_(scale), of_weight.mul_(scale), None, None

@@ -106,7 +106,9 @@ class TrainingLoop:
                 return
             self._speed.resume()
             rows = self.device.move(next(batches))
-            self._loss, self._grad_norm = self.train_step(rows, self.horizon.learning_rate(self.step), self.step)
+            self._loss, self._grad_norm = self.train_step(
+                rows, self.horizon.learning_rate(self.step) / self.recipe.optimizer_settings.learning_rate, self.step
+            )
             self.step += 1
             self._line = {}
             self._speed.tokens += self.recipe.tokens_per_step

@@ -1,7 +1,7 @@
 """A run from its recipe to its end: data, model, the newest checkpoint, the loop. The same call again resumes."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -89,7 +89,7 @@ def _train(recipe: Recipe, run: RunFolder, report: Report, stop: StopRequest) ->
     config = recipe.model_config_of_run()
     torch.manual_seed(recipe.run.seed)
     model = build_model(config, device.torch_device, recipe.run.seed)
-    optimizer = build_optimizer(model, recipe.optimizer)
+    optimizer = build_optimizer(model, recipe.optimizer_settings)
     train_step = TrainStep(model, optimizer, recipe, device, report)
     state = load_newest_checkpoint(run, model, optimizer, report)
     if state is not None:
@@ -156,6 +156,7 @@ def _shards(recipe: Recipe, run: RunFolder, report: Report) -> Manifest:
 def _in_full(recipe: Recipe, run: RunFolder, manifest: Manifest, device: Device) -> Recipe:
     """The recipe with every derived value written out, so that a new default never changes this run."""
     return recipe.with_values(
+        **asdict(recipe.optimizer_settings),
         vocab_size=recipe.vocab_size,
         n_kv_head=recipe.model_config_of_run().n_kv_heads,
         folder=str(manifest.folder.resolve()),

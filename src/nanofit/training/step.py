@@ -20,14 +20,15 @@ class TrainStep:
         self.model, self.optimizer, self.device = model, optimizer, device
         self.scaler = torch.amp.GradScaler(device.kind, enabled=device.precision == "float16")
         self._parameters = list(model.parameters())
-        self._grad_clip = recipe.optimizer.grad_clip
+        self._grad_clip = recipe.optimizer_settings.grad_clip
         self._grad_accum = recipe.batch.grad_accum
         self._seed = recipe.run.seed
         self._report = report
         self.forward: Callable[..., Tensor] = torch.compile(model, dynamic=False) if device.compile else model
 
-    def __call__(self, rows: Tensor, learning_rate: float, step: int) -> tuple[Tensor, Tensor | None]:
-        """Updates the model on rows [grad_accum, micro_batch, T + 1]; `step` counts the updates before this one.
+    def __call__(self, rows: Tensor, share: float, step: int) -> tuple[Tensor, Tensor | None]:
+        """Updates the model on rows [grad_accum, micro_batch, T + 1] at `share` of every peak learning rate; `step` counts
+        the updates before this one.
 
         Returns the mean loss in nats a token and the gradient norm before clipping (None without clipping), both on
         the device.
@@ -41,7 +42,7 @@ class TrainStep:
         if self._grad_clip:
             norm = torch.nn.utils.clip_grad_norm_(self._parameters, self._grad_clip)
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate
+            group["lr"] = share * group["peak"]
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)

@@ -1,0 +1,57 @@
+"""Functions whose gradients are written out, because autograd's own composition keeps more and takes longer.
+
+In eager mode on a CPU each takes about half the time of its composition, forward and backward (docs/log.md, 2026-11-24), and
+keeps one activation where the composition keeps two or three. torch.compile reads them as any other code.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+
+class _RmsNorm(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, epsilon: float) -> Tensor:
+        wide = x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
+        inverse = torch.linalg.vector_norm(wide, dim=-1, keepdim=True).square_()
+        inverse = inverse.mul_(1 / x.shape[-1]).add_(epsilon).rsqrt_()  # [..., 1]
+        y = (wide * inverse).to(x.dtype)
+        ctx.save_for_backward(y, inverse)
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None]:
+        y, inverse = ctx.saved_tensors
+        grad = grad_outputs[0]
+        wide, y = (grad.float(), y.float()) if y.dtype in (torch.bfloat16, torch.float16) else (grad, y)
+        along = (wide * y).mean(dim=-1, keepdim=True)
+        return torch.addcmul(wide, y, along, value=-1).mul_(inverse).to(grad.dtype), None
+
+
+def rms_norm(x: Tensor, epsilon: float) -> Tensor:
+    """x / sqrt(mean(x^2) + epsilon) over the last dimension, computed in at least float32, in the dtype of x."""
+    return _RmsNorm.apply(x, epsilon)  # pyright: ignore[reportReturnType]
+
+
+class _ReluSquared(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        y = torch.relu(x)
+        y = y.mul_(y)
+        # The next projection keeps y too, so keeping it here costs nothing; relu(x) is its root.
+        ctx.save_for_backward(y)
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grad_outputs: Tensor) -> Tensor:
+        (y,) = ctx.saved_tensors
+        return torch.sqrt(y).mul_(grad_outputs[0]).mul_(2)
+
+
+def relu_squared(x: Tensor) -> Tensor:
+    """relu(x)^2 (Primer, arXiv:2109.08668)."""
+    return _ReluSquared.apply(x)  # pyright: ignore[reportReturnType]
