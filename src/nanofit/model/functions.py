@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 
 class _RmsNorm(torch.autograd.Function):
@@ -22,7 +21,6 @@ class _RmsNorm(torch.autograd.Function):
         return y
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None]:
         y, inverse = ctx.saved_tensors
         grad = grad_outputs[0]
@@ -46,7 +44,6 @@ class _ReluSquared(torch.autograd.Function):
         return y
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, *grad_outputs: Tensor) -> Tensor:
         (y,) = ctx.saved_tensors
         return torch.sqrt(y).mul_(grad_outputs[0]).mul_(2)

@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 
@@ -125,7 +124,6 @@ class _LinearCrossEntropy(torch.autograd.Function):
         return total / len(hidden)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, Tensor, None, None]:
         of_hidden, of_weight, dtype = ctx.gradients
         del ctx.gradients  # they are scaled in place: good for one backward pass
