@@ -21,8 +21,12 @@ NOTICEABLE = 0.05
 NEWEST_WEIGHT = 0.5
 """Of the newest measurement in the running mean of a step's seconds."""
 
-EXIT_SECONDS = 0.2
-"""From a run's last line to the end of its process."""
+MEAN_STEPS = 10
+"""The mean is over about as many steps at least, once there are as many: where every step is measured, one of them weighs
+a tenth. A half made the noise of single steps the length's (docs/log.md, 2026-11-24)."""
+
+EXIT_SECONDS = 0.75
+"""From a run's last line to the end of its process, most of it torch's (docs/log.md, 2026-11-24)."""
 
 
 class Pace:
@@ -53,6 +57,7 @@ class Pace:
         self.evaluation = known.evaluation if known else 0.0
         self.checkpoint = known.checkpoint if known else checkpoint
         self._paused = 0.0
+        self._measured_steps = MEAN_STEPS if known else 0
         self._is_measured = False
         self._begin = self._busy
         self._mark(first_step)
@@ -106,7 +111,9 @@ class Pace:
         steps = step - self._marked_step
         if steps and (done > SETTLING_STEPS or self._is_measured_early(done)):
             newest = (self._busy - self._marked_at) / steps
-            self._step = newest if self._step is None else self._step + NEWEST_WEIGHT * (newest - self._step)
+            self._measured_steps += steps
+            weight = max(min(steps / MEAN_STEPS, NEWEST_WEIGHT), steps / self._measured_steps)
+            self._step = newest if self._step is None else self._step + weight * (newest - self._step)
             self._is_measured = True
             self._mark(step)
 
