@@ -192,6 +192,14 @@ def test_a_run_in_one_line_through_its_life(tmp_path: Path) -> None:
     assert (summarize(run).state, summarize(run).steps) == ("stopped", 200)
 
 
+def test_the_newest_length_of_a_run_in_hours_counts(tmp_path: Path) -> None:
+    """Also while a resumed run does steps again that lie before it."""
+    run = make_run(tmp_path / "run", event("started", steps=None), event("horizon", 25), event("horizon", 60, 110))
+    assert summarize(run).steps == 110
+    written(run.path, event("resumed", 40, steps=100))
+    assert summarize(run).steps == 110
+
+
 def test_runs_are_listed_by_name_and_other_things_are_not(tmp_path: Path) -> None:
     for name in ("b", "a", "c"):
         make_run(tmp_path / name, event("started"), {"step": 1, "tokens": 8})

@@ -1,13 +1,15 @@
 """The learning rate of every step, against nanoGPT's rule and numpy's interpolation."""
 
 import math
+from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from nanofit.schedule import SHAPES, Schedule, Shape
+from nanofit.schedule import SHAPES, Schedule, Segment, Shape
 
 
 def nanogpt_rate(step: int, peak: float, floor: float, warmup: int, decay: int) -> float:
@@ -95,3 +97,104 @@ def test_the_rate_rises_while_warming_up_and_never_afterwards(schedule: Schedule
 def test_decay_has_ended_where_it_says(schedule: Schedule, later: int) -> None:
     end = max(schedule.decay_end, schedule.warmup_steps)
     assert schedule.learning_rate(end + later) == schedule.floor
+
+
+# A run whose length changes on the way
+
+
+@st.composite
+def corrected(draw: st.DrawFn, shapes: tuple[str, ...] = SHAPES) -> tuple[Schedule, list[tuple[int, int]]]:
+    """A schedule of unknown end, and changes (step, steps) as a run meets them: each while the run still goes on."""
+    schedule = replace(draw(schedules(shapes)), decay_end=10**9)
+    changes: list[tuple[int, int]] = []
+    step, steps = 0, 10**9
+    for _ in range(draw(st.integers(1, 12))):
+        step += draw(st.integers(0 if not changes else 1, 40))
+        if step >= steps:
+            break
+        steps = step + draw(st.integers(1, 200))
+        changes.append((step, steps))
+    return schedule, changes
+
+
+def rates_of(schedule: Schedule, changes: list[tuple[int, int]]) -> list[float]:
+    """The rate of every update of the run, and what would come after its end."""
+    segment, begins = Segment(schedule), dict(changes)
+    rates, step, steps = [], 0, 10**9
+    while step <= steps:
+        if step in begins:
+            steps = begins[step]
+            segment = segment.followed_by(step, replace(schedule, decay_end=steps))
+        rates.append(segment.learning_rate(step))
+        step += 1
+    return rates
+
+
+@given(corrected())
+def test_once_warm_the_rate_never_rises_whatever_the_length_becomes(
+    run: tuple[Schedule, list[tuple[int, int]]],
+) -> None:
+    schedule, changes = run
+    warm = rates_of(schedule, changes)[schedule.warmup_steps :]
+    slack = 1e-15 * schedule.peak  # of the cosine itself
+    assert all(then <= now + slack for now, then in pairwise(warm))
+
+
+@given(corrected())
+def test_warm_up_is_the_same_under_every_length(run: tuple[Schedule, list[tuple[int, int]]]) -> None:
+    schedule, changes = run
+    rates = rates_of(schedule, changes)[: schedule.warmup_steps]
+    assert rates == [schedule.learning_rate(step) for step in range(len(rates))]
+
+
+@given(corrected(shapes=("cosine", "linear", "wsd")))
+def test_the_rate_ends_at_the_floor_by_the_curve_of_the_last_length(
+    run: tuple[Schedule, list[tuple[int, int]]],
+) -> None:
+    """As an uncorrected schedule falls from where the last change found it."""
+    schedule, changes = run
+    rates = rates_of(schedule, changes)
+    last, steps = changes[-1]
+    assume(steps > schedule.warmup_steps)
+    assert rates[-1] == schedule.floor
+    begin = max(last, schedule.warmup_steps)
+    planned = replace(schedule, decay_end=steps)
+    share = (planned.learning_rate(steps - 1) - schedule.floor) / max(
+        planned.learning_rate(begin) - schedule.floor, 1e-300
+    )
+    assert rates[-2] - schedule.floor == pytest.approx(share * (rates[begin] - schedule.floor), rel=1e-6, abs=1e-12)
+
+
+@given(corrected(shapes=("linear",)))
+def test_corrected_linear_decay_is_a_share_of_the_remaining_steps(run: tuple[Schedule, list[tuple[int, int]]]) -> None:
+    """torch's way to say the same: lr *= (remaining - 1) / remaining, whatever remains at each step."""
+    schedule, changes = run
+    rates, floor = rates_of(schedule, changes), schedule.floor
+    steps = dict(changes)
+    first = max(changes[0][0], schedule.warmup_steps)
+    known = max((change for change in changes if change[0] <= first), default=changes[0])[1]
+    expected = schedule.peak - floor
+    for step in range(first, len(rates) - 1):
+        known = steps.get(step, known)
+        assert rates[step] - floor == pytest.approx(expected, rel=1e-6, abs=1e-9 * schedule.peak)
+        expected *= (known - step - 1) / (known - step)
+
+
+def test_a_decay_that_is_lengthened_stays_flat_until_the_new_one_begins() -> None:
+    schedule = Schedule("wsd", peak=1.0, floor=0.0, warmup_steps=0, decay_end=100, decay_fraction=0.2)
+    segment = Segment(schedule).followed_by(90, replace(schedule, decay_end=200))
+    assert [segment.learning_rate(step) for step in (90, 120, 160, 180, 200)] == pytest.approx(
+        [0.5, 0.5, 0.5, 0.25, 0.0]
+    )
+
+
+@given(corrected())
+def test_a_decay_that_ends_at_a_step_of_its_own_does_not_heed_the_length(
+    run: tuple[Schedule, list[tuple[int, int]]],
+) -> None:
+    schedule, changes = run
+    fixed = replace(schedule, decay_end=60)
+    segment = Segment(fixed)
+    for step, _ in changes:
+        segment = segment.followed_by(step, fixed)
+    assert segment.learning_rate(50) == fixed.learning_rate(50)

@@ -226,7 +226,9 @@ class Recipe(_Section):
 
     @property
     def budget_text(self) -> str:
-        """The budget as a person says it: `2000 steps`."""
+        """The budget as a person says it: `2,000 steps`."""
+        if self.budget.hours is not None:
+            return f"{self.budget.hours:.4g} hours"
         return next(f"{value:,} {name}" for name, value in self.budget if value is not None)
 
     def model_config_of_run(self) -> ModelConfig:

@@ -173,7 +173,9 @@ class RunSummary:
 def summarize(run: RunFolder) -> RunSummary:
     """How far the run at `run` came."""
     metrics = read_metrics(run.metrics_file)
-    horizon = metrics.events[-1]["steps"] if metrics.events else None
+    # A resumed run repeats changes of its length that lie ahead of it, so the newest one counts, whatever came after.
+    lengths = [event for event in metrics.events if event["event"] == "horizon"] or metrics.events
+    horizon = lengths[-1]["steps"] if lengths else None
     step = metrics.last.get("step", 0)
     losses = metrics.losses("val_loss")
     finished = bool(metrics.events) and metrics.events[-1]["event"] == "finished"

@@ -44,3 +44,37 @@ class Schedule:
         if self.shape != "wsd":
             return self.warmup_steps
         return max(self.warmup_steps, self.decay_end - round(self.decay_fraction * self.decay_end))
+
+
+@dataclass(frozen=True)
+class Segment:
+    """The rates of a run while one length of it holds, from step `begin` on.
+
+    Where the length changed on the way, `rate` is what the rate had come to at `begin`: from there it follows the curve
+    of the new length, the distance to the floor scaled so that the two meet. A rate that fell thus never rises again
+    and still ends at the floor; linear decay becomes `rate *= (remaining - 1) / remaining`. None: the schedule as it is.
+    """
+
+    schedule: Schedule
+    begin: int = 0
+    rate: float | None = None
+
+    def learning_rate(self, step: int) -> float:
+        """The rate of the update that follows `step` finished ones, for a step of this segment."""
+        planned = self.schedule.learning_rate(step)
+        if self.rate is None:
+            return planned
+        floor = self.schedule.floor
+        span = self.schedule.learning_rate(self.begin) - floor
+        if span <= 0:
+            return floor
+        # min: where nothing falls, rounding must not lift the rate either.
+        return min(self.rate, floor + (self.rate - floor) * ((planned - floor) / span))
+
+    def followed_by(self, step: int, schedule: Schedule) -> "Segment":
+        """The segment that goes on from `step` under another length. Warm-up is by step, the same under every length."""
+        if schedule == self.schedule:
+            return self
+        if step < schedule.warmup_steps or schedule.shape == "constant":
+            return Segment(schedule, step)
+        return Segment(schedule, step, self.learning_rate(step))

@@ -7,19 +7,26 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import nanofit
 from nanofit.data.prepare import prepare
 from nanofit.errors import UserError
-from nanofit.events import Event, Note, Waiting
+from nanofit.events import Event, Note, Report, Waiting
 from nanofit.locks import exclusive
 from nanofit.recipe import Recipe, build_recipe
 from nanofit.recipe_files import load_recipe, recipe_toml
 from nanofit.runs import RunFolder, read_metrics, summarize
-from nanofit.training import Stopped, checkpoint, disk, train
+from nanofit.training import Stopped, checkpoint, disk, loop, train
+from nanofit.training.horizon import Horizon
+from nanofit.training.pace import EXIT_SECONDS
+from nanofit.training.step import TrainStep
 
 STEPS = 24
 
@@ -91,9 +98,9 @@ class Interrupt:
             os.kill(os.getpid(), self.number)
 
 
-def start_process(corpus: Path, run: RunFolder) -> subprocess.Popen[bytes]:
+def start_process(corpus: Path, run: RunFolder, recipe: Recipe | None = None) -> subprocess.Popen[bytes]:
     file = run.path.with_suffix(".toml")
-    file.write_text(recipe_toml(recipe_for(corpus)))
+    file.write_text(recipe_toml(recipe or recipe_for(corpus)))
     return subprocess.Popen(
         [sys.executable, "-m", "nanofit", "train", str(file), "--out", str(run.path)],
         stdout=subprocess.PIPE,
@@ -298,31 +305,161 @@ def test_a_diverged_run_says_so_and_saves_nothing_of_it(corpus: Path, tmp_path: 
     assert RunFolder(tmp_path / "run").checkpoint_steps() in ([], [4])
 
 
+# Budgets in hours
+
+
+class Clock:
+    """A clock that only the run's own work moves: what a test says that steps, evaluations and checkpoints take."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, step_seconds: Callable[[int], float]) -> None:
+        self.seconds = 0.0
+        train_one, evaluate, save = TrainStep.__call__, loop.validate, loop.save_checkpoint
+
+        def step(self_: TrainStep, rows: Any, rate: float, step: int) -> Any:
+            self.seconds += step_seconds(step)
+            return train_one(self_, rows, rate, step)
+
+        monkeypatch.setattr(TrainStep, "__call__", step)
+        monkeypatch.setattr(loop, "validate", self._taking(0.5, evaluate))
+        monkeypatch.setattr(loop, "save_checkpoint", self._taking(0.25, save))
+        monkeypatch.setattr("nanofit.training.run.TrainingLoop", partial(loop.TrainingLoop, clock=self))
+
+    def __call__(self) -> float:
+        return nanofit.STARTED + self.seconds
+
+    def _taking(self, seconds: float, work: Callable[..., Any]) -> Callable[..., Any]:
+        def timed(*arguments: Any, **options: Any) -> Any:
+            self.seconds += seconds
+            return work(*arguments, **options)
+
+        return timed
+
+
+def recipe_in_hours(corpus: Path, seconds: float, **changes: Any) -> Recipe:
+    return recipe_for(
+        corpus, **{"steps": None, "hours": seconds / 3600, "eval_interval": 60, "checkpoint_interval": 40} | changes
+    )
+
+
+def horizon_events(run: RunFolder) -> list[dict[str, Any]]:
+    return [event for event in read_metrics(run.metrics_file).events if event["event"] == "horizon"]
+
+
+def assert_rates_follow_from_the_events(run: RunFolder) -> None:
+    metrics = read_metrics(run.metrics_file)
+    horizon = Horizon(load_recipe(run.recipe_file).recipe, metrics.events)
+    rates = {step: line["learning_rate"] for step, line in metrics.steps.items() if "learning_rate" in line}
+    assert list(rates) == list(range(1, len(rates) + 1))
+    assert rates == {step: horizon.learning_rate(step - 1) for step in rates}
+
+
 def test_hours_become_steps_by_measured_speed(corpus: Path, tmp_path: Path) -> None:
-    """A budget of 3 seconds from now: it ends by itself, decayed, with the steps that the event says."""
-    import nanofit
+    """A budget of 3 real seconds from now: it ends by itself, with the steps that its newest event says."""
+    seconds = time.monotonic() - nanofit.STARTED + 3
+    outcome = train(recipe_in_hours(corpus, seconds), tmp_path / "run", report=lambda event: None)
+    assert horizon_events(outcome.run)[-1]["steps"] == outcome.steps == summarize(outcome.run).steps
+    assert_rates_follow_from_the_events(outcome.run)
+    assert summarize(outcome.run).state == "finished"
 
-    hours = (time.monotonic() - nanofit.STARTED + 3) / 3600
-    outcome = train(recipe_for(corpus, steps=None, hours=hours), tmp_path / "run", report=lambda event: None)
+
+@pytest.mark.parametrize("schedule", ["linear", "cosine", "wsd"])
+def test_a_machine_that_becomes_twice_as_slow_half_way_keeps_the_hours(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, schedule: str
+) -> None:
+    clock = Clock(monkeypatch, lambda step: 0.1 if clock.seconds < 10 else 0.2)
+    recipe = recipe_in_hours(corpus, 20, schedule=schedule, min_lr=1e-3)
+    notes: list[Event] = []
+    outcome = train(recipe, tmp_path / "run", report=notes.append)
+    assert outcome.seconds + EXIT_SECONDS == pytest.approx(20, rel=0.02)
+    assert_rates_follow_from_the_events(outcome.run)
     metrics = read_metrics(outcome.run.metrics_file)
-    assert [event["steps"] for event in metrics.events if event["event"] == "horizon"] == [outcome.steps]
-    assert metrics.last["learning_rate"] < 0.05 * 1e-2
+    rates = [line["learning_rate"] for line in metrics.steps.values() if "learning_rate" in line]
+    assert all(then <= now for now, then in pairwise(rates[recipe.schedule.warmup_steps :]))
+    # The last update is one step above the floor, as in a schedule that nothing corrected.
+    assert rates[-1] - 1e-3 <= 2 * (rates[-2] - rates[-1])
+    texts = [note.text for note in notes if isinstance(note, Note)]
+    assert sum("steps at the measured speed" in text for text in texts) == 1
+    assert any("steps, they were" in text for text in texts)
 
 
-def test_more_hours_for_a_finished_run_are_more_steps_by_a_new_measurement(corpus: Path, tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    first = train(recipe_for(corpus, steps=None, hours=past_hours() + 2 / 3600), run, report=lambda event: None)
-    spent = read_metrics(first.run.metrics_file).seconds
-    more = recipe_for(corpus, steps=None, hours=past_hours() + (spent + 3) / 3600)
-    second = train(more, run, report=lambda event: None)
-    assert second.steps > first.steps
-    events = read_metrics(second.run.metrics_file).events
-    assert [event["steps"] for event in events if event["event"] == "horizon"] == [first.steps, second.steps]
-    assert summarize(second.run).state == "finished"
+def test_killed_with_9_a_run_in_hours_repeats_its_horizon(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = RunFolder(tmp_path / "run")
+    recipe = recipe_in_hours(corpus, 90, eval_interval=1000)
+    process = start_process(corpus, run, recipe)
+    wait_for_step(run, 110, process)
+    process.kill()
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    before = read_metrics(run.metrics_file)
+    Clock(monkeypatch, lambda step: 0.3)
+    outcome = train(recipe, run.path, report=lambda event: None)
+    assert_rates_follow_from_the_events(run)
+    after = read_metrics(run.metrics_file)
+    # Steps after the checkpoint were trained twice, to the same bit until the first change that was not there before.
+    news = [event["step"] for event in horizon_events(run)[len(before.events) - 1 :]]
+    again = [step for step in before.steps if 0 < step <= news[0]]
+    assert again[-1] >= 80
+    for name in ("train_loss", "learning_rate"):
+        assert [after.steps[step][name] for step in again] == [before.steps[step][name] for step in again]
+    assert after.events[: len(before.events)] == before.events
+    assert outcome.steps == summarize(run).steps
 
 
-def past_hours() -> float:
-    """Hours that this process has spent already, which count for a run that it trains."""
-    import nanofit
+def test_hours_grow_into_a_schedule_of_their_own_and_shrink_as_a_correction(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = RunFolder(tmp_path / "run")
 
-    return (time.monotonic() - nanofit.STARTED) / 3600
+    def rate_of(step: int) -> float:
+        return read_metrics(run.metrics_file).steps[step]["learning_rate"]
+
+    def train_for(seconds: float, report: Report = lambda event: None) -> int:
+        clock.seconds = 0.0  # a life of its own
+        return train(recipe_in_hours(corpus, seconds), run.path, report=report).steps
+
+    clock = Clock(monkeypatch, lambda step: 0.1)
+    first = train_for(10)
+    assert rate_of(first) < 0.05 * 1e-2
+    with pytest.raises(Stopped):
+        train_for(20, Interrupt(first + 20, signal.SIGINT))
+    assert rate_of(first + 1) == pytest.approx(0.5 * 1e-2, rel=0.1)
+    with pytest.raises(UserError, match=r"hours, of which 0\.00\d+ are used already\): --fresh starts over"):
+        train_for(9)
+    last = train_for(15)
+    assert first + 20 < last < first + 60
+    assert read_metrics(run.metrics_file).seconds + EXIT_SECONDS == pytest.approx(15, rel=0.02)
+    assert rate_of(first + 21) <= rate_of(first + 20)
+    assert rate_of(last) < 0.05 * 1e-2
+    assert_rates_follow_from_the_events(run)
+
+
+def test_a_damaged_checkpoint_of_a_run_in_hours_leaves_the_later_changes_valid(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = RunFolder(tmp_path / "run")
+    clock = Clock(monkeypatch, lambda step: 0.1 + 0.02 * (step % 3))
+    recipe = recipe_in_hours(corpus, 20)
+    with pytest.raises(Stopped):
+        train(recipe, run.path, report=Interrupt(95, signal.SIGINT))
+    before = losses(run)
+    assert run.checkpoint_steps() == [80, 95]
+    (run.checkpoint_folder(95) / checkpoint.MODEL_FILE).write_bytes(b"")
+    assert [event["step"] for event in horizon_events(run) if event["step"] > 80]
+    clock.seconds = 0.0
+    train(recipe, run.path, report=lambda event: None)
+    assert {step: losses(run)[step] for step in before} == before
+    assert_rates_follow_from_the_events(run)
+
+
+def test_hours_that_are_too_short_end_the_run_with_everything_saved(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Clock(monkeypatch, lambda step: 10.0)
+    events: list[Event] = []
+    outcome = train(recipe_in_hours(corpus, 5, warmup_steps=0), tmp_path / "run", report=events.append)
+    assert (outcome.steps, outcome.run.checkpoint_steps()) == (1, [1])
+    assert outcome.val_loss is not None
+    assert any(isinstance(event, Note) and event.warning and "were too short" in event.text for event in events)
+    assert summarize(outcome.run).state == "finished"

@@ -1,9 +1,13 @@
 """`nanofit train`."""
 
+import time
+from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import typer
 
+import nanofit
 from nanofit.cli.overrides import overrides_of
 
 
@@ -15,12 +19,20 @@ def train(
         help="A recipe, or a nanoGPT config file; without one, a first recipe for this machine.",
     ),
     fresh: bool = typer.Option(False, "--fresh", help="Start over; the old run is moved aside, not deleted."),
+    until: str | None = typer.Option(
+        None,
+        "--until",
+        metavar="TIME",
+        help="Be done by 07:00, or by '2026-11-25 07:00': a budget in hours by the clock.",
+    ),
 ) -> None:
     """Train a recipe; the same command again resumes, after any kind of stop.
 
     --key=value and --key value set any recipe field, nanoGPT's names included: --hours 2, --out runs/mine, --batch_size=8.
 
     Example: nanofit train run.toml
+
+    Example: nanofit train run.toml --until 07:00
     """
     from nanofit.cli.progress import Watcher, say
     from nanofit.cli.units import duration, quantity
@@ -28,19 +40,28 @@ def train(
     from nanofit.planning.plan import schedule_warnings
     from nanofit.planning.starter import likely_device_kind, starter_recipe
     from nanofit.recipe_files import LoadedRecipe, end_decay_with_budget, leave_out_ignored, load_recipe
+    from nanofit.runs import RunFolder, read_metrics
 
     overrides = overrides_of(ctx)
+    seconds = _seconds_until(until, overrides) if until is not None else None
+    if seconds is not None:
+        overrides["hours"] = seconds / 3600
     if recipe is not None:
         loaded = end_decay_with_budget(load_recipe(recipe, overrides), overrides)
     else:
         values, warnings = leave_out_ignored(overrides)
         loaded = LoadedRecipe(starter_recipe(likely_device_kind(), values).recipe, warnings)
     out = Path(loaded.recipe.run.out or Path("runs") / (recipe.stem if recipe is not None else "starter"))
+    if seconds is not None and not fresh:
+        used = read_metrics(RunFolder(out).metrics_file).seconds  # hours are those of all lives
+        loaded = LoadedRecipe(loaded.recipe.with_values(hours=(used + seconds) / 3600), loaded.warnings)
 
     with Watcher() as report:
         for warning in (*loaded.warnings, *schedule_warnings(loaded.recipe)):
             report(Note(warning, warning=True))
         report(Note(f"run folder: {out}"))
+        if seconds is not None:
+            report(Note(f"until {until} is {duration(seconds)}"))
         from nanofit.training import Stopped
         from nanofit.training import train as train_run
 
@@ -52,3 +73,15 @@ def train(
     loss = f"{outcome.val_loss:.4f}" if outcome.val_loss is not None else "not measured"
     say(f"done: val loss {loss} nats a token after {quantity(outcome.tokens)} tokens and {duration(outcome.seconds)}")
     say(f'next: nanofit eval {out} · nanofit sample {out} "Once"')
+
+
+def _seconds_until(until: str, overrides: dict[str, Any]) -> float:
+    """Seconds from the start of this command. Raises UserError for what is no time, or a second budget."""
+    from nanofit.cli.units import seconds_until
+    from nanofit.errors import UserError
+    from nanofit.recipe import BUDGETS, field_of
+
+    for name in overrides:
+        if field_of(name) in BUDGETS:
+            raise UserError(f"--until and --{name} are both budgets: give one of them")
+    return seconds_until(until, datetime.now() - timedelta(seconds=time.monotonic() - nanofit.STARTED))

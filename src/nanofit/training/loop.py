@@ -6,7 +6,8 @@ depends on follows from the step's number, so a run that was stopped anywhere go
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from typing import Any, NoReturn
 
@@ -19,15 +20,20 @@ from nanofit.data.shards import TokenStream
 from nanofit.device import Device
 from nanofit.errors import UserError
 from nanofit.evaluation.validation import Interrupted, validate
-from nanofit.events import Evaluated, Note, Progress, Report
+from nanofit.events import Evaluated, Progress, Report
+from nanofit.planning.plan import BYTES_PER_TRAINED_PARAMETER
 from nanofit.recipe import Recipe
 from nanofit.runs import Metrics, MetricsLog, RunFolder
 from nanofit.training.checkpoint import TrainingState, remove_old_checkpoints, save_checkpoint
 from nanofit.training.disk import when_there_is_space
-from nanofit.training.horizon import MEASURED_STEPS, SETTLING_STEPS, Horizon
+from nanofit.training.horizon import Change, Horizon, notes_of_change
 from nanofit.training.interrupts import Stopped, StopRequest
+from nanofit.training.pace import Pace
 from nanofit.training.step import TrainStep
 from nanofit.training.tracking import Tracking
+
+CHECKPOINT_BYTES_PER_SECOND = 250e6
+"""Until one was timed: written, put on disk and hashed (docs/log.md, 2026-11-24)."""
 
 
 @dataclass
@@ -52,7 +58,8 @@ class Speed:
 
 
 class TrainingLoop:
-    """Trains one run from `step` to its end. `past` is what its metrics said when this process took it over."""
+    """Trains one run from `step` to its end. `past` is what its metrics said when this process took it over, `clock` a
+    clock of seconds that agrees with nanofit.STARTED."""
 
     def __init__(
         self,
@@ -69,6 +76,7 @@ class TrainingLoop:
         *,
         step: int,
         data_digest: str,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.run_folder, self.recipe, self.device, self.train_step = run, recipe, device, train_step
         self.model = train_step.model
@@ -77,28 +85,40 @@ class TrainingLoop:
         self.val_loss: float | None = None
         self._validation, self._log, self._tracking, self._report, self._stop = validation, log, tracking, report, stop
         self._data_digest = data_digest
-        self._first_step = step
+        self._clock = clock
         self._seconds_before = past.seconds
         self._is_resumed = bool(past.events)
         self._line: dict[str, Any] = past.steps.get(step, {})
         self._loss: Tensor | None = None
         self._grad_norm: Tensor | None = None
         self._saved_step = step
-        self._evaluation_seconds = 0.0
         self._speed = Speed()
-        self._measured_from: tuple[int, float] | None = None
+        self._pace: Pace | None = None
+        self._noted_steps = self.horizon.newest.steps if self.horizon.newest is not None else None
+        self._compiles_forward, self._forward_compilation = device.compile, 0.0
         self._flops_per_token = flops_per_token(train_step.model.config)
         self._peak_flops = device.peak_flops()
 
     @property
     def seconds(self) -> float:
         """Wall-clock of the run over all its lives."""
-        return self._seconds_before + time.monotonic() - nanofit.STARTED
+        return self._seconds_before + self._clock() - nanofit.STARTED
 
     def run(self, batches: Iterator[Tensor]) -> None:
         """Trains to the end. Raises Stopped, with everything saved, when asked to stop."""
         self.model.train()
         self._write_event("resumed" if self._is_resumed else "started")
+        if self.recipe.budget.hours is not None:
+            parameters = sum(parameter.numel() for parameter in self.model.parameters())
+            self._pace = Pace(
+                self.recipe,
+                self.horizon,
+                lambda: self.seconds,
+                self.device.synchronize,
+                first_step=self.step,
+                compiles=self.device.compile,
+                checkpoint=BYTES_PER_TRAINED_PARAMETER * parameters / CHECKPOINT_BYTES_PER_SECOND,
+            )
         while True:
             self._between_steps()
             if self.step == self.horizon.steps(self.step):
@@ -116,8 +136,8 @@ class TrainingLoop:
 
     def _between_steps(self) -> None:
         settings = self.recipe.run
-        if self.horizon.wants_measurement:
-            self._measure_speed()
+        if self._pace is not None:
+            self._keep_hours(self._pace)
         last = self.step == self.horizon.steps(self.step)
         evaluates = last or self.step % settings.eval_interval == 0
         saves = last or self.step % settings.checkpoint_interval == 0
@@ -132,21 +152,20 @@ class TrainingLoop:
         if last:
             self.val_loss = self._line.get("val_loss")
 
-    def _measure_speed(self) -> None:
-        """Sets the horizon of a budget in hours, once enough steps were timed."""
-        done = self.step - self._first_step
-        if done == SETTLING_STEPS:
-            self.device.synchronize()
-            self._measured_from = (self.step, time.perf_counter())
-        elif done == SETTLING_STEPS + MEASURED_STEPS and self._measured_from is not None:
-            self.device.synchronize()
-            first, since = self._measured_from
-            per_step = (time.perf_counter() - since) / (self.step - first)
-            steps = self.horizon.set_by_speed(self.step, self.seconds, per_step, self._evaluation_seconds)
-            hours = self.recipe.budget.hours or 0.0
-            self._write_event("horizon", hours=hours)
-            budget = f"{hours:g} hours" if hours >= 1 else f"{60 * hours:.3g} minutes"
-            self._report(Note(f"{budget} are {steps:,} steps at the measured speed"))
+    def _keep_hours(self, pace: Pace) -> None:
+        """Moves the horizon when that is due."""
+        change = pace.review(self.step, evaluated="val_loss" in self._line, saved=self.step == self._saved_step)
+        if change is not None:
+            self._write_event("horizon", **change.fields())
+            self.horizon.change(change)
+            self._report_horizon(change)
+
+    def _report_horizon(self, change: Change) -> None:
+        notes = notes_of_change(change, self._noted_steps, self.horizon, self.recipe)
+        for note in notes:
+            self._report(note)
+        if notes:
+            self._noted_steps = change.steps
 
     def _write_progress(self) -> None:
         assert self._loss is not None
@@ -183,15 +202,18 @@ class TrainingLoop:
             return
         state = TrainingState(self.step, self.seconds, self._data_digest, self.train_step.scaler.state_dict())
         optimizer = self.train_step.optimizer
-        when_there_is_space(
-            lambda: save_checkpoint(self.run_folder, self.model, optimizer, state),
-            f"the checkpoint of step {self.step}",
-            self.run_folder.path,
-            self._report,
-            self._stop,
-        )
+
+        def save() -> None:
+            begin = self._clock()
+            save_checkpoint(self.run_folder, self.model, optimizer, state)
+            remove_old_checkpoints(self.run_folder, self.recipe.run.keep_checkpoints)
+            if self._pace is not None:
+                self._pace.checkpoint = self._clock() - begin
+
+        what = f"the checkpoint of step {self.step}"
+        with self._pause():
+            when_there_is_space(save, what, self.run_folder.path, self._report, self._stop)
         self._saved_step = self.step
-        remove_old_checkpoints(self.run_folder, self.recipe.run.keep_checkpoints)
 
     def _save_and_stop(self) -> NoReturn:
         if self._loss is not None:
@@ -200,24 +222,37 @@ class TrainingLoop:
         assert self._stop.signal_number is not None
         raise Stopped(self._stop.signal_number)
 
+    def _pause(self) -> AbstractContextManager[None]:
+        return self._pace.pause() if self._pace is not None else nullcontext()
+
+    def _window_losses(self, inputs: Tensor, targets: Tensor) -> Tensor:
+        """Losses of a forward pass; the first one is timed apart where it compiles, for no later evaluation does."""
+        begin = self._clock()
+        losses = self.train_step.window_losses(inputs, targets)
+        if self._compiles_forward:
+            self._compiles_forward, self._forward_compilation = False, self._clock() - begin
+        return losses
+
     def _evaluate(self) -> None:
-        begin = time.perf_counter()
+        begin, self._forward_compilation = self._clock(), 0.0
         self.model.eval()
         try:
-            result = validate(
-                self.train_step.window_losses,
-                self._validation,
-                self.device,
-                block_size=self.recipe.model.block_size,
-                micro_batch=self.recipe.batch.micro_batch,
-                most_tokens=self.recipe.run.eval_tokens,
-                stop=lambda: self._stop.requested,
-            )
+            with self._pause():
+                result = validate(
+                    self._window_losses,
+                    self._validation,
+                    self.device,
+                    block_size=self.recipe.model.block_size,
+                    micro_batch=self.recipe.batch.micro_batch,
+                    most_tokens=self.recipe.run.eval_tokens,
+                    stop=lambda: self._stop.requested,
+                )
         except Interrupted:
             self._save_and_stop()
         finally:
             self.model.train()
-        self._evaluation_seconds = time.perf_counter() - begin
+        if self._pace is not None:
+            self._pace.evaluation = self._clock() - begin - self._forward_compilation
         figures = {"val_loss": result.loss, "val_loss_stderr": result.stderr, "val_bits_per_byte": result.bits_per_byte}
         place = {"step": self.step, "tokens": self.step * self.recipe.tokens_per_step}
         self._line = place | self._line | figures | {"seconds": self.seconds}
@@ -231,9 +266,10 @@ class TrainingLoop:
         self._write(place | more, durable=True)
 
     def _write(self, line: dict[str, Any], durable: bool = False) -> None:
-        when_there_is_space(
-            lambda: self._log.append(line, durable), "metrics.jsonl", self.run_folder.path, self._report, self._stop
-        )
+        with self._pause():  # a wait for space is not the steps'
+            when_there_is_space(
+                lambda: self._log.append(line, durable), "metrics.jsonl", self.run_folder.path, self._report, self._stop
+            )
 
     def _track(self) -> None:
         figures = {

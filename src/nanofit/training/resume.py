@@ -22,11 +22,11 @@ HARMLESS = frozenset(
 """Fields that may change in the middle of a run: none of them moves a loss of training but by rounding."""
 
 
-def recipe_of_resumed_run(stored: Recipe, given: Recipe, step: int, mend: str) -> Recipe:
-    """The recipe with which a run that is at `step` goes on, from the `stored` and the `given` one.
+def recipe_of_resumed_run(stored: Recipe, given: Recipe, step: int, seconds: float, mend: str) -> Recipe:
+    """The recipe with which a run that is at `step` and `seconds` old goes on, from the `stored` and the `given` one.
 
     What the given recipe leaves open keeps its stored value. Raises UserError, ending with `mend`, naming every field
-    that differs and matters; a longer budget does not.
+    that differs and matters; a longer budget does not, nor do fewer hours as long as some are left.
     """
     before = stored.flat()
     after = {name: before[name] if value in (None, "auto") else value for name, value in given.flat().items()}
@@ -36,17 +36,19 @@ def recipe_of_resumed_run(stored: Recipe, given: Recipe, step: int, mend: str) -
         for name in before
         if before[name] != after[name] and name not in HARMLESS and name not in BUDGETS
     ]
-    changed += _budget_change(stored, given)
+    changed += _budget_change(stored, given, seconds / 3600)
     if changed:
         raise UserError(f"the recipe changed since this run began at step {step} ({'; '.join(changed)}): {mend}")
     return stored.with_values(**after)
 
 
-def _budget_change(stored: Recipe, given: Recipe) -> list[str]:
-    """A line when the budget became shorter, or can't be compared."""
+def _budget_change(stored: Recipe, given: Recipe, used_hours: float) -> list[str]:
+    """A line when the budget became shorter than it may be, or can't be compared."""
     change = f"budget: {stored.budget_text} -> {given.budget_text}"
     if stored.steps is not None and given.steps is not None:
         return [] if given.steps >= stored.steps else [f"{change}, which is shorter"]
     if stored.budget.hours is not None and given.budget.hours is not None:
-        return [] if given.budget.hours >= stored.budget.hours else [f"{change}, which is shorter"]
+        # The horizon follows hours either way; but what is used is used.
+        possible = given.budget.hours >= stored.budget.hours or given.budget.hours > used_hours
+        return [] if possible else [f"{change}, of which {used_hours:.4g} are used already"]
     return [change]

@@ -73,7 +73,8 @@ def _train(recipe: Recipe, run: RunFolder, report: Report, stop: StopRequest) ->
     past = read_metrics(run.metrics_file)
     if run.exists:
         stored = load_recipe(run.recipe_file).recipe
-        recipe = recipe_of_resumed_run(stored, recipe, past.last.get("step", 0), "--fresh starts over")
+        step = past.last.get("step", 0)
+        recipe = recipe_of_resumed_run(stored, recipe, step, past.seconds, "--fresh starts over")
         if stored.budget != recipe.budget:
             report(
                 Note(
