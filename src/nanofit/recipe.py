@@ -36,12 +36,25 @@ def token_count(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
+Checkpointing = Literal["off", "half", "all"]
+
 Tokens = Annotated[int, BeforeValidator(token_count)]
 
 
 def _resume_is_scratch(value: Any) -> Any:
     """nanoGPT's `init_from = 'resume'` needs no setting here: the same command again resumes."""
     return "scratch" if value == "resume" else value
+
+
+def loss_chunk_tokens(tokens: int, vocab_size: int) -> int:
+    """Tokens whose logits exist at once, for a micro-batch of `tokens`.
+
+    An eighth of them, but at least 512, where the products are fast, and at most 2048, beyond which only memory grows
+    (docs/log.md, 2026-11-24). All of them where that is little anyway.
+    """
+    if tokens * vocab_size <= 2**24:
+        return tokens
+    return min(max(-(-tokens // 8), 512), 2048)
 
 
 class _Section(BaseModel):
@@ -156,6 +169,13 @@ class RunSection(_Section):
         default="auto", description="of the forward pass; weights stay float32"
     )
     compile: bool | Literal["auto"] = Field(default="auto", description="torch.compile; auto: on CUDA only")
+    checkpointing: Checkpointing = Field(
+        default="off",
+        description="activations computed again in the backward pass: off, half (every second block), all",
+    )
+    loss_chunk: int | None = Field(
+        default=None, ge=1, description="tokens whose logits exist at once; chosen by the vocabulary unless given"
+    )
     seed: int = Field(default=1337, ge=0, description="of initialisation, data order and dropout")
     eval_interval: int = Field(default=250, ge=1, description="steps between evaluations")
     eval_tokens: Tokens = Field(
@@ -223,6 +243,18 @@ class Recipe(_Section):
         for name in ("embedding_lr", "head_lr", "vector_lr"):
             values[name] = values[name] or values["learning_rate"]
         return OptimizerSettings(**values)
+
+    @property
+    def loss_chunk(self) -> int:
+        """Tokens of a micro-batch whose logits exist at once."""
+        tokens = self.batch.micro_batch * self.model.block_size
+        return min(self.run.loss_chunk or loss_chunk_tokens(tokens, self.vocab_size), tokens)
+
+    @property
+    def recomputed_blocks(self) -> frozenset[int]:
+        """The blocks whose activations are dropped and computed again."""
+        step = {"off": None, "half": 2, "all": 1}[self.run.checkpointing]
+        return frozenset(range(0, self.model.n_layer, step)) if step else frozenset()
 
     @property
     def budget_text(self) -> str:

@@ -4,6 +4,9 @@
 float32; lower precision comes from autocast around the forward pass.
 """
 
+from collections.abc import Callable
+from functools import cache, partial
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -21,7 +24,9 @@ class GPT(nn.Module):
     """A GPT of any of our architectures.
 
     `recomputed` lists the blocks whose activations are dropped in the forward pass and computed again in the backward
-    (activation checkpointing); `loss_chunk` is the number of tokens whose logits exist at once, None for all.
+    (activation checkpointing); `loss_chunk` is the number of tokens whose logits exist at once, None for all; `compiles`
+    says whether blocks and loss go through torch.compile. One block is compiled for all, so that takes no longer for a
+    deep model.
     """
 
     rotary: Tensor | None
@@ -40,6 +45,7 @@ class GPT(nn.Module):
         self.register_buffer("rotary", None, persistent=False)
         self.recomputed: frozenset[int] = frozenset()
         self.loss_chunk: int | None = None
+        self.compiles = False
         self._check_described()
 
     def _check_described(self) -> None:
@@ -95,10 +101,14 @@ class GPT(nn.Module):
             x = F.dropout(x, self.config.dropout, self.training)
         rotary = self.rotary[:, begin:end] if self.rotary is not None else None  # [2, T, 1, D]
         for index, block in enumerate(self.blocks):
+            if cache is not None:
+                x = block(x, rotary, cache.layers[index])
+                continue
+            run: Callable[..., Tensor] = partial(compiled_block(), block) if self.compiles else block
             if index in self.recomputed and torch.is_grad_enabled():
-                x = checkpoint(block, x, rotary, use_reentrant=False, preserve_rng_state=self.config.dropout > 0)
+                x = checkpoint(run, x, rotary, use_reentrant=False, preserve_rng_state=self.config.dropout > 0)
             else:
-                x = block(x, rotary, cache.layers[index] if cache is not None else None)
+                x = run(x, rotary)
         return self.final_norm(x)
 
     def logits(self, hidden: Tensor) -> Tensor:
@@ -114,8 +124,15 @@ class GPT(nn.Module):
             softcap=self.config.traits.logit_softcap,
             vocabulary=self.config.unpadded_vocab_size,
             chunk=self.loss_chunk,
+            compiles=self.compiles,
             reduction=reduction,
         )
+
+
+@cache
+def compiled_block() -> Callable[..., Tensor]:
+    """Block, x and rotary tables to x. Not made on import: that takes a second, and most processes never compile."""
+    return torch.compile(lambda block, x, rotary: block(x, rotary), dynamic=False)
 
 
 def build_model(config: ModelConfig, device: torch.device, seed: int | None = None) -> GPT:

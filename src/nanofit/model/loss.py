@@ -8,7 +8,9 @@ hidden states and one of the size of the head. Those are kept of the sum over to
 in the backward pass, so that small probabilities survive float16.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -29,6 +31,7 @@ def linear_cross_entropy(
     softcap: float | None = None,
     vocabulary: int | None = None,
     chunk: int | None = None,
+    compiles: bool = False,
     reduction: str = "mean",
 ) -> Tensor:
     """Cross-entropy in nats a token of the logits `hidden` [..., C] x `weight` [V, C]^T against `targets` [...].
@@ -45,6 +48,7 @@ def linear_cross_entropy(
         vocabulary=vocabulary if vocabulary != weight.shape[0] else None,
         chunk=min(chunk or len(flat), len(flat)),
         dtype=torch.get_autocast_dtype(device) if autocasts else hidden.dtype,
+        compiles=compiles,
     )
     with torch.autocast(device, enabled=False):
         if torch.is_grad_enabled():
@@ -60,6 +64,7 @@ class _Settings:
     vocabulary: int | None
     chunk: int
     dtype: torch.dtype
+    compiles: bool
 
 
 def _logits(hidden: Tensor, weight: Tensor, settings: _Settings) -> tuple[Tensor, Tensor | None]:
@@ -100,10 +105,16 @@ def _loss_and_slope(hidden: Tensor, weight: Tensor, targets: Tensor, settings: _
     return loss, slope.to(hidden.dtype)
 
 
+@cache
+def _compiled_loss_and_slope() -> Callable[[Tensor, Tensor, Tensor, _Settings], tuple[Tensor, Tensor]]:
+    return torch.compile(_loss_and_slope, dynamic=False)
+
+
 class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, settings: _Settings) -> Tensor:
         narrow = weight.to(settings.dtype)
+        loss_and_slope = _compiled_loss_and_slope() if settings.compiles else _loss_and_slope
         accumulator = torch.promote_types(weight.dtype, torch.float32)
         of_hidden = torch.empty_like(hidden, dtype=settings.dtype)
         of_weight: Tensor | None = None
@@ -111,7 +122,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         for begin in range(0, len(hidden), settings.chunk):
             chunk = slice(begin, begin + settings.chunk)
             part = hidden[chunk].to(settings.dtype)
-            loss, slope = _loss_and_slope(part, narrow, targets[chunk], settings)
+            loss, slope = loss_and_slope(part, narrow, targets[chunk], settings)
             total += loss
             torch.mm(slope, narrow, out=of_hidden[chunk])
             if of_weight is None:

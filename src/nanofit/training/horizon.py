@@ -81,6 +81,7 @@ class Horizon:
         self._recipe = recipe
         self._stretches = [_Stretch(0, recipe.steps, Segment(recipe.schedule_over(recipe.steps or UNKNOWN_STEPS)), 1)]
         self._begins = [0]
+        self._peak = recipe.optimizer_settings.learning_rate
         self.newest: Change | None = None
         if recipe.steps is None:
             for event in events:
@@ -97,7 +98,7 @@ class Horizon:
 
     def multiplier(self, step: int) -> float:
         """That rate as a share of the recipe's peak."""
-        return self.learning_rate(step) / self._recipe.optimizer.learning_rate
+        return self.learning_rate(step) / self._peak
 
     def is_correction_due(self, step: int) -> bool:
         """Whether `step` is one at which the length is looked at again: the multiples of the cadence and, for what the

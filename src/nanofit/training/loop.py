@@ -20,16 +20,17 @@ from nanofit.data.shards import TokenStream
 from nanofit.device import Device
 from nanofit.errors import UserError
 from nanofit.evaluation.validation import Interrupted, validate
-from nanofit.events import Evaluated, Progress, Report
+from nanofit.events import Evaluated, Note, Progress, Report
 from nanofit.planning.plan import BYTES_PER_TRAINED_PARAMETER
 from nanofit.recipe import Recipe
 from nanofit.runs import Metrics, MetricsLog, RunFolder
 from nanofit.training.checkpoint import TrainingState, remove_old_checkpoints, save_checkpoint
 from nanofit.training.disk import when_there_is_space
+from nanofit.training.health import SpikeWatch
 from nanofit.training.horizon import Change, Horizon, notes_of_change
 from nanofit.training.interrupts import Stopped, StopRequest
 from nanofit.training.pace import Pace
-from nanofit.training.step import TrainStep
+from nanofit.training.step import StepResult, TrainStep
 from nanofit.training.tracking import Tracking
 
 CHECKPOINT_BYTES_PER_SECOND = 250e6
@@ -89,8 +90,9 @@ class TrainingLoop:
         self._seconds_before = past.seconds
         self._is_resumed = bool(past.events)
         self._line: dict[str, Any] = past.steps.get(step, {})
-        self._loss: Tensor | None = None
-        self._grad_norm: Tensor | None = None
+        self._result: StepResult | None = None
+        self._losses: list[Tensor] = []  # of the steps since the last line, on the device
+        self._spikes = SpikeWatch()
         self._saved_step = step
         self._speed = Speed()
         self._pace: Pace | None = None
@@ -126,9 +128,9 @@ class TrainingLoop:
                 return
             self._speed.resume()
             rows = self.device.move(next(batches))
-            self._loss, self._grad_norm = self.train_step(
-                rows, self.horizon.learning_rate(self.step) / self.recipe.optimizer_settings.learning_rate, self.step
-            )
+            share, measures = self.horizon.multiplier(self.step), self._has_line(self.step + 1)
+            self._result = self.train_step(rows, share, self.step, measures=measures)
+            self._losses.append(self._result.loss)
             self.step += 1
             self._line = {}
             self._speed.tokens += self.recipe.tokens_per_step
@@ -141,8 +143,8 @@ class TrainingLoop:
         last = self.step == self.horizon.steps(self.step)
         evaluates = last or self.step % settings.eval_interval == 0
         saves = last or self.step % settings.checkpoint_interval == 0
-        if self._loss is not None and (evaluates or saves or self.step % settings.log_interval == 0):
-            self._write_progress()
+        if self._result is not None and self._has_line(self.step):
+            self._write_progress(self._result)
         if saves:
             self._save()
         if self._stop.requested:
@@ -151,6 +153,12 @@ class TrainingLoop:
             self._evaluate()
         if last:
             self.val_loss = self._line.get("val_loss")
+
+    def _has_line(self, step: int) -> bool:
+        """Whether the step that ends at `step` is logged, as known before and after it."""
+        settings = self.recipe.run
+        intervals = (settings.log_interval, settings.eval_interval, settings.checkpoint_interval)
+        return step == self.horizon.steps(step) or any(step % interval == 0 for interval in intervals)
 
     def _keep_hours(self, pace: Pace) -> None:
         """Moves the horizon when that is due."""
@@ -167,35 +175,49 @@ class TrainingLoop:
         if notes:
             self._noted_steps = change.steps
 
-    def _write_progress(self) -> None:
-        assert self._loss is not None
+    def _write_progress(self, result: StepResult) -> None:
         self._speed.resume()
-        loss = self._loss.item()  # waits for the device, so its time counts as the steps'
+        losses = torch.stack(self._losses).tolist()  # waits for the device, so its time counts as the steps'
         self._speed.pause()
-        if not math.isfinite(loss):
-            raise UserError(
-                f"the loss became {loss} at step {self.step}: the run diverged; start over (--fresh) with a lower "
-                "learning_rate, or a longer warmup_steps"
-            )
+        spikes = self._check(losses)
         tokens_per_second = self._speed.take()
         mfu = tokens_per_second * self._flops_per_token / self._peak_flops if self._peak_flops else None
         progress = Progress(
             step=self.step,
             steps=self.horizon.steps(self.step),
             tokens=self.step * self.recipe.tokens_per_step,
-            train_loss=loss,
+            train_loss=losses[-1],
             learning_rate=self.horizon.learning_rate(self.step - 1),
             tokens_per_second=tokens_per_second,
             mfu=mfu,
             peak_memory_bytes=self.device.peak_memory_bytes(),
             seconds=self.seconds,
         )
-        self._line = asdict(progress) | {"grad_norm": self._grad_norm.item() if self._grad_norm is not None else None}
+        self._line = asdict(progress) | {
+            "grad_norm": result.grad_norm.item() if result.grad_norm is not None else None,
+            **{f"update_ratio_{kind}": ratio.item() for kind, ratio in result.update_ratios.items()},
+            "loss_spikes": spikes,
+        }
         del self._line["steps"]  # the run's, not the step's: events carry it
-        self._loss = None
+        self._result, self._losses = None, []
         self._write(self._line)
         self._track()
         self._report(progress)
+
+    def _check(self, losses: list[float]) -> int:
+        """Looks at the losses since the last line; returns how many jumped. Raises UserError for one that is no number."""
+        first = self.step - len(losses) + 1
+        for step, loss in enumerate(losses, first):
+            if not math.isfinite(loss):
+                raise UserError(
+                    f"the loss became {loss} at step {step}: the run diverged; start over (--fresh) with a lower "
+                    "learning_rate, or a longer warmup_steps"
+                )
+        spikes = self._spikes.find(first, losses)
+        for spike in spikes:
+            jump = f"the loss jumped to {spike.loss:.3f} at step {spike.step:,}, from around {spike.usual:.3f}"
+            self._report(Note(f"{jump}: if it does not come back, a lower learning_rate helps", warning=True))
+        return len(spikes)
 
     def _save(self) -> None:
         if self.step == self._saved_step:
@@ -216,8 +238,8 @@ class TrainingLoop:
         self._saved_step = self.step
 
     def _save_and_stop(self) -> NoReturn:
-        if self._loss is not None:
-            self._write_progress()
+        if self._result is not None:
+            self._write_progress(self._result)
         self._save()
         assert self._stop.signal_number is not None
         raise Stopped(self._stop.signal_number)

@@ -9,6 +9,8 @@ HARMLESS = frozenset(
         "folder",
         "device",
         "compile",
+        "checkpointing",
+        "loss_chunk",
         "eval_interval",
         "eval_tokens",
         "checkpoint_interval",

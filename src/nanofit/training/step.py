@@ -1,6 +1,8 @@
-"""One optimizer step: forward and backward over the micro-batches, clipping, update. Nothing in it waits for the device."""
+"""One optimizer step: forward and backward over the micro-batches, clipping, update. Nothing in it waits for the device
+(but float16's loss scale, which must know of an overflow)."""
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -9,6 +11,17 @@ from nanofit.device import Device
 from nanofit.events import Note, Report
 from nanofit.model import GPT
 from nanofit.recipe import Recipe
+from nanofit.training.health import UpdateRatio
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """Of one step, on the device: the mean loss in nats a token, the gradient norm before clipping (None where it was
+    not needed) and the ratios of update to weight by kind (empty where they were not asked for)."""
+
+    loss: Tensor
+    grad_norm: Tensor | None
+    update_ratios: dict[str, Tensor] = field(default_factory=dict)
 
 
 class TrainStep:
@@ -19,55 +32,56 @@ class TrainStep:
     ) -> None:
         self.model, self.optimizer, self.device = model, optimizer, device
         self.scaler = torch.amp.GradScaler(device.kind, enabled=device.precision == "float16")
+        model.loss_chunk = recipe.loss_chunk
+        model.recomputed = recipe.recomputed_blocks
+        model.compiles = device.compile
         self._parameters = list(model.parameters())
         self._grad_clip = recipe.optimizer_settings.grad_clip
         self._grad_accum = recipe.batch.grad_accum
         self._seed = recipe.run.seed
+        self._update_ratio = UpdateRatio(optimizer)
         self._report = report
-        self.forward: Callable[..., Tensor] = torch.compile(model, dynamic=False) if device.compile else model
 
-    def __call__(self, rows: Tensor, share: float, step: int) -> tuple[Tensor, Tensor | None]:
+    def __call__(self, rows: Tensor, share: float, step: int, *, measures: bool = False) -> StepResult:
         """Updates the model on rows [grad_accum, micro_batch, T + 1] at `share` of every peak learning rate; `step` counts
-        the updates before this one.
-
-        Returns the mean loss in nats a token and the gradient norm before clipping (None without clipping), both on
-        the device.
+        the updates before this one. `measures` asks for the figures of its health.
         """
         if self.model.config.dropout:
             # Dropout of a step follows from (seed, step) alone, so a resumed run drops what the first one dropped.
             torch.manual_seed(self._seed + 0x9E3779B9 * (step + 1))
-        loss = self._gradients(rows)
+        loss = self._with_fallback(lambda: self._accumulate(rows))
         self.scaler.unscale_(self.optimizer)
         norm = None
         if self._grad_clip:
             norm = torch.nn.utils.clip_grad_norm_(self._parameters, self._grad_clip)
+        elif measures:
+            norm = torch.nn.utils.get_total_norm([each.grad for each in self._parameters if each.grad is not None])
+        if measures:
+            self._update_ratio.before()
         for group in self.optimizer.param_groups:
             group["lr"] = share * group["peak"]
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
-        return loss, norm
+        return StepResult(loss, norm, self._update_ratio.after() if measures else {})
 
     def window_losses(self, inputs: Tensor, targets: Tensor) -> Tensor:
         """Losses [B, T] of a forward pass, for evaluation."""
-        return self._with_fallback(lambda: self.forward(inputs, targets, "none"))
-
-    def _gradients(self, rows: Tensor) -> Tensor:
-        return self._with_fallback(lambda: self._accumulate(rows))
+        return self._with_fallback(lambda: self.model(inputs, targets, "none"))
 
     def _accumulate(self, rows: Tensor) -> Tensor:
         self.optimizer.zero_grad(set_to_none=True)
         total = torch.zeros((), device=rows.device)
         for micro_batch in rows:
             with self.device.autocast():
-                loss = self.forward(micro_batch[:, :-1], micro_batch[:, 1:])
+                loss = self.model(micro_batch[:, :-1], micro_batch[:, 1:])
             total += loss.detach()
             self.scaler.scale(loss / self._grad_accum).backward()
         return total / self._grad_accum
 
     def _with_fallback(self, work: Callable[[], Tensor]) -> Tensor:
         """`work`, and without compilation again when torch.compile fails on this machine."""
-        if self.forward is self.model:
+        if not self.model.compiles:
             return work()
         from torch._dynamo.exc import TorchDynamoException  # slow to import, and only compiled code raises it
 
@@ -76,5 +90,5 @@ class TrainStep:
         except TorchDynamoException as error:
             reason = str(error).strip().splitlines()[0]
             self._report(Note(f"torch.compile failed here, going on without it: {reason}", warning=True))
-            self.forward = self.model
+            self.model.compiles = False
             return work()
