@@ -37,16 +37,14 @@ def rms_norm(x: Tensor, epsilon: float) -> Tensor:
 class _ReluSquared(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
-        y = torch.relu(x)
-        y = y.mul_(y)
-        # The next projection keeps y too, so keeping it here costs nothing; relu(x) is its root.
-        ctx.save_for_backward(y)
-        return y
+        positive = torch.relu(x)
+        ctx.save_for_backward(positive)
+        return positive * positive
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> Tensor:
-        (y,) = ctx.saved_tensors
-        return torch.sqrt(y).mul_(grad_outputs[0]).mul_(2)
+        (positive,) = ctx.saved_tensors
+        return (positive * grad_outputs[0]).mul_(2)
 
 
 def relu_squared(x: Tensor) -> Tensor:
