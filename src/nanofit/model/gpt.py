@@ -15,7 +15,7 @@ from torch.utils.checkpoint import checkpoint
 from nanofit.architecture import ModelConfig, is_residual_projection, parameters
 from nanofit.model.cache import KeyValueCache
 from nanofit.model.functions import rms_norm
-from nanofit.model.layers import Block, build_norm
+from nanofit.model.layers import Block, Embedding, Projection, build_norm
 from nanofit.model.loss import linear_cross_entropy, softcapped
 from nanofit.model.rotary import rotary_tables
 
@@ -35,13 +35,13 @@ class GPT(nn.Module):
         super().__init__()
         self.config = config
         traits = config.traits
-        self.token_embedding = nn.Embedding(config.vocab_size, config.n_embd)
+        self.token_embedding = Embedding(config.vocab_size, config.n_embd)
         if traits.positions == "learned":
-            self.position_embedding = nn.Embedding(config.block_size, config.n_embd)
+            self.position_embedding = Embedding(config.block_size, config.n_embd)
         self.blocks = nn.ModuleList([Block(config) for _ in range(config.n_layer)])
         self.final_norm = build_norm(config)
         if not traits.tied_head:
-            self.head = nn.Linear(config.n_embd, config.vocab_size, bias=False)
+            self.head = Projection(config.n_embd, config.vocab_size, bias=False)
         self.register_buffer("rotary", None, persistent=False)
         self.recomputed: frozenset[int] = frozenset()
         self.loss_chunk: int | None = None

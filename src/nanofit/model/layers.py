@@ -11,6 +11,30 @@ from nanofit.model.functions import relu_squared, rms_norm
 from nanofit.model.rotary import rotate
 
 
+class Projection(nn.Module):
+    """nn.Linear without an initialisation of its own, which `GPT.initialize` replaces anyway: on the meta device torch's
+    imports its compiler, a second of every start."""
+
+    def __init__(self, inputs: int, outputs: int, bias: bool) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(outputs, inputs))
+        self.bias = nn.Parameter(torch.empty(outputs)) if bias else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight, self.bias)
+
+
+class Embedding(nn.Module):
+    """nn.Embedding, likewise."""
+
+    def __init__(self, rows: int, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(rows, width))
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return F.embedding(ids, self.weight)
+
+
 class LayerNorm(nn.Module):
     """LayerNorm whose bias is optional."""
 
@@ -53,10 +77,10 @@ class Attention(nn.Module):
         super().__init__()
         self.n_head, self.n_kv_heads, self.head_size = config.n_head, config.n_kv_heads, config.head_size
         qkv_width = (config.n_head + 2 * config.n_kv_heads) * config.head_size
-        self.qkv = nn.Linear(config.n_embd, qkv_width, bias=config.bias)
+        self.qkv = Projection(config.n_embd, qkv_width, config.bias)
         self.q_norm = RmsNorm(config, config.head_size) if config.traits.qk_norm else None
         self.k_norm = RmsNorm(config, config.head_size) if config.traits.qk_norm else None
-        self.projection = nn.Linear(config.n_embd, config.n_embd, bias=config.bias)
+        self.projection = Projection(config.n_embd, config.n_embd, config.bias)
         self.dropout = config.dropout
 
     def forward(self, x: Tensor, rotary: Tensor | None, cache: LayerCache | None = None) -> Tensor:
@@ -101,8 +125,8 @@ class Mlp(nn.Module):
         super().__init__()
         self.kind = config.traits.mlp
         width = config.mlp_width
-        self.up = nn.Linear(config.n_embd, 2 * width if self.kind == "swiglu" else width, bias=config.bias)
-        self.down = nn.Linear(width, config.n_embd, bias=config.bias)
+        self.up = Projection(config.n_embd, 2 * width if self.kind == "swiglu" else width, config.bias)
+        self.down = Projection(width, config.n_embd, config.bias)
         self.gelu = "tanh" if config.gelu == "tanh" else "none"
         self.dropout = config.dropout
 

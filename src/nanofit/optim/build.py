@@ -15,12 +15,7 @@ def build_optimizer(model: GPT, settings: OptimizerSettings) -> torch.optim.Opti
 
     Each group has its `kind` and its `peak` rate; the rate `lr` is set before every step.
     """
-    groups = _groups(model, settings)
-    device = model.token_embedding.weight.device
-    if settings.optimizer == "muon":
-        return MuonAdamW(groups, iteration_dtype(device))
-    # One kernel over all parameters instead of several a tensor; MPS has it since torch 2.5.
-    return torch.optim.AdamW(groups, fused=device.type in ("cuda", "cpu", "mps"))
+    return MuonAdamW(_groups(model, settings), iteration_dtype(model.token_embedding.weight.device))
 
 
 def iteration_dtype(device: torch.device) -> torch.dtype:
