@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from nanofit.planning.plan import Plan, plan_recipe, schedule_warnings
+from nanofit.architecture import count_parameters
+from nanofit.planning.plan import Plan, checkpoint_bytes, plan_recipe, schedule_warnings
 from nanofit.recipe import build_recipe
 from nanofit.recipe_files import load_recipe
 
@@ -41,7 +42,7 @@ def test_what_follows_from_a_speed_that_nobody_measured_is_left_open() -> None:
 
 
 def test_disk_holds_the_checkpoints_one_more_while_saving_and_the_tokens() -> None:
-    few, many = plan(keep_checkpoints=1), plan(keep_checkpoints=5)
+    few, many = plan(optimizer="adamw", keep_checkpoints=1), plan(optimizer="adamw", keep_checkpoints=5)
     assert few.predicted.disk_gib is not None
     assert many.predicted.disk_gib is not None
     # Weights and AdamW's two moments, four bytes each.
@@ -52,6 +53,19 @@ def test_disk_holds_the_checkpoints_one_more_while_saving_and_the_tokens() -> No
     assert few.predicted.disk_gib * 2**30 == pytest.approx(
         2 * 12 * few.predicted.params_total + 2 * few.predicted.tokens
     )
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "bytes_of_a_matrix", "bytes_of_the_rest"), [("muon", 8, 12), ("adamw8bit", 6, 6)]
+)
+def test_a_checkpoint_holds_what_the_optimizer_keeps(
+    optimizer: str, bytes_of_a_matrix: int, bytes_of_the_rest: int
+) -> None:
+    recipe = build_recipe({"steps": 100, "optimizer": optimizer})
+    counts = count_parameters(recipe.model_config_of_run())
+    rest = counts.total - counts.non_embedding  # nanochat has matrices alone in its blocks
+    expected = bytes_of_a_matrix * counts.non_embedding + bytes_of_the_rest * rest
+    assert checkpoint_bytes(recipe) == expected
 
 
 def test_the_document_has_the_contracts_fields() -> None:
@@ -69,7 +83,10 @@ def test_the_documents_recipe_is_the_whole_recipe() -> None:
     recipe = build_recipe({"steps": 100, "n_layer": 2})
     shown = plan_recipe(recipe).document()["recipe"]
     assert shown.pop("tokens_per_step") == recipe.tokens_per_step
-    assert shown == recipe.model_dump()
+    assert None not in shown["optimizer"].values()
+    assert build_recipe({name: value for section in shown.values() for name, value in section.items()}) == (
+        recipe.with_values(**shown["optimizer"])
+    )
 
 
 def test_what_was_said_while_reading_comes_before_what_is_found() -> None:

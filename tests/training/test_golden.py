@@ -29,7 +29,17 @@ def losses_of(arch: str) -> list[float]:
     values: dict[str, Any] = {
         "arch": arch,
         "optimizer": OPTIMIZERS[arch],
+        # All settings are given, so that a new default moves nothing here.
         "learning_rate": 3e-3 if arch == "gpt2" else 0.03,
+        "embedding_lr": 3e-3 if arch == "gpt2" else 0.2,
+        "head_lr": 0.01,
+        "vector_lr": 3e-3 if arch == "gpt2" else 0.01,
+        "weight_decay": 0.1,
+        "momentum": 0.9,
+        "beta1": 0.9,
+        "beta2": 0.95,
+        "schedule": "linear",
+        "gelu": "tanh",
         "bias": arch == "gpt2",
         "tokenizer": "bytes",
         "n_layer": 2,

@@ -19,7 +19,8 @@ HOURS = 0.25
 
 
 def recipe_of(hours: float, **changes: Any) -> Recipe:
-    values = {"hours": hours, "learning_rate": PEAK, "eval_interval": 250, "checkpoint_interval": 1000}
+    values = {"hours": hours, "learning_rate": PEAK, "schedule": "linear", "eval_interval": 250}
+    values |= {"checkpoint_interval": 1000}
     return build_recipe(values | changes)
 
 
@@ -323,7 +324,7 @@ def test_a_change_replaces_those_of_its_step_and_of_later_ones() -> None:
 
 
 def test_the_multiplier_is_the_rate_as_a_share_of_its_peak() -> None:
-    horizon = Horizon(build_recipe({"steps": 100, "learning_rate": 3e-3, "min_lr": 3e-4}), [])
+    horizon = Horizon(build_recipe({"steps": 100, "learning_rate": 3e-3, "min_lr": 3e-4, "schedule": "linear"}), [])
     assert [horizon.multiplier(step) for step in (0, 50, 100)] == pytest.approx([1.0, 0.55, 0.1])
 
 

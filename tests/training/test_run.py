@@ -368,7 +368,9 @@ class Clock:
 
 def recipe_in_hours(corpus: Path, seconds: float, **changes: Any) -> Recipe:
     return recipe_for(
-        corpus, **{"steps": None, "hours": seconds / 3600, "eval_interval": 60, "checkpoint_interval": 40} | changes
+        corpus,
+        **{"steps": None, "hours": seconds / 3600, "eval_interval": 60, "checkpoint_interval": 40, "schedule": "linear"}
+        | changes,
     )
 
 

@@ -88,10 +88,15 @@ def _show(plan: "Plan", given: Path | None, saved: Path | None) -> None:
             "budget",
             f"{predicted.steps:,} steps, {quantity(predicted.tokens)} tokens ({ratio:.3g} a parameter), {predicted.flops:.2g} FLOPs",
         )
+    rates = recipe.optimizer_settings
+    table.add_row(
+        "optimizer",
+        f"{rates.optimizer}, learning rates: matrices {rates.learning_rate:.3g}, embeddings {rates.embedding_lr:.3g}, "
+        f"head {rates.head_lr:.3g}",
+    )
     table.add_row(
         "schedule",
-        f"{schedule.schedule}, warm-up {schedule.warmup_steps:,} steps, "
-        f"learning rate {recipe.optimizer.learning_rate:g} to {schedule.min_lr:g}",
+        f"{schedule.schedule}, warm-up {schedule.warmup_steps:,} steps, learning rates fall to {schedule.min_lr:g}",
     )
     if predicted.disk_gib is not None:
         table.add_row(

@@ -6,11 +6,8 @@ The fields are the contract of `nanofit plan --json`; what is not modelled yet i
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from nanofit.architecture import count_parameters, flops_per_token
+from nanofit.architecture import count_parameters, flops_per_token, parameters
 from nanofit.recipe import Recipe
-
-BYTES_PER_TRAINED_PARAMETER = 12
-"""A checkpoint holds each parameter and AdamW's two moments of it in float32."""
 
 BYTES_PER_TOKEN_ON_DISK = 2
 
@@ -52,7 +49,8 @@ class Plan:
         """The plan as `nanofit plan --json` prints it."""
         return {
             "gpu": None,
-            "recipe": self.recipe.model_dump() | {"tokens_per_step": self.recipe.tokens_per_step},
+            "recipe": self.recipe.model_dump()
+            | {"optimizer": asdict(self.recipe.optimizer_settings), "tokens_per_step": self.recipe.tokens_per_step},
             "predicted": asdict(self.predicted),
             "alternatives": [],
             "warnings": list(self.warnings),
@@ -67,7 +65,7 @@ def plan_recipe(recipe: Recipe, warnings: tuple[str, ...] = (), because: tuple[s
     steps = recipe.steps
     tokens = steps * recipe.tokens_per_step if steps is not None else None
     checkpoints = recipe.run.keep_checkpoints + 1  # the next is written before the oldest goes
-    disk_bytes = checkpoints * BYTES_PER_TRAINED_PARAMETER * counts.total
+    disk_bytes = checkpoints * checkpoint_bytes(recipe)
     predicted = Predicted(
         params_total=counts.total,
         params_non_embedding=counts.non_embedding,
@@ -78,6 +76,16 @@ def plan_recipe(recipe: Recipe, warnings: tuple[str, ...] = (), because: tuple[s
         disk_gib=None if tokens is None else (disk_bytes + tokens * BYTES_PER_TOKEN_ON_DISK) / 2**30,
     )
     return Plan(recipe, predicted, (*warnings, *schedule_warnings(recipe)), because)
+
+
+def checkpoint_bytes(recipe: Recipe) -> int:
+    """The size of a checkpoint: each parameter in float32 and what the optimizer keeps of it, AdamW two moments (of a
+    byte each in 8 bits), Muon one for a matrix."""
+    optimizer = recipe.optimizer.optimizer
+    moments = 2 if optimizer == "adamw8bit" else 8
+    of_matrix = 4 if optimizer == "muon" else moments
+    table = parameters(recipe.model_config_of_run())
+    return sum(row.size * (4 + (of_matrix if row.kind == "matrix" else moments)) for row in table)
 
 
 def schedule_warnings(recipe: Recipe) -> list[str]:

@@ -21,7 +21,7 @@ from nanofit.device import Device
 from nanofit.errors import UserError
 from nanofit.evaluation.validation import Interrupted, validate
 from nanofit.events import Evaluated, Note, Progress, Report
-from nanofit.planning.plan import BYTES_PER_TRAINED_PARAMETER
+from nanofit.planning.plan import checkpoint_bytes
 from nanofit.recipe import Recipe
 from nanofit.runs import Metrics, MetricsLog, RunFolder
 from nanofit.training.checkpoint import TrainingState, remove_old_checkpoints, save_checkpoint
@@ -111,7 +111,6 @@ class TrainingLoop:
         self.model.train()
         self._write_event("resumed" if self._is_resumed else "started")
         if self.recipe.budget.hours is not None:
-            parameters = sum(parameter.numel() for parameter in self.model.parameters())
             self._pace = Pace(
                 self.recipe,
                 self.horizon,
@@ -119,7 +118,7 @@ class TrainingLoop:
                 self.device.synchronize,
                 first_step=self.step,
                 compiles=self.device.compile,
-                checkpoint=BYTES_PER_TRAINED_PARAMETER * parameters / CHECKPOINT_BYTES_PER_SECOND,
+                checkpoint=checkpoint_bytes(self.recipe) / CHECKPOINT_BYTES_PER_SECOND,
             )
         while True:
             self._between_steps()
