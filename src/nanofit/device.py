@@ -82,7 +82,8 @@ def choose_device(settings: RunSection) -> Device:
     torch_device = _available(wanted)
     precision, precision_reason = _precision(settings.precision, torch_device)
     compiles, compile_reason = _compilation(settings.compile, torch_device)
-    return Device(torch_device, _device_name(torch_device), precision, compiles, (precision_reason, compile_reason))
+    reasons = (precision_reason, *_float32_products(torch_device), compile_reason)
+    return Device(torch_device, _device_name(torch_device), precision, compiles, reasons)
 
 
 def _best_device() -> str:
@@ -116,6 +117,16 @@ def _precision(wanted: str, device: torch.device) -> tuple[str, str]:
     if major >= 8:
         return "bfloat16", f"bfloat16: compute capability {major}.{minor} has it"
     return "float16", f"float16 with loss scaling: compute capability {major}.{minor} has no bfloat16"
+
+
+def _float32_products(device: torch.device) -> tuple[str, ...]:
+    """Lets CUDA take float32 matrix products on its tensor cores, as nanoGPT does, for the rest of the process."""
+    if device.type != "cuda":
+        return ()
+    torch.set_float32_matmul_precision("high")
+    # Older cards have no TF32 and go on in float32.
+    has_tf32 = torch.cuda.get_device_capability(device)[0] >= 8
+    return ("TF32 in matrix products that stay float32",) if has_tf32 else ()
 
 
 def _compilation(wanted: bool | str, device: torch.device) -> tuple[bool, str]:
