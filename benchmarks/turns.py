@@ -38,11 +38,16 @@ class Contender:
         self._connection, self._its_end = spawn.Pipe()
         self._process = spawn.Process(target=_run, args=(self._its_end, log, program, arguments))
 
-    def __enter__(self) -> "Contender":
-        """Starts the program and returns after its first step, which is not timed, so set-up never disturbs another."""
+    def start(self) -> None:
+        """Starts the program without waiting for it, so that several set up at the same time; to be entered afterwards."""
         with _environment(ENVIRONMENT):
             self._process.start()
         self._its_end.close()
+
+    def __enter__(self) -> "Contender":
+        """Starts the program and returns after its first step, which is not timed, so set-up never disturbs another."""
+        if self._process.pid is None:
+            self.start()
         try:
             self._answer()
         except BaseException:
@@ -107,7 +112,7 @@ def _run(connection: Connection, log: Path, program: Callable[..., object], argu
         register_optimizer_step_post_hook(_Pacer(connection))
 
     program(pace, *arguments)
-    connection.send(_peak_resident_bytes())
+    connection.send(peak_resident_bytes())
 
 
 @contextmanager
@@ -123,7 +128,8 @@ def _environment(variables: dict[str, str]) -> Iterator[None]:
         os.environ.update(before)
 
 
-def _peak_resident_bytes() -> int:
+def peak_resident_bytes() -> int:
+    """The most memory that this process has held, in bytes."""
     status = Path("/proc/self/status")
     if status.exists():  # not getrusage, whose figure begins at that of the process that started this one
         line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))

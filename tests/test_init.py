@@ -13,7 +13,9 @@ def allocator_settings(**given: str) -> list[str]:
     """Both variables as they stand after the import in a process that `given` was set for."""
     environment = {name: value for name, value in os.environ.items() if name not in ALLOCATOR} | given
     program = f"import os, nanofit; print(*(os.environ.get(name, '-') for name in {ALLOCATOR}))"
-    answer = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    answer = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
+    )
     return answer.stdout.split()
 
 
