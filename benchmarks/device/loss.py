@@ -126,7 +126,8 @@ def _train(
     train_step = TrainStep(model, build_optimizer(model, recipe.optimizer_settings), recipe, device, silent)
     stream, schedule = TokenStream(read_manifest(session.shards), "train"), recipe.schedule_over(steps)
     eval_tokens = session.pick(EVAL_TOKENS, 256)
-    due = {round(steps * place / EVALUATIONS) for place in range(EVALUATIONS + 1)}
+    evaluations = session.pick(EVALUATIONS, 2)
+    due = {round(steps * place / evaluations) for place in range(evaluations + 1)}
     points: list[dict[str, float]] = []
     trained = begin = 0.0
     batches = StepBatches(

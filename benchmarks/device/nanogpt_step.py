@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from benchmarks.device.session import Session
     from benchmarks.turns import Contender
 
-IDS, VOCAB_SIZE = 50257, 50304
 WARM_UP_STEPS = 5
 ROOM_GIB = 24.0
 """Free memory in which all three fit at once, so that they can take turns (about 8 GiB each at most, by their formulas)."""
@@ -35,12 +34,10 @@ def measure(session: "Session") -> Iterator[dict[str, Any]]:
     from benchmarks.nanogpt import commit_of
     from benchmarks.turns import Contender
     from nanofit.device import choose_device
+    from nanofit.vocabulary import VOCABULARIES
 
     assert session.nanogpt is not None
-    recipe = session.recipe(
-        arch="gpt2", tokenizer="gpt2", optimizer="adamw", gelu="exact", micro_batch=12, compile=True
-    )
-    assert recipe.vocab_size == VOCAB_SIZE
+    recipe = session.recipe(arch="gpt2", optimizer="adamw", gelu="exact", micro_batch=12, compile=True)
     device = choose_device(recipe.run)
     if device.precision == "float16":
         yield {"left_out": "in float16 steps that overflow are skipped, so that turns would not hold the same work"}
@@ -48,7 +45,8 @@ def measure(session: "Session") -> Iterator[dict[str, Any]]:
     model = recipe.model
     shape = {name: getattr(model, name) for name in ("n_layer", "n_head", "n_embd", "block_size", "bias", "dropout")}
     settings = {
-        "shape": shape | {"vocab_size": VOCAB_SIZE},
+        "shape": shape | {"vocab_size": recipe.vocab_size},
+        "ids": VOCABULARIES[recipe.data.tokenizer].size,
         "micro_batch": recipe.batch.micro_batch,
         "device": str(device.torch_device),
         "precision": device.precision,
@@ -128,7 +126,9 @@ def train_nanogpt(pace: Callable[[], None], checkout: Path, settings: dict[str, 
         context = torch.amp.autocast("cuda", getattr(torch, settings["precision"]))
     if settings["compile"]:
         model = torch.compile(model)
-    tokens = torch.randint(IDS, (settings["micro_batch"], settings["shape"]["block_size"] + 1), device=device)
+    tokens = torch.randint(
+        settings["ids"], (settings["micro_batch"], settings["shape"]["block_size"] + 1), device=device
+    )
     inputs, targets = tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous()
     for _ in range(steps):
         with context:

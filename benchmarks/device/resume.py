@@ -18,7 +18,7 @@ from nanofit.training import Stopped, train
 
 def measure(session: Session) -> Iterator[dict[str, Any]]:
     """The largest difference in nats between training losses of the same step, and between the final validation losses."""
-    steps = session.pick(40, 8)
+    steps = session.pick(40, 6)
     recipe = session.recipe(
         size="10M",
         tokenizer="gpt2",
