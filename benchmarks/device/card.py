@@ -52,11 +52,10 @@ def _cuda_facts(device: torch.device) -> dict[str, Any]:
 
 def _driver_facts(device: torch.device) -> dict[str, Any]:
     """Driver version and power limit, by nvidia-smi or nvidia-ml-py; None where neither tells."""
-    identity = f"GPU-{torch.cuda.get_device_properties(device).uuid}"
     facts: dict[str, Any] = {"driver": None, "power_limit_watts": None}
     for ask in (_by_smi, _by_nvml):
         try:
-            return facts | ask(identity)
+            return facts | ask(f"GPU-{torch.cuda.get_device_properties(device).uuid}")
         except Exception:  # whatever a driver's tools do, the rest goes on
             continue
     return facts

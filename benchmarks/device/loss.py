@@ -70,7 +70,7 @@ def measure(session: Session) -> Iterator[dict[str, Any]]:
     seconds = 0.2 if session.small else min(SECONDS, max(session.seconds_left / len(RECIPES) - SET_UP_SECONDS, 5.0))
     curves = {}
     for name, values in RECIPES.items():
-        recipe = session.recipe(**{"micro_batch": 12, "grad_accum": 4, "compile": True} | values)
+        recipe = session.recipe(**{"micro_batch": 12, "grad_accum": session.pick(4, 1), "compile": True} | values)
         figures, curves[name] = train(session, recipe, values, seconds)
         yield {"recipes": {name: figures}}
     goal, end = curves["nanogpt"].points[-1], curves["nanofit"].points[-1]
