@@ -144,10 +144,11 @@ def train_nanogpt(pace: Callable[[], None], checkout: Path, settings: dict[str, 
 
 def train_nanofit(pace: Callable[[], None], values: dict[str, Any], steps: int, result: Path) -> None:
     """`steps` steps of the recipe with these values, likewise."""
-    from benchmarks.device.steps import Trainer
-    from nanofit.recipe import build_recipe
+    from nanofit.recipe import build_recipe  # before torch, for which importing nanofit sets the environment
 
     _pace_synchronised(pace)
+    from benchmarks.device.steps import Trainer
+
     trainer = Trainer(build_recipe({name: value for name, value in values.items() if value is not None}))
     for _ in range(steps):
         trainer()

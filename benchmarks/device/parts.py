@@ -26,12 +26,12 @@ Pieces = Iterator[dict[str, Any]]
 Receive = Callable[[dict[str, Any]], None]
 
 GRACE_SECONDS = 8.0
-"""By how much a part may overrun before it is ended; those that come later have that much less."""
+"""By how much a part may overrun before it is ended; those that come later have that much less, and the end allows for it."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """`seconds` of nine minutes are kept for it, and with less than `least` left it is not begun. What earlier parts did
+    """`seconds`, as a share of all parts', are kept for it, and with less than `least` left it is not begun. What earlier parts did
     not use it may use too. `needs` names the options without which it is skipped."""
 
     name: str
@@ -43,10 +43,10 @@ class Part:
 
 PARTS = (
     Part("card", card.measure, seconds=15, least=0),
-    Part("memory", memory.measure, seconds=105, least=20),
-    Part("speed", speed.measure, seconds=90, least=30),
-    Part("nanogpt", nanogpt_step.measure, seconds=105, least=80, needs=("nanogpt",)),
-    Part("loss", loss.measure, seconds=150, least=75, needs=("shards",)),
+    Part("memory", memory.measure, seconds=100, least=20),
+    Part("speed", speed.measure, seconds=80, least=30),
+    Part("nanogpt", nanogpt_step.measure, seconds=100, least=80, needs=("nanogpt",)),
+    Part("loss", loss.measure, seconds=170, least=75, needs=("shards",)),
     Part("oom", out_of_memory.measure, seconds=25, least=15),
     Part("resume", resume.measure, seconds=35, least=25, needs=("shards",)),
 )
@@ -74,13 +74,14 @@ def run_parts(
     The last piece has its `status`: done, skipped or cut (with a `reason`), or failed (with an `error`), and `seconds`.
     Raises UserError when there is no such device.
     """
+    runnable = [part for part in parts if all(getattr(session, need) is not None for need in part.needs)]
     scale = seconds / sum(part.seconds for part in PARTS)
     for index, part in enumerate(parts):
-        kept = scale * sum(later.seconds for later in parts[index + 1 :])
-        left = session.until - kept - time.monotonic()
-        missing = [OPTION_OF[need] for need in part.needs if getattr(session, need) is None]
-        if missing:
-            receive(part.name, {"status": "skipped", "reason": f"needs {missing[0]}"})
+        kept = scale * sum(later.seconds for later in parts[index + 1 :] if later in runnable)
+        left = session.until - GRACE_SECONDS - kept - time.monotonic()
+        if part not in runnable:
+            options = " and ".join(OPTION_OF[need] for need in part.needs)
+            receive(part.name, {"status": "skipped", "reason": f"needs {options}"})
         elif part.name != "card" and left < (part.least if not session.small else 0):
             reason = f"{max(left, 0):.0f} s were left for it, and it takes {part.least:.0f}"
             receive(part.name, {"status": "skipped", "reason": reason})

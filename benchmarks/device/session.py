@@ -49,7 +49,8 @@ class Session:
 
 
 def described(recipe: Recipe) -> dict[str, Any]:
-    """The fields of a recipe that decide memory and speed, derived ones filled in; `build_recipe` takes them back."""
+    """The fields of a recipe that decide memory and speed, derived ones filled in; with a budget `build_recipe` takes
+    them back."""
     model = ("arch", "n_layer", "n_head", "n_kv_head", "n_embd", "block_size", "gelu", "bias")
     fields = {name: getattr(recipe.model, name) for name in model}
     return fields | {
