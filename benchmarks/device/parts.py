@@ -20,6 +20,7 @@ from typing import Any
 
 from benchmarks.device import card, loss, memory, nanogpt_step, out_of_memory, resume, speed
 from benchmarks.device.session import Session
+from benchmarks.turns import ProgramFailed
 from nanofit.errors import UserError, nearest
 
 Pieces = Iterator[dict[str, Any]]
@@ -143,5 +144,6 @@ def _measure(connection: Connection, part: Part, session: Session) -> None:
         connection.send({"user_error": str(error)} if of_the_device else {"status": "failed", "error": str(error)})
     except Exception as error:
         traceback.print_exc()
-        first = (str(error).strip() or "no message").splitlines()[0]
-        connection.send({"status": "failed", "error": f"{type(error).__name__}: {first}"})
+        lines = str(error).strip().splitlines() or ["no message"]
+        line = lines[-1] if isinstance(error, ProgramFailed) else lines[0]  # a program's log ends with its error
+        connection.send({"status": "failed", "error": f"{type(error).__name__}: {line}"})
