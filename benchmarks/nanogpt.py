@@ -67,17 +67,17 @@ def write_data(manifest: "Manifest", vocab_size: int, copy: Path) -> None:
     (folder / "meta.pkl").write_bytes(pickle.dumps({"vocab_size": vocab_size}))
 
 
-def train(pace: Callable[[], None], copy: Path, settings: dict[str, Any]) -> None:
+def train(pace: Callable[[], None], copy: Path, settings: dict[str, Any], names: dict[str, Any] | None = None) -> None:
     """Runs train.py in this process, as `python train.py CONFIG --key=value ...` in the folder `copy` would: a program for `turns`.
 
-    Changes the working folder and sys.path for good: for a process that does nothing else.
+    `names` are given to it as globals. Changes the working folder and sys.path for good: for a process that does nothing else.
     """
     os.chdir(copy)
     sys.path.insert(0, str(copy))
     options = {"dataset": DATASET, "out_dir": "out", "always_save_checkpoint": True} | settings
     sys.argv = ["train.py", CONFIG, *(f"--{name}={value}" for name, value in options.items())]
     pace()
-    runpy.run_path("train.py", run_name="__main__")
+    runpy.run_path("train.py", init_globals=names, run_name="__main__")
 
 
 def printed_val_loss(log: Path, step: int) -> float:

@@ -40,7 +40,7 @@ class Contender:
 
     def start(self) -> None:
         """Starts the program without waiting for it, so that several set up at the same time; to be entered afterwards."""
-        with _environment(ENVIRONMENT):
+        with environment(ENVIRONMENT):
             self._process.start()
         self._its_end.close()
 
@@ -112,11 +112,11 @@ def _run(connection: Connection, log: Path, program: Callable[..., object], argu
         register_optimizer_step_post_hook(_Pacer(connection))
 
     program(pace, *arguments)
-    connection.send(peak_resident_bytes())
+    connection.send(peak_memory_bytes("cuda" if _uses_cuda() else "cpu"))
 
 
 @contextmanager
-def _environment(variables: dict[str, str]) -> Iterator[None]:
+def environment(variables: dict[str, str]) -> Iterator[None]:
     """These environment variables and no others, for processes that are started inside."""
     before = dict(os.environ)
     os.environ.clear()
@@ -128,8 +128,17 @@ def _environment(variables: dict[str, str]) -> Iterator[None]:
         os.environ.update(before)
 
 
-def peak_resident_bytes() -> int:
-    """The most memory that this process has held, in bytes."""
+def _uses_cuda() -> bool:
+    torch = sys.modules.get("torch")
+    return torch is not None and torch.cuda.is_initialized()
+
+
+def peak_memory_bytes(device: str) -> int:
+    """The most memory that this process held: allocated tensors on cuda, its resident set on cpu."""
+    if device.startswith("cuda"):
+        import torch
+
+        return torch.cuda.max_memory_allocated()
     status = Path("/proc/self/status")
     if status.exists():  # not getrusage, whose figure begins at that of the process that started this one
         line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))

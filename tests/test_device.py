@@ -10,8 +10,27 @@ from nanofit.recipe import RunSection
 
 def test_a_cpu_trains_in_float32_without_compiling_unless_told() -> None:
     device = choose_device(RunSection(device="cpu"))
-    assert (device.kind, device.precision, device.compile) == ("cpu", "float32", False)
+    assert (device.kind, device.compile) == ("cpu", False)
     assert choose_device(RunSection(device="cpu", precision="bfloat16")).precision == "bfloat16"
+
+
+def test_a_cpu_compiles_for_a_run_that_is_long_enough_to_earn_it_back() -> None:
+    section = RunSection(device="cpu")
+    assert not choose_device(section, training_seconds=120).compile
+    assert choose_device(section, training_seconds=7200).compile
+    assert not choose_device(section, training_flops=1e9).compile
+    assert choose_device(section, training_flops=1e18).compile
+    assert not choose_device(RunSection(device="cpu", compile=False), training_seconds=7200).compile
+
+
+@pytest.mark.parametrize(("factor", "precision"), [(4.0, "bfloat16"), (1.1, "float32")])
+def test_a_cpu_with_bfloat16_units_uses_them_where_they_are_faster(
+    monkeypatch: pytest.MonkeyPatch, factor: float, precision: str
+) -> None:
+    monkeypatch.setattr("nanofit.device._has_bfloat16_units", lambda: True)
+    seconds = {torch.float32: 1.0, torch.bfloat16: 1 / factor}
+    monkeypatch.setattr("nanofit.device._product_seconds", lambda dtype, size: seconds[dtype])
+    assert choose_device(RunSection(device="cpu")).precision == precision
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")

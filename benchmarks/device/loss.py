@@ -91,8 +91,8 @@ def train(session: Session, recipe: Recipe, values: dict[str, Any], seconds: flo
     validation = TokenStream(read_manifest(session.shards), "val")
     step_seconds = _warm_up(recipe, validation, session)
     steps = max(round(seconds / step_seconds), 4)
-    if values["schedule"] == "cosine":
-        recipe = recipe.with_values(warmup_steps=steps // 20)
+    # Its length is known only now; schedule, warm-up and default rates follow from it.
+    recipe = recipe.with_values(steps=steps, warmup_steps=steps // 20 if values["schedule"] == "cosine" else 0)
     trained, points = _train(session, recipe, device, steps, validation)
     figures = {
         "recipe": described(recipe) | values,

@@ -174,6 +174,6 @@ def _peak() -> dict[str, float]:
             "allocated_gib": torch.cuda.max_memory_allocated() / 2**30,
             "reserved_gib": torch.cuda.max_memory_reserved() / 2**30,
         }
-    from benchmarks.turns import peak_resident_bytes
+    from benchmarks.turns import peak_memory_bytes
 
-    return {"resident_gib": peak_resident_bytes() / 2**30}
+    return {"resident_gib": peak_memory_bytes("cpu") / 2**30}

@@ -15,7 +15,14 @@ SHAPES: dict[str, dict[str, int]] = {
 }
 """Named as the tied GPT-2 of that shape is; untied heads and gates add to it."""
 
-SMALL: dict[str, Any] = {"n_layer": 2, "n_head": 2, "n_embd": 32, "block_size": 32, "compile": False}
+SMALL: dict[str, Any] = {
+    "n_layer": 2,
+    "n_head": 2,
+    "n_embd": 32,
+    "block_size": 32,
+    "precision": "float32",
+    "compile": False,
+}
 SMALL_MICRO_BATCH = 2
 
 

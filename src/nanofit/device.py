@@ -4,7 +4,6 @@ import platform
 import re
 import shutil
 import time
-from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cache
@@ -76,12 +75,30 @@ class Device:
         return _measured_cpu_flops() if self.kind == "cpu" else None
 
 
-def choose_device(settings: RunSection) -> Device:
-    """The device that a recipe's [run] section means on this machine. Raises UserError where it can't be had."""
+COMPILES_AFTER_SECONDS = 600
+"""A run on a CPU compiles when it is longer. Compilation takes 22 to 45 s and saves about a tenth of a step
+(docs/log.md, 2026-11-24)."""
+
+CPU_UTILISATION = 0.5
+"""Share of a CPU's rate in large products that training reaches, for such estimates."""
+
+HELPS = 1.3
+"""bfloat16 is chosen on a CPU whose products are faster in it by this factor: casts and norms take some of it back."""
+
+
+def choose_device(
+    settings: RunSection, *, training_flops: float | None = None, training_seconds: float | None = None
+) -> Device:
+    """The device that a recipe's [run] section means on this machine. Raises UserError where it can't be had.
+
+    How long training will take, by its FLOPs or its seconds, decides whether a CPU compiles; without either it does not.
+    """
     wanted = settings.device if settings.device != "auto" else _best_device()
     torch_device = _available(wanted)
     precision, precision_reason = _precision(settings.precision, torch_device)
-    compiles, compile_reason = _compilation(settings.compile, torch_device)
+    if torch_device.type == "cpu" and settings.compile == "auto" and training_flops is not None:
+        training_seconds = training_flops / (CPU_UTILISATION * _measured_cpu_flops())
+    compiles, compile_reason = _compilation(settings.compile, torch_device, training_seconds)
     reasons = (precision_reason, *_float32_products(torch_device), compile_reason)
     return Device(torch_device, _device_name(torch_device), precision, compiles, reasons)
 
@@ -110,6 +127,8 @@ def _precision(wanted: str, device: torch.device) -> tuple[str, str]:
         raise UserError("float16 trains on no CPU: use --precision float32")
     if wanted != "auto":
         return wanted, f"{wanted}: as the recipe says"
+    if device.type == "cpu":
+        return _cpu_precision()
     if device.type != "cuda":
         return "float32", "float32: lower precision is not faster here"
     # Not torch.cuda.is_bf16_supported(), which is true on a T4 through emulation.
@@ -117,6 +136,21 @@ def _precision(wanted: str, device: torch.device) -> tuple[str, str]:
     if major >= 8:
         return "bfloat16", f"bfloat16: compute capability {major}.{minor} has it"
     return "float16", f"float16 with loss scaling: compute capability {major}.{minor} has no bfloat16"
+
+
+def _cpu_precision() -> tuple[str, str]:
+    """bfloat16 where the CPU has units for it and they are faster in a product as large as a small model's."""
+    if not _has_bfloat16_units():
+        return "float32", "float32: this CPU has no bfloat16 units"
+    faster = _product_seconds(torch.float32, 512) / _product_seconds(torch.bfloat16, 512)
+    if faster < HELPS:
+        return "float32", f"float32: bfloat16 products are only {faster:.1f} times as fast here"
+    return "bfloat16", f"bfloat16: its products are {faster:.1f} times as fast here"
+
+
+def _has_bfloat16_units() -> bool:
+    cpuinfo = Path("/proc/cpuinfo")
+    return cpuinfo.exists() and re.search(r"\b(amx_bf16|avx512_bf16)\b", cpuinfo.read_text()) is not None
 
 
 def _float32_products(device: torch.device) -> tuple[str, ...]:
@@ -129,11 +163,12 @@ def _float32_products(device: torch.device) -> tuple[str, ...]:
     return ("TF32 in matrix products that stay float32",) if has_tf32 else ()
 
 
-def _compilation(wanted: bool | str, device: torch.device) -> tuple[bool, str]:
+def _compilation(wanted: bool | str, device: torch.device, seconds: float | None) -> tuple[bool, str]:
     if wanted is False:
         return False, "not compiled: as the recipe says"
-    if wanted == "auto" and device.type != "cuda":
-        return False, "not compiled: on this device a short run does not earn back the minute that it takes"
+    pays = device.type == "cpu" and seconds is not None and seconds > COMPILES_AFTER_SECONDS
+    if wanted == "auto" and device.type != "cuda" and not pays:
+        return False, "not compiled: on this device a short run does not earn back the time that it takes"
     if platform.system() == "Windows":
         return False, "not compiled: torch.compile needs Triton, which Windows lacks"
     if device.type == "cuda" and torch.cuda.get_device_capability(device)[0] < 7:
@@ -167,12 +202,17 @@ def _peak_resident_bytes() -> int:
 
 @cache
 def _measured_cpu_flops() -> float:
-    """FLOPs a second of a float32 matrix product of 1024 x 1024 on all threads: the best of five."""
-    matrix = torch.ones(1024, 1024)
-    return 2 * 1024**3 / min(_timed(lambda: matrix @ matrix) for _ in range(5))
+    """FLOPs a second of a float32 matrix product of 1024 x 1024 on all threads."""
+    return 2 * 1024**3 / _product_seconds(torch.float32, 1024)
 
 
-def _timed(work: Callable[[], object]) -> float:
-    begin = time.perf_counter()
-    work()
-    return time.perf_counter() - begin
+def _product_seconds(dtype: torch.dtype, size: int) -> float:
+    """Of a product of two square matrices on all threads of the CPU, the best of five."""
+    matrix = torch.ones(size, size, dtype=dtype)
+
+    def timed() -> float:
+        begin = time.perf_counter()
+        torch.mm(matrix, matrix)
+        return time.perf_counter() - begin
+
+    return min(timed() for _ in range(5))

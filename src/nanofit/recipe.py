@@ -137,7 +137,7 @@ class OptimizerSettings:
 
 
 class ScheduleSection(_Section):
-    schedule: Shape = Field(default="linear", description="cosine, linear, wsd (constant, then linear) or constant")
+    schedule: Shape = Field(default="wsd", description="cosine, linear, wsd (constant, then linear) or constant")
     warmup_steps: int = Field(default=0, ge=0, description="steps of linear warm-up")
     decay_steps: int | None = Field(
         default=None, ge=1, description="step at which decay ends; the run's end unless given"
@@ -237,9 +237,15 @@ class Recipe(_Section):
 
     @property
     def optimizer_settings(self) -> OptimizerSettings:
-        """The [optimizer] section in full: what it leaves open follows from the optimizer and the tokens of a step."""
+        """The [optimizer] section in full: what it leaves open follows from the optimizer and the size of the run."""
         given = {name: value for name, value in self.optimizer if value is not None}
-        values = asdict(optimizer_defaults(self.optimizer.optimizer, self.tokens_per_step)) | given
+        defaults = optimizer_defaults(
+            self.optimizer.optimizer,
+            tokens_per_step=self.tokens_per_step,
+            steps=self.steps,
+            n_embd=self.model.n_embd,
+        )
+        values = asdict(defaults) | given
         for name in ("embedding_lr", "head_lr", "vector_lr"):
             values[name] = values[name] or values["learning_rate"]
         return OptimizerSettings(**values)

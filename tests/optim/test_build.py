@@ -1,11 +1,13 @@
 """The groups of the optimizers, and AdamW's updates against torch.optim's own unfused ones."""
 
+import sys
 from typing import Any
 
 import pytest
 import torch
 
 from nanofit.architecture import ARCHITECTURES, ModelConfig, parameters
+from nanofit.errors import UserError
 from nanofit.model import build_model
 from nanofit.optim import build_optimizer
 from nanofit.recipe import OptimizerSettings
@@ -66,3 +68,33 @@ def test_adamws_updates_are_those_of_plain_adamw(optimizer: Any) -> None:
     for (name, ours), theirs in zip(model.named_parameters(), twin.parameters(), strict=True):
         if optimizer == "adamw" or kinds[name] != "matrix":
             torch.testing.assert_close(ours, theirs, msg=name)
+
+
+def test_adamw_in_8_bits_moves_about_as_adamw_does() -> None:
+    pytest.importorskip("bitsandbytes")
+    wide = ModelConfig(n_layer=1, n_head=2, n_embd=64, block_size=8, vocab_size=64, arch="nanochat")
+    models = [build_model(wide, torch.device("cpu"), seed=1) for _ in range(2)]
+    start = [parameter.detach().clone() for parameter in models[0].parameters()]
+    names: tuple[Any, ...] = ("adamw", "adamw8bit")
+    optimizers = [
+        build_optimizer(model, OptimizerSettings(optimizer=name, **SETTINGS | {"weight_decay": 0.0}))
+        for name, model in zip(names, models, strict=True)
+    ]
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(5):
+        for exact, narrow in zip(*(model.parameters() for model in models), strict=True):
+            exact.grad = torch.randn(exact.shape, generator=generator)
+            narrow.grad = exact.grad.clone()
+        for optimizer in optimizers:
+            optimizer.step()
+    for begin, exact, narrow in zip(start, *(model.parameters() for model in models), strict=True):
+        assert (narrow - exact).norm() < 0.05 * (exact - begin).norm()
+    moments = [value for state in optimizers[1].state.values() for value in state.values() if torch.is_tensor(value)]
+    assert torch.uint8 in {moment.dtype for moment in moments}
+
+
+def test_without_bitsandbytes_the_mend_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "bitsandbytes.optim", None)
+    model = build_model(config("gpt2"), torch.device("cpu"), seed=1)
+    with pytest.raises(UserError, match=r"adamw8bit needs bitsandbytes.*pip install 'nanofit\[8bit\]'"):
+        build_optimizer(model, OptimizerSettings(optimizer="adamw8bit", **SETTINGS))

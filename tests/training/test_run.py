@@ -154,6 +154,37 @@ def test_stopped_at_several_steps_and_resumed_it_equals_the_uninterrupted_run(
     assert weights(run) == weights(uninterrupted)
 
 
+@pytest.mark.parametrize(("arch", "optimizer"), [("gpt2", "adamw"), ("qwen3", "adamw8bit"), ("qwen3", "muon")])
+def test_every_architecture_and_optimizer_resumes_exactly(
+    corpus: Path, tmp_path: Path, arch: str, optimizer: str
+) -> None:
+    if optimizer == "adamw8bit":
+        pytest.importorskip("bitsandbytes")
+    # Wide enough for bitsandbytes to keep bytes: it leaves tensors of fewer than 4096 entries alone.
+    recipe = recipe_for(
+        corpus, arch=arch, optimizer=optimizer, n_embd=64, learning_rate=3e-3, head_lr=None, steps=10, grad_accum=1
+    )
+    whole, parts = RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "parts")
+    train(recipe, whole.path, report=lambda event: None)
+    with pytest.raises(Stopped):
+        train(recipe, parts.path, report=Interrupt(5, signal.SIGINT))
+    train(recipe, parts.path, report=lambda event: None)
+    assert losses(parts) == losses(whole)
+    files = [run.checkpoint_folder(10) / checkpoint.MODEL_FILE for run in (whole, parts)]
+    assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def test_a_run_that_compiles_nothing_never_imports_the_compiler(corpus: Path, tmp_path: Path) -> None:
+    file = tmp_path / "recipe.toml"
+    file.write_text(recipe_toml(recipe_for(corpus, steps=2, dropout=0.0)))
+    code = (
+        "import sys; from pathlib import Path; from nanofit.recipe_files import load_recipe; from nanofit.training import train;"
+        f"train(load_recipe(Path({str(file)!r})).recipe, Path({str(tmp_path / 'run')!r}), report=lambda event: None);"
+        "assert 'torch._dynamo' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_killed_with_9_at_several_steps_and_resumed_it_equals_the_uninterrupted_run(
     corpus: Path, uninterrupted: RunFolder, tmp_path: Path
 ) -> None:

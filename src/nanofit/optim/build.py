@@ -3,26 +3,42 @@
 from typing import Any, get_args
 
 import torch
+from torch import Tensor
 
 from nanofit.architecture import Kind, parameters
+from nanofit.errors import UserError
 from nanofit.model import GPT
 from nanofit.optim.muon import MuonAdamW
 from nanofit.recipe import OptimizerSettings
 
 
 def build_optimizer(model: GPT, settings: OptimizerSettings) -> torch.optim.Optimizer:
-    """The optimizer of `settings`, a group a kind of parameter, decay on matrices only.
+    """The optimizer of `settings`, a group a kind of parameter, decay on matrices only. Raises UserError for adamw8bit
+    without bitsandbytes.
 
     Each group has its `kind` and its `peak` rate; the rate `lr` is set before every step.
     """
-    return MuonAdamW(_groups(model, settings), iteration_dtype(model.token_embedding.weight.device))
+    groups = _groups(model, settings)
+    if settings.optimizer == "adamw8bit":
+        return _adamw_8bit(groups)
+    return MuonAdamW(groups, iteration_dtype(model.token_embedding.weight))
 
 
-def iteration_dtype(device: torch.device) -> torch.dtype:
-    """The precision of Muon's iteration: bfloat16 where the device computes in it and does not emulate it."""
-    if device.type == "cuda" and torch.cuda.get_device_capability(device)[0] >= 8:
+def _adamw_8bit(groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+    """bitsandbytes' AdamW, whose moments take a byte each (tensors of fewer than 4096 entries keep float32)."""
+    try:
+        from bitsandbytes.optim import AdamW8bit  # pyright: ignore[reportPrivateImportUsage]
+    except ImportError as error:
+        raise UserError(f"optimizer adamw8bit needs bitsandbytes ({error}): pip install 'nanofit[8bit]'") from None
+    return AdamW8bit(groups)
+
+
+def iteration_dtype(weight: Tensor) -> torch.dtype:
+    """The precision of Muon's iteration: bfloat16 where the device computes in it and does not emulate it, else the
+    weights' own."""
+    if weight.device.type == "cuda" and torch.cuda.get_device_capability(weight.device)[0] >= 8:
         return torch.bfloat16
-    return torch.float32
+    return weight.dtype
 
 
 def _groups(model: GPT, settings: OptimizerSettings) -> list[dict[str, Any]]:

@@ -19,9 +19,6 @@ class Starter:
 _COMMON: dict[str, Any] = {
     "source": "python",
     "tokenizer": "bytes",
-    "schedule": "linear",
-    "beta2": 0.95,
-    "weight_decay": 0.1,
     "eval_tokens": 262_144,
     "eval_interval": 100,
     "checkpoint_interval": 200,
@@ -35,9 +32,6 @@ _SMALL = {
     "n_embd": 128,
     "block_size": 128,
     "micro_batch": 8,
-    "learning_rate": 3e-3,
-    "beta2": 0.99,
-    "warmup_steps": 60,
     "eval_interval": 250,
 }
 # 10.6M parameters: what trains in minutes on any card of 8 GB.
@@ -47,8 +41,6 @@ _LARGE = {
     "n_embd": 384,
     "block_size": 256,
     "micro_batch": 64,
-    "learning_rate": 2e-3,
-    "warmup_steps": 50,
 }
 
 

@@ -113,23 +113,30 @@ def _load(folder: Path, model: GPT, optimizer: torch.optim.Optimizer | None) -> 
 
 
 def _optimizer_tensors(model: GPT, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """The optimizer's state by parameter name: `blocks.0.mlp.up.weight/exp_avg`."""
-    return {
-        f"{name}/{key}": value
-        for name, parameter in model.named_parameters()
-        for key, value in optimizer.state.get(parameter, {}).items()
-        if isinstance(value, Tensor)
-    }
+    """The optimizer's state by parameter name: `blocks.0.mlp.up.weight/exp_avg`. A whole number is an int64 scalar."""
+    tensors: dict[str, Tensor] = {}
+    memory: set[int] = set()
+    for name, parameter in model.named_parameters():
+        for key, value in optimizer.state.get(parameter, {}).items():
+            if isinstance(value, int):
+                tensors[f"{name}/{key}"] = torch.tensor(value)
+            elif isinstance(value, Tensor):
+                # A file has no tensors that share memory: bitsandbytes' quantisation maps, 1 KiB each, do.
+                is_shared = value.data_ptr() in memory
+                memory.add(value.data_ptr())
+                tensors[f"{name}/{key}"] = value.clone() if is_shared else value
+    return tensors
 
 
 def _restore_optimizer(model: GPT, optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
     devices = {name: parameter.device for name, parameter in model.named_parameters()}
-    by_name: dict[str, dict[str, Tensor]] = {}
+    by_name: dict[str, dict[str, Tensor | int]] = {}
     for full_name, tensor in tensors.items():
         name, key = full_name.rsplit("/", 1)
         # Copied: a tensor that shares the file's buffer is aligned otherwise, and sums may round otherwise. And moved:
         # torch leaves a `step` where it lay, and a fused kernel on a GPU would read the CPU's address.
-        by_name.setdefault(name, {})[key] = tensor.to(devices[name], copy=True)
+        is_number = tensor.dim() == 0 and tensor.dtype == torch.int64
+        by_name.setdefault(name, {})[key] = int(tensor) if is_number else tensor.to(devices[name], copy=True)
     names = {parameter: name for name, parameter in model.named_parameters()}
     ordered = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     state = {index: by_name[names[parameter]] for index, parameter in enumerate(ordered) if names[parameter] in by_name}

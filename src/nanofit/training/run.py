@@ -81,7 +81,11 @@ def _train(recipe: Recipe, run: RunFolder, report: Report, stop: StopRequest) ->
                     f"the budget of this run is now {recipe.budget_text}, it was {stored.budget_text}; the schedule follows it"
                 )
             )
-    device = choose_device(recipe.run)
+    device = choose_device(
+        recipe.run,
+        training_flops=plan_recipe(recipe).predicted.flops,
+        training_seconds=3600 * recipe.budget.hours if recipe.budget.hours is not None else None,
+    )
     manifest = _shards(recipe, run, report)
     stop.raise_if_requested()
     recipe = _in_full(recipe, run, manifest, device)
