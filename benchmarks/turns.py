@@ -38,11 +38,16 @@ class Contender:
         self._connection, self._its_end = spawn.Pipe()
         self._process = spawn.Process(target=_run, args=(self._its_end, log, program, arguments))
 
-    def __enter__(self) -> "Contender":
-        """Starts the program and returns after its first step, which is not timed, so set-up never disturbs another."""
+    def start(self) -> None:
+        """Starts the program without waiting for it, so that several set up at the same time; to be entered afterwards."""
         with environment(ENVIRONMENT):
             self._process.start()
         self._its_end.close()
+
+    def __enter__(self) -> "Contender":
+        """Starts the program and returns after its first step, which is not timed, so set-up never disturbs another."""
+        if self._process.pid is None:
+            self.start()
         try:
             self._answer()
         except BaseException:

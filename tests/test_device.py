@@ -56,8 +56,19 @@ def test_bfloat16_is_chosen_by_compute_capability_not_by_emulation(
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: capability)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device=None: "a card")
+    asked: list[str] = []
+    monkeypatch.setattr(torch, "set_float32_matmul_precision", asked.append)
     device = choose_device(RunSection())
     assert (device.kind, device.precision) == ("cuda", precision)
+    assert asked == ["high"]
+    assert any("TF32" in reason for reason in device.reasons) == (capability >= (8, 0))
+
+
+def test_a_cpu_keeps_float32_products_exact(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(torch, "set_float32_matmul_precision", asked.append)
+    assert not any("TF32" in reason for reason in choose_device(RunSection(device="cpu")).reasons)
+    assert asked == []
 
 
 def test_without_a_compiler_it_says_why_it_does_not_compile(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -99,7 +99,8 @@ def choose_device(
     if torch_device.type == "cpu" and settings.compile == "auto" and training_flops is not None:
         training_seconds = training_flops / (CPU_UTILISATION * _measured_cpu_flops())
     compiles, compile_reason = _compilation(settings.compile, torch_device, training_seconds)
-    return Device(torch_device, _device_name(torch_device), precision, compiles, (precision_reason, compile_reason))
+    reasons = (precision_reason, *_float32_products(torch_device), compile_reason)
+    return Device(torch_device, _device_name(torch_device), precision, compiles, reasons)
 
 
 def _best_device() -> str:
@@ -150,6 +151,16 @@ def _cpu_precision() -> tuple[str, str]:
 def _has_bfloat16_units() -> bool:
     cpuinfo = Path("/proc/cpuinfo")
     return cpuinfo.exists() and re.search(r"\b(amx_bf16|avx512_bf16)\b", cpuinfo.read_text()) is not None
+
+
+def _float32_products(device: torch.device) -> tuple[str, ...]:
+    """Lets CUDA take float32 matrix products on its tensor cores, as nanoGPT does, for the rest of the process."""
+    if device.type != "cuda":
+        return ()
+    torch.set_float32_matmul_precision("high")
+    # Older cards have no TF32 and go on in float32.
+    has_tf32 = torch.cuda.get_device_capability(device)[0] >= 8
+    return ("TF32 in matrix products that stay float32",) if has_tf32 else ()
 
 
 def _compilation(wanted: bool | str, device: torch.device, seconds: float | None) -> tuple[bool, str]:

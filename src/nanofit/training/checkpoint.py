@@ -129,12 +129,14 @@ def _optimizer_tensors(model: GPT, optimizer: torch.optim.Optimizer) -> dict[str
 
 
 def _restore_optimizer(model: GPT, optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    devices = {name: parameter.device for name, parameter in model.named_parameters()}
     by_name: dict[str, dict[str, Tensor | int]] = {}
     for full_name, tensor in tensors.items():
         name, key = full_name.rsplit("/", 1)
-        # Copied: a tensor that shares the file's buffer is aligned otherwise, and sums may round otherwise.
+        # Copied: a tensor that shares the file's buffer is aligned otherwise, and sums may round otherwise. And moved:
+        # torch leaves a `step` where it lay, and a fused kernel on a GPU would read the CPU's address.
         is_number = tensor.dim() == 0 and tensor.dtype == torch.int64
-        by_name.setdefault(name, {})[key] = int(tensor) if is_number else tensor.clone()
+        by_name.setdefault(name, {})[key] = int(tensor) if is_number else tensor.to(devices[name], copy=True)
     names = {parameter: name for name, parameter in model.named_parameters()}
     ordered = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     state = {index: by_name[names[parameter]] for index, parameter in enumerate(ordered) if names[parameter] in by_name}
