@@ -3,10 +3,11 @@
     python -m benchmarks.vs_nanogpt --nanogpt PATH [--corpus TEXT] [--device cuda] [--out FILE.json]
 
 Two measurements, each in one go on the same data. *The race*: nanoGPT trains the run of its README (on a GPU, GPT-2 124M) with
-three peak learning rates, nanofit its own recipe with as many parameters in the blocks, in turn, every run from the start
-of its process. One evaluator then measures the weights at all of their evaluations on the same validation windows. What
-counts is the time to nanoGPT's final loss, that of its best rate by this very loss. *The step*: both train one GPT-2 on
-the same tokens, in turns of a few steps: tokens a second and peak memory, nanoGPT eager and compiled.
+three peak learning rates; nanofit its own recipe, with as many parameters in the blocks, at two lengths, for a rate that
+falls to zero needs an end; in turn, every run from the start of its process. One evaluator then measures the weights at
+all of their evaluations on the same validation windows. What counts is the time to nanoGPT's final loss: at its README's
+rate, and at the rate that is best by this very loss. *The step*: both train one GPT-2 on the same tokens, in turns of a
+few steps: tokens a second and peak memory, nanoGPT eager and compiled.
 
 nanofit's settings are its defaults, chosen on text of the training split that was held out (docs/log.md), never on the validation
 split that is reported here.
@@ -35,10 +36,7 @@ RESULTS = Path(__file__).parent / "results"
 PICTURES = Path(__file__).parent.parent / "docs"
 
 RATES = (0.5, 1.0, 2.0)
-"""nanoGPT's own peak learning rate times these."""
-
-OUR_RUNS = 3
-"""nanofit's run is repeated, for its time; its losses are the same each time."""
+"""nanoGPT's own peak learning rate times these. nanofit runs before each; its losses are the same each time."""
 
 EVALUATION_TOKENS = 2**18
 EVALUATIONS = 4
@@ -48,14 +46,14 @@ RACE: dict[str, dict[str, Any]] = {
     "cpu": {
         "tokenizer": "bytes",
         "nanogpt": readme_settings(2000),
-        "nanofit": {"steps": 192, "micro_batch": 12},
+        "nanofit_steps": (192, 244),
     },
     "cuda": {
         "tokenizer": "gpt2",
         "nanogpt": readme_settings(2000)
         | {"device": "cuda", "compile": True, "dtype": "bfloat16", "log_interval": 10, "block_size": 1024}
         | {"n_layer": 12, "n_head": 12, "n_embd": 768, "learning_rate": 6e-4, "min_lr": 6e-5, "beta2": 0.95},
-        "nanofit": {"steps": 400, "micro_batch": 12},
+        "nanofit_steps": (400, 500),
     },
 }
 
@@ -75,16 +73,18 @@ def race(checkout: Path, corpus: str, device: str, folder: Path) -> dict[str, An
     plan = RACE[device]
     settings = plan["nanogpt"] | {"always_save_checkpoint": False}
     manifest = _prepare(corpus, plan["tokenizer"], folder / "shards", settings["block_size"])
-    recipe = folder / "recipe.toml"
-    _write_recipe(recipe, plan, settings, manifest, device)
+    recipes = {steps: folder / f"recipe-{steps}.toml" for steps in plan["nanofit_steps"]}
+    for steps, recipe in recipes.items():
+        _write_recipe(recipe, steps, plan, settings, manifest, device)
     theirs: dict[float, Run] = {}
-    ours: list[Run] = []
+    ours: dict[int, list[Run]] = {steps: [] for steps in recipes}
     copies: dict[float, Path] = {}
     for number, factor in enumerate(RATES):
         rate = settings["learning_rate"] * factor
-        say(f"race: nanofit, run {number + 1} of {OUR_RUNS}")
-        ours.append(run_nanofit(recipe, folder / f"run-{number}"))
-        say(f"race: nanofit took {ours[-1].points[-1].seconds:.1f} s; nanoGPT at learning rate {rate:g}")
+        for steps, recipe in recipes.items():
+            ours[steps].append(run_nanofit(recipe, folder / f"run-{steps}-{number}"))
+            say(f"race: nanofit took {ours[steps][-1].points[-1].seconds:.1f} s for {steps} steps")
+        say(f"race: nanoGPT at learning rate {rate:g}")
         copies[rate] = folder / f"nanogpt-{number}"
         nanogpt.copy_checkout(checkout, copies[rate])
         nanogpt.write_data(manifest, _vocabulary(plan["tokenizer"], device), copies[rate])
@@ -93,21 +93,28 @@ def race(checkout: Path, corpus: str, device: str, folder: Path) -> dict[str, An
         say(f"race: nanoGPT took {theirs[rate].points[-1].seconds:.1f} s")
     say("race: measuring all weights on the same windows")
     evaluate = _evaluator(manifest, settings["block_size"], device)
-    our_losses = [evaluate(_our_model(folder / "run-0", device), point.weights) for point in ours[0].points]
+    our_model = _our_model(folder / f"run-{min(ours)}-0", device)
+    our_losses = {
+        steps: [evaluate(our_model, point.weights) for point in runs[0].points] for steps, runs in ours.items()
+    }
     their_losses = {
         rate: [evaluate(_their_model(settings, _vocabulary(plan["tokenizer"], device), device), point.weights) for point in run.points]
         for rate, run in theirs.items()
     }  # fmt: skip
     return _race_result(ours, our_losses, theirs, their_losses) | {
-        "settings": {"nanogpt": settings, "nanofit": recipe.read_text()},
-        "block_parameters": _block_parameters(folder / "run-0", settings),
+        "settings": {"nanogpt": settings, "nanofit": {steps: recipe.read_text() for steps, recipe in recipes.items()}},
+        "block_parameters": _block_parameters(folder / f"run-{min(ours)}-0", settings),
         "data": _data(manifest),
     }
 
 
 def _race_result(
-    ours: list[Run], our_losses: list[float], theirs: dict[float, Run], their_losses: dict[float, list[float]]
+    ours: dict[int, list[Run]],
+    our_losses: dict[int, list[float]],
+    theirs: dict[float, Run],
+    their_losses: dict[float, list[float]],
 ) -> dict[str, Any]:
+    """`ours` by the length in steps, each length's runs with the same losses; `theirs` by the peak learning rate."""
     best = min(their_losses, key=lambda rate: their_losses[rate][-1])
     own = sorted(their_losses)[len(RATES) // 2]
     result: dict[str, Any] = {
@@ -118,16 +125,24 @@ def _race_result(
             ]
             for rate, run in theirs.items()
         },
-        "nanofit": [
-            {"step": points[0].step, "seconds": [point.seconds for point in points], "val_loss": loss}
-            for points, loss in zip(zip(*(run.points for run in ours), strict=True), our_losses, strict=True)
-        ],
-        "peak_bytes": {"nanogpt": theirs[best].peak_bytes, "nanofit": ours[0].peak_bytes},
+        "nanofit": {
+            str(steps): [
+                {"step": points[0].step, "seconds": [point.seconds for point in points], "val_loss": loss}
+                for points, loss in zip(zip(*(run.points for run in runs), strict=True), our_losses[steps], strict=True)
+            ]
+            for steps, runs in ours.items()
+        },
+        "peak_bytes": {"nanogpt": theirs[best].peak_bytes, "nanofit": next(iter(ours.values()))[0].peak_bytes},
     }
     for name, rate in (("against_best_rate", best), ("against_its_own_rate", own)):
         target, their_seconds = their_losses[rate][-1], theirs[rate].points[-1].seconds
-        reached = [entry for entry in result["nanofit"] if entry["val_loss"] <= target]
-        our_seconds = statistics.median(reached[0]["seconds"]) if reached else None
+        reached = [
+            statistics.median(entry["seconds"])
+            for entries in result["nanofit"].values()
+            for entry in entries
+            if entry["val_loss"] <= target
+        ]
+        our_seconds = min(reached, default=None)
         result[name] = {
             "learning_rate": rate,
             "val_loss": target,
@@ -223,15 +238,16 @@ def _data(manifest: "Manifest") -> dict[str, Any]:
 
 
 def _write_recipe(
-    file: Path, plan: dict[str, Any], settings: dict[str, Any], manifest: "Manifest", device: str
+    file: Path, steps: int, plan: dict[str, Any], settings: dict[str, Any], manifest: "Manifest", device: str
 ) -> None:
     """nanofit's run: its defaults at nanoGPT's shape, an evaluation of as many tokens as nanoGPT's, as often."""
     from nanofit.recipe import build_recipe
     from nanofit.recipe_files import recipe_toml
 
-    steps = plan["nanofit"]["steps"]
     shape = {name: settings[name] for name in ("n_layer", "n_head", "n_embd", "block_size")}
     values = shape | {
+        "steps": steps,
+        "micro_batch": settings["batch_size"],
         "source": str(manifest.folder),
         "tokenizer": plan["tokenizer"],
         "device": device,
@@ -240,7 +256,7 @@ def _write_recipe(
         "checkpoint_interval": steps // EVALUATIONS,
         "keep_checkpoints": EVALUATIONS + 1,
     }
-    file.write_text(recipe_toml(build_recipe(values | plan["nanofit"])))
+    file.write_text(recipe_toml(build_recipe(values)))
 
 
 def _evaluator(manifest: "Manifest", block_size: int, device: str) -> Callable[[Any, Path], float]:

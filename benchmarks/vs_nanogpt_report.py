@@ -60,20 +60,32 @@ def draw(race: dict[str, Any], file: Path) -> None:
             markersize=4,
             label=f"nanoGPT, learning rate {rate}",
         )
-    ours = [(statistics.median(point["seconds"]), point["val_loss"]) for point in race["nanofit"]]
-    axes.plot(*zip(*ours, strict=True), color=OURS, linewidth=2.5, marker="o", markersize=4, label="nanofit")
-    axes.axhline(target, color="#b0552b", linewidth=1, linestyle="--")
-    if best["times_sooner"]:
-        axes.annotate(
-            f"{best['times_sooner']:.1f} times sooner at nanoGPT's final loss, {target:.2f}",
-            (best["nanofit_seconds"], target),
-            xytext=(12, 28),
-            textcoords="offset points",
-            color="#b0552b",
-            arrowprops={"arrowstyle": "->", "color": "#b0552b"},
+    lowest = target
+    for style, (steps, points) in zip(("-", "--"), race["nanofit"].items(), strict=True):
+        ours = [(statistics.median(point["seconds"]), point["val_loss"]) for point in points]
+        lowest = min(lowest, *(loss for _, loss in ours))
+        axes.plot(
+            *zip(*ours, strict=True),
+            style,
+            color=OURS,
+            linewidth=2,
+            marker="o",
+            markersize=4,
+            label=f"nanofit, {steps} steps",
         )
+    for name, words in (("against_its_own_rate", "its README's rate"), ("against_best_rate", "its best rate")):
+        found = race[name]
+        axes.axhline(found["val_loss"], color="#b0552b", linewidth=1, linestyle=":")
+        if found["times_sooner"]:
+            axes.annotate(
+                f"{found['times_sooner']:.1f} times sooner than nanoGPT at {words}",
+                (found["nanofit_seconds"] + 2, found["val_loss"]),
+                xytext=(0, 3),
+                textcoords="offset points",
+                fontsize=9,
+                color="#b0552b",
+            )
     highest = max(point["val_loss"] for points in race["nanogpt"].values() for point in points[1:])
-    lowest = min(target, *(loss for _, loss in ours))
     axes.set(
         xlabel="seconds from the start of the process, everything included",
         ylabel="validation loss, nats a token",

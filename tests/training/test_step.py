@@ -110,6 +110,38 @@ def test_compiled_it_gives_the_losses_of_eager_mode(checkpointing: str) -> None:
     assert losses[1] == pytest.approx(losses[0], rel=1e-4)
 
 
+def test_one_compilation_serves_every_block() -> None:
+    from torch._dynamo.utils import counters
+
+    torch.compiler.reset()
+    counters.clear()
+    recipe = recipe_for(n_layer=12, n_embd=16)
+    step = step_of(recipe, [], compiles=True)
+    for number in range(3):
+        step(rows(recipe, number), 1.0, number)
+    assert counters["stats"]["unique_graphs"] == 2  # a block, and a chunk of the loss
+
+
+def test_an_error_that_is_not_the_compilers_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = recipe_for()
+    step = step_of(recipe, [], compiles=True)
+    monkeypatch.setattr(gpt, "compiled_block", lambda: lambda block, x, rotary: block(x, rotary))
+    step(rows(recipe), 1.0, 0)
+    with pytest.raises(IndexError):
+        step(rows(recipe) + 1000, 1.0, 1)
+    assert step.model.compiles
+
+
+def test_out_of_memory_is_not_taken_for_a_failed_compilation(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(gpt, "compiled_block", lambda: full)
+    step = step_of(recipe_for(), [], compiles=True)
+    with pytest.raises(torch.OutOfMemoryError):
+        step(rows(recipe_for()), 1.0, 0)
+
+
 def test_where_compilation_fails_the_run_goes_on_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: object) -> Any:
         raise RuntimeError("no compiler here")

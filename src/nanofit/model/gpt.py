@@ -137,9 +137,8 @@ def compiled_block() -> Callable[..., Tensor]:
 
 def build_model(config: ModelConfig, device: torch.device, seed: int | None = None) -> GPT:
     """A model on `device`, initialised by `seed`; without one its weights are whatever memory holds, to be loaded over."""
-    with torch.device("meta"):
+    with device:  # nothing is initialised twice: our modules leave their weights empty
         model = GPT(config)
-    model.to_empty(device=device)
     model.set_constants()
     if seed is not None:
         model.initialize(torch.Generator().manual_seed(seed))

@@ -12,8 +12,8 @@ from nanofit.model.rotary import rotate
 
 
 class Projection(nn.Module):
-    """nn.Linear without an initialisation of its own, which `GPT.initialize` replaces anyway: on the meta device torch's
-    imports its compiler, a second of every start."""
+    """nn.Linear without an initialisation of its own, which `GPT.initialize` replaces anyway. Built on the meta device
+    instead, torch's would import its compiler: a second and a half of every start."""
 
     def __init__(self, inputs: int, outputs: int, bias: bool) -> None:
         super().__init__()

@@ -40,6 +40,7 @@ class TrainStep:
         self._grad_accum = recipe.batch.grad_accum
         self._seed = recipe.run.seed
         self._update_ratio = UpdateRatio(optimizer)
+        self._has_compiled = False
         self._report = report
 
     def __call__(self, rows: Tensor, share: float, step: int, *, measures: bool = False) -> StepResult:
@@ -80,15 +81,25 @@ class TrainStep:
         return total / self._grad_accum
 
     def _with_fallback(self, work: Callable[[], Tensor]) -> Tensor:
-        """`work`, and without compilation again when torch.compile fails on this machine."""
+        """`work`, and without compilation again when torch.compile fails on this machine.
+
+        The compiler and its launchers fail in many ways, so until compiled code has worked once, any error but a lack of
+        memory counts as theirs. What is wrong elsewhere fails again without compilation, and is raised then.
+        """
         if not self.model.compiles:
             return work()
         from torch._dynamo.exc import TorchDynamoException  # slow to import, and only compiled code raises it
 
         try:
-            return work()
-        except TorchDynamoException as error:
-            reason = str(error).strip().splitlines()[0]
+            result = work()
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:
+            if self._has_compiled and not isinstance(error, TorchDynamoException):
+                raise
+            reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
             self._report(Note(f"torch.compile failed here, going on without it: {reason}", warning=True))
             self.model.compiles = False
             return work()
+        self._has_compiled = True
+        return result
