@@ -46,7 +46,7 @@ RACE: dict[str, dict[str, Any]] = {
     "cpu": {
         "tokenizer": "bytes",
         "nanogpt": readme_settings(2000),
-        "nanofit_steps": (192, 244),
+        "nanofit_steps": (192, 256),
     },
     "cuda": {
         "tokenizer": "gpt2",

@@ -30,6 +30,7 @@ def load_trained(path: Path, report: Report) -> TrainedRun:
     recipe = load_recipe(run.recipe_file).recipe
     device = choose_device(recipe.run)
     model = build_model(recipe.model_config_of_run(), device.torch_device)
+    model.loss_chunk = recipe.loss_chunk
     state = load_newest_checkpoint(run, model, None, report)
     if state is None:
         raise UserError(f"{path} has no intact checkpoint yet: nanofit train writes one when it stops or ends")
