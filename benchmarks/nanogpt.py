@@ -20,6 +20,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from nanofit.architecture import ModelConfig
     from nanofit.data.shards import Manifest
     from nanofit.model import GPT
@@ -104,9 +106,7 @@ def load_checkpoint(copy: Path, config: "ModelConfig") -> tuple["GPT", float]:
         theirs = theirs_module.GPT(theirs_module.GPTConfig(**checkpoint["model_args"])).eval()
     theirs.load_state_dict(checkpoint["model"])
     ours = build_model(config, torch.device("cpu")).eval()
-    ours.load_state_dict(
-        {our_name(name): tensor for name, tensor in checkpoint["model"].items() if name != "lm_head.weight"}
-    )
+    ours.load_state_dict(our_tensors(checkpoint["model"]))
     tokens = torch.randint(config.vocab_size, (4, config.block_size), generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         expected, _ = theirs(tokens, tokens)  # without targets it gives the last position alone
@@ -126,6 +126,12 @@ _NAMES = {
     "mlp.c_fc": "mlp.up",
     "mlp.c_proj": "mlp.down",
 }
+
+
+def our_tensors(state: "dict[str, Tensor]") -> "dict[str, Tensor]":
+    """nanoGPT's state, compiled or not, by our names; its head is the token embedding and left out."""
+    plain = {name.removeprefix("_orig_mod."): tensor for name, tensor in state.items()}
+    return {our_name(name): tensor for name, tensor in plain.items() if name != "lm_head.weight"}
 
 
 def our_name(name: str) -> str:

@@ -64,14 +64,16 @@ def readme_settings(steps: int) -> dict[str, Any]:
     }
 
 
-def train_nanofit(pace: Callable[[], None], copy: Path, settings: dict[str, Any], shards: Path, out: Path) -> None:
-    """Trains what nanofit makes of nanoGPT's config file under the same options: a program for `turns`."""
+def train_nanofit(
+    pace: Callable[[], None], copy: Path, settings: dict[str, Any], tokenizer: str, shards: Path, out: Path
+) -> None:
+    """Trains what nanofit makes of nanoGPT's config file under the same options on `shards`: a program for `turns`."""
     from nanofit.events import silent
     from nanofit.recipe_files import load_recipe
     from nanofit.training import train
 
     pace()
-    ours = {"source": str(shards), "tokenizer": "bytes", "checkpoint_interval": settings["eval_interval"]}
+    ours = {"source": str(shards), "tokenizer": tokenizer, "checkpoint_interval": settings["eval_interval"]}
     train(load_recipe(copy / nanogpt.CONFIG, settings | ours).recipe, out, report=silent)
 
 
@@ -121,7 +123,7 @@ def train_in_turns(
     """Trains both to the end, A B A B. Returns the seconds of their steps, turn by turn, and their peak memory."""
     contenders = {
         "nanogpt": Contender(folder / "nanogpt.log", nanogpt.train, copy, settings),
-        "nanofit": Contender(folder / "nanofit.log", train_nanofit, copy, settings, shards, out),
+        "nanofit": Contender(folder / "nanofit.log", train_nanofit, copy, settings, "bytes", shards, out),
     }
     times: dict[str, list[list[float]]] = {name: [] for name in contenders}
     with contenders["nanogpt"], contenders["nanofit"]:

@@ -6,7 +6,6 @@ not counted. nanofit runs by its command line; its checkpoints are its weights.
 """
 
 import multiprocessing
-import os
 import sys
 import time
 from collections.abc import Callable
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import ENVIRONMENT, nanogpt
-from benchmarks.turns import environment, peak_memory_bytes
+from benchmarks.turns import ProgramFailed, begin_program, environment, peak_memory_bytes
 
 
 @dataclass(frozen=True)
@@ -31,14 +30,10 @@ class Point:
 
 @dataclass(frozen=True)
 class Run:
-    """A finished training run. `peak_bytes`: allocated on CUDA, resident elsewhere. `train_seconds` is its last point's."""
+    """A finished training run. `peak_bytes`: allocated on CUDA, resident elsewhere."""
 
     points: list[Point]
     peak_bytes: int
-
-
-class RunFailed(Exception):
-    """A run ended with an error; the message carries the end of its log."""
 
 
 def run_nanogpt(copy: Path, settings: dict[str, Any]) -> Run:
@@ -47,7 +42,7 @@ def run_nanogpt(copy: Path, settings: dict[str, Any]) -> Run:
 
 
 def run_nanofit(recipe: Path, out: Path) -> Run:
-    """`nanofit train RECIPE --out OUT`; the recipe keeps a checkpoint for every evaluation."""
+    """`nanofit train RECIPE --out OUT`; the recipe keeps a checkpoint for every evaluation. Raises ProgramFailed, as run_nanogpt does."""
     return _run(out.with_suffix(".log"), _nanofit, recipe, out)
 
 
@@ -61,8 +56,7 @@ def _run(log: Path, program: Callable[..., Run], *arguments: object) -> Run:
     try:
         return mine.recv()
     except EOFError:
-        tail = "\n".join(log.read_text(errors="replace").splitlines()[-15:]) if log.exists() else ""
-        raise RunFailed(f"a run ended before its time; the end of its log:\n{tail}") from None
+        raise ProgramFailed.by_log(log) from None
     finally:
         process.join()
 
@@ -70,10 +64,7 @@ def _run(log: Path, program: Callable[..., Run], *arguments: object) -> Run:
 def _start(
     connection: Connection, log: Path, zero: float, program: Callable[..., Run], arguments: tuple[object, ...]
 ) -> None:
-    with log.open("w") as stream:
-        os.dup2(stream.fileno(), 1)
-        os.dup2(stream.fileno(), 2)
-    assert "torch" not in sys.modules, "what a program sets for torch must come before it"
+    begin_program(log)
     connection.send(program(zero, *arguments))
 
 

@@ -24,6 +24,12 @@ from benchmarks import ENVIRONMENT
 class ProgramFailed(Exception):
     """A program ended before its time; the message carries the end of its log."""
 
+    @classmethod
+    def by_log(cls, log: Path) -> "ProgramFailed":
+        lines = log.read_text(errors="replace").splitlines() if log.exists() else []
+        tail = "\n".join(lines[-15:])
+        return cls(f"a training program ended before its time; the end of its log:\n{tail}")
+
 
 class Contender:
     """A training program that goes a few optimizer steps at a time. Use as a context manager: leaving kills what still runs.
@@ -75,9 +81,7 @@ class Contender:
         try:
             return self._connection.recv()
         except EOFError:
-            lines = self.log.read_text(errors="replace").splitlines() if self.log.exists() else []
-            tail = "\n".join(lines[-15:])
-            raise ProgramFailed(f"a training program ended before its time; the end of its log:\n{tail}") from None
+            raise ProgramFailed.by_log(self.log) from None
 
 
 class _Pacer:
@@ -101,10 +105,7 @@ class _Pacer:
 
 
 def _run(connection: Connection, log: Path, program: Callable[..., object], arguments: tuple[object, ...]) -> None:
-    with log.open("w") as stream:
-        os.dup2(stream.fileno(), 1)
-        os.dup2(stream.fileno(), 2)
-    assert "torch" not in sys.modules, "what a program sets for torch must come before it"
+    begin_program(log)
 
     def pace() -> None:
         from torch.optim.optimizer import register_optimizer_step_post_hook
@@ -113,6 +114,14 @@ def _run(connection: Connection, log: Path, program: Callable[..., object], argu
 
     program(pace, *arguments)
     connection.send(peak_memory_bytes("cuda" if _uses_cuda() else "cpu"))
+
+
+def begin_program(log: Path) -> None:
+    """What a training program's process does first: all that it prints goes to the file `log`."""
+    with log.open("w") as stream:
+        os.dup2(stream.fileno(), 1)
+        os.dup2(stream.fileno(), 2)
+    assert "torch" not in sys.modules, "what a program sets for torch must come before it"
 
 
 @contextmanager

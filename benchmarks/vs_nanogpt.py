@@ -24,8 +24,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks import nanogpt
-from benchmarks.nanogpt_cpu import describe_machine, describe_versions, readme_settings, say, warn_of_load
-from benchmarks.race import Run, RunFailed, run_nanofit, run_nanogpt
+from benchmarks.nanogpt_cpu import (
+    describe_machine,
+    describe_versions,
+    readme_settings,
+    say,
+    train_nanofit,
+    warn_of_load,
+)
+from benchmarks.race import Run, run_nanofit, run_nanogpt
 from benchmarks.turns import Contender, ProgramFailed
 
 if TYPE_CHECKING:
@@ -166,9 +173,9 @@ def step(checkout: Path, corpus: str, device: str, folder: Path) -> dict[str, An
         nanogpt.write_data(manifest, STEP_VOCABULARY, copy)
         contenders[name] = Contender(copy / "turns.log", nanogpt.train, copy, settings | {"compile": compiles})
     copy = folder / "nanogpt_eager"
-    contenders["nanofit"] = Contender(
-        folder / "nanofit.log", _train_nanofit, copy, settings, manifest.folder, folder / "step-run"
-    )
+    options = {name: value for name, value in settings.items() if name != "compile"}  # nanofit's own choice
+    out, log = folder / "step-run", folder / "nanofit.log"
+    contenders["nanofit"] = Contender(log, train_nanofit, copy, options, "gpt2", manifest.folder, out)
     times: dict[str, list[list[float]]] = {name: [] for name in contenders}
     with contenders["nanogpt_eager"], contenders["nanogpt_compiled"], contenders["nanofit"]:
         for turn in range(TURNS):
@@ -197,18 +204,6 @@ def _ratio_of_turns(theirs: list[list[float]], ours: list[list[float]]) -> float
     """nanofit's speed over the other's, the median over pairs of turns next to each other."""
     pairs = zip(theirs[1:], ours[1:], strict=True)
     return statistics.median(statistics.median(their) / statistics.median(our) for their, our in pairs)
-
-
-def _train_nanofit(pace: Callable[[], None], copy: Path, settings: dict[str, Any], shards: Path, out: Path) -> None:
-    """Trains what nanofit makes of nanoGPT's config file under the same options: a program for `turns`."""
-    from nanofit.events import silent
-    from nanofit.recipe_files import load_recipe
-    from nanofit.training import train
-
-    pace()
-    ours = {"source": str(shards), "tokenizer": "gpt2", "checkpoint_interval": settings["eval_interval"]}
-    options = {name: value for name, value in settings.items() if name != "compile"}
-    train(load_recipe(copy / nanogpt.CONFIG, options | ours).recipe, out, report=silent)
 
 
 def _prepare(corpus: str, tokenizer: Any, folder: Path, block_size: int) -> "Manifest":
@@ -274,9 +269,7 @@ def _evaluator(manifest: "Manifest", block_size: int, device: str) -> Callable[[
 
     def evaluate(model: Any, weights: Path) -> float:
         if weights.suffix == ".pt":
-            state = torch.load(weights, map_location="cpu", weights_only=True)
-            state = {name.removeprefix("_orig_mod."): tensor for name, tensor in state.items()}
-            tensors = {nanogpt.our_name(name): tensor for name, tensor in state.items() if name != "lm_head.weight"}
+            tensors = nanogpt.our_tensors(torch.load(weights, map_location="cpu", weights_only=True))
         else:
             tensors = load_file(weights)
         model.load_state_dict(tensors)
@@ -360,7 +353,7 @@ def main() -> None:
                 out.write_text(json.dumps(result, indent=1) + "\n")
     except UserError as error:
         parser.error(str(error))
-    except (ProgramFailed, RunFailed) as error:
+    except ProgramFailed as error:
         sys.exit(str(error))
     from benchmarks.vs_nanogpt_report import draw, table
 
