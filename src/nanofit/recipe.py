@@ -5,7 +5,7 @@ Each field has its name, its unit and its check here and nowhere else. `recipe_f
 """
 
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import replace
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
@@ -13,7 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from nanofit.architecture import Architecture, ModelConfig
 from nanofit.errors import UserError, nearest
-from nanofit.hyperparameters import OptimizerName, optimizer_defaults
+from nanofit.hyperparameters import OptimizerName, OptimizerSettings, optimizer_defaults
 from nanofit.schedule import Schedule, Shape
 from nanofit.vocabulary import VOCABULARIES
 
@@ -108,7 +108,7 @@ class OptimizerSection(_Section):
         default="muon", description="muon (AdamW beside it for all but matrices), adamw, or adamw8bit"
     )
     learning_rate: float | None = Field(
-        default=None, gt=0, description="peak rate of the matrices, and of all parameters that have none of their own"
+        default=None, gt=0, description="peak rate of the matrices; with AdamW also of what has none of its own"
     )
     embedding_lr: float | None = Field(default=None, gt=0, description="peak rate of the embeddings")
     head_lr: float | None = Field(default=None, gt=0, description="peak rate of an untied head")
@@ -118,22 +118,6 @@ class OptimizerSection(_Section):
     beta1: float | None = Field(default=None, ge=0, lt=1, description="AdamW: decay of the gradient's running mean")
     beta2: float | None = Field(default=None, ge=0, lt=1, description="AdamW: decay of its running square")
     grad_clip: float | None = Field(default=None, ge=0, description="largest gradient norm; 0 is no clipping")
-
-
-@dataclass(frozen=True)
-class OptimizerSettings:
-    """An [optimizer] section with every open field filled in; rates are peak rates."""
-
-    optimizer: OptimizerName
-    learning_rate: float
-    embedding_lr: float
-    head_lr: float
-    vector_lr: float
-    weight_decay: float
-    momentum: float
-    beta1: float
-    beta2: float
-    grad_clip: float
 
 
 class ScheduleSection(_Section):
@@ -238,17 +222,15 @@ class Recipe(_Section):
     @property
     def optimizer_settings(self) -> OptimizerSettings:
         """The [optimizer] section in full: what it leaves open follows from the optimizer and the size of the run."""
-        given = {name: value for name, value in self.optimizer if value is not None}
+        given: dict[str, Any] = {name: value for name, value in self.optimizer if value is not None}
         defaults = optimizer_defaults(
             self.optimizer.optimizer,
             tokens_per_step=self.tokens_per_step,
             steps=self.steps,
             n_embd=self.model.n_embd,
+            learning_rate=self.optimizer.learning_rate,
         )
-        values = asdict(defaults) | given
-        for name in ("embedding_lr", "head_lr", "vector_lr"):
-            values[name] = values[name] or values["learning_rate"]
-        return OptimizerSettings(**values)
+        return replace(defaults, **given)
 
     @property
     def loss_chunk(self) -> int:

@@ -8,9 +8,9 @@ import torch
 
 from nanofit.architecture import ARCHITECTURES, ModelConfig, parameters
 from nanofit.errors import UserError
+from nanofit.hyperparameters import OptimizerSettings
 from nanofit.model import build_model
 from nanofit.optim import build_optimizer
-from nanofit.recipe import OptimizerSettings
 
 SETTINGS: dict[str, Any] = {
     "learning_rate": 0.02,

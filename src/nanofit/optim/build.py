@@ -7,9 +7,9 @@ from torch import Tensor
 
 from nanofit.architecture import Kind, parameters
 from nanofit.errors import UserError
+from nanofit.hyperparameters import OptimizerSettings
 from nanofit.model import GPT
 from nanofit.optim.muon import MuonAdamW
-from nanofit.recipe import OptimizerSettings
 
 
 def build_optimizer(model: GPT, settings: OptimizerSettings) -> torch.optim.Optimizer:
