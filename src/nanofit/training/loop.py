@@ -139,9 +139,9 @@ class TrainingLoop:
         settings = self.recipe.run
         if self._pace is not None:
             self._keep_hours(self._pace)
-        last = self.step == self.horizon.steps(self.step)
-        evaluates = last or self.step % settings.eval_interval == 0
-        saves = last or self.step % settings.checkpoint_interval == 0
+        last = self._is_due(self.step)
+        evaluates = self._is_due(self.step, settings.eval_interval)
+        saves = self._is_due(self.step, settings.checkpoint_interval)
         if self._result is not None and self._has_line(self.step):
             self._write_progress(self._result)
         if saves:
@@ -156,7 +156,10 @@ class TrainingLoop:
     def _has_line(self, step: int) -> bool:
         """Whether the step that ends at `step` is logged, as known before and after it."""
         settings = self.recipe.run
-        intervals = (settings.log_interval, settings.eval_interval, settings.checkpoint_interval)
+        return self._is_due(step, settings.log_interval, settings.eval_interval, settings.checkpoint_interval)
+
+    def _is_due(self, step: int, *intervals: int) -> bool:
+        """Whether `step` ends one of `intervals`, or the run."""
         return step == self.horizon.steps(step) or any(step % interval == 0 for interval in intervals)
 
     def _keep_hours(self, pace: Pace) -> None:
