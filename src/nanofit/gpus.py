@@ -9,11 +9,15 @@ from importlib.resources import files
 
 @dataclass(frozen=True)
 class Gpu:
-    """One card. `tflops` is the dense bf16 (or fp16) rate with fp32 accumulation, which GeForce cards do at half rate."""
+    """One card: nominal memory in GiB, memory bandwidth in GB/s, compute capability ("8.9").
+    `tflops` is the dense bf16 (or fp16) rate with fp32 accumulation, which GeForce cards do
+    at half rate."""
 
     name: str
     vram_gib: float
+    bandwidth_gbs: float
     tflops: float
+    capability: str
     native_bf16: bool
 
 
@@ -25,7 +29,9 @@ def catalogue() -> tuple[Gpu, ...]:
         Gpu(
             name=row["name"],
             vram_gib=float(row["vram_gib_nominal"]),
+            bandwidth_gbs=float(row["mem_bandwidth_gbs"]),
             tflops=float(row["tflops_bf16_or_fp16_dense_fp32acc"]),
+            capability=row["compute_capability"],
             native_bf16=row["native_bf16"] == "yes",
         )
         for row in csv.DictReader(text.splitlines())

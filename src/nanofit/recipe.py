@@ -37,6 +37,7 @@ def token_count(value: Any) -> Any:
 
 
 Checkpointing = Literal["off", "half", "all"]
+Precision = Literal["float32", "bfloat16", "float16"]
 
 Tokens = Annotated[int, BeforeValidator(token_count)]
 
@@ -149,7 +150,7 @@ class RunSection(_Section):
     device: str = Field(
         default="auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto, cpu, cuda, cuda:1 or mps"
     )
-    precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+    precision: Precision | Literal["auto"] = Field(
         default="auto", description="of the forward pass; weights stay float32"
     )
     compile: bool | Literal["auto"] = Field(default="auto", description="torch.compile; auto: on CUDA only")
