@@ -29,3 +29,15 @@ def test_rms_norm_computes_in_float32_and_keeps_the_dtype(dtype: torch.dtype) ->
     (gradient,) = torch.autograd.grad(y.sum(), x)
     assert gradient.dtype == dtype
     assert torch.isfinite(gradient).all()
+
+
+def test_rms_norm_gives_the_dtype_that_is_asked_for_and_a_gradient_in_that_of_its_input() -> None:
+    x = torch.randn(8, 64, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    y = rms_norm(x, 1e-6, torch.bfloat16)
+    assert y.dtype == torch.bfloat16
+    torch.testing.assert_close(y, F.rms_norm(x, (64,), eps=1e-6).bfloat16())
+    weight = torch.randn(8, 64, generator=torch.Generator().manual_seed(1))
+    (gradient,) = torch.autograd.grad((y.float() * weight).sum(), x)
+    (exact,) = torch.autograd.grad((F.rms_norm(x, (64,), eps=1e-6) * weight).sum(), x)
+    assert gradient.dtype == torch.float32
+    torch.testing.assert_close(gradient, exact, rtol=0, atol=0.02)

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 from torch.optim import _muon
 
+from nanofit.optim import muon
 from nanofit.optim.muon import MuonAdamW, orthogonalise
 
 SHAPES = [(24, 16), (16, 16), (16, 48), (24, 16)]
@@ -78,3 +79,17 @@ def test_a_gradient_of_zero_moves_nothing() -> None:
     parameter.grad = torch.zeros(8, 8)
     MuonAdamW([group([parameter], [(8,)]) | {"weight_decay": 0.0}], torch.float32).step()
     torch.testing.assert_close(parameter.detach(), torch.ones(8, 8))
+
+
+def test_a_stack_that_is_too_large_is_updated_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = torch.Generator().manual_seed(0)
+    at_once = [torch.nn.Parameter(torch.randn(16, 24, generator=generator)) for _ in range(5)]
+    in_pieces = [torch.nn.Parameter(parameter.detach().clone()) for parameter in at_once]
+    for parameter, other in zip(at_once, in_pieces, strict=True):
+        parameter.grad = torch.randn(16, 24, generator=generator)
+        other.grad = parameter.grad.clone()
+    MuonAdamW([group([*at_once], [(16,)] * 5)], torch.float32).step()
+    monkeypatch.setattr(muon, "STACKED_ENTRIES", 2 * 16 * 24)
+    MuonAdamW([group([*in_pieces], [(16,)] * 5)], torch.float32).step()
+    for parameter, other in zip(at_once, in_pieces, strict=True):
+        torch.testing.assert_close(parameter, other)

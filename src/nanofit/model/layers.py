@@ -49,7 +49,8 @@ class LayerNorm(nn.Module):
 
 
 class RmsNorm(nn.Module):
-    """RMSNorm over the last dimension, `width` wide, whose gains are optional."""
+    """RMSNorm over the last dimension, `width` wide, whose gains are optional. Under autocast it gives autocast's dtype,
+    in which the projection after it computes."""
 
     def __init__(self, config: ModelConfig, width: int) -> None:
         super().__init__()
@@ -57,7 +58,9 @@ class RmsNorm(nn.Module):
         self.epsilon = config.traits.norm_epsilon
 
     def forward(self, x: Tensor) -> Tensor:
-        y = rms_norm(x, self.epsilon)
+        device = x.device.type
+        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
+        y = rms_norm(x, self.epsilon, dtype)
         return y if self.weight is None else y * self.weight.to(y.dtype)
 
 

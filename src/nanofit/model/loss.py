@@ -125,9 +125,9 @@ def _loss_and_slope(
     logits, share = _logits(hidden, weight, settings, buffers)
     index = targets[:, None]
     largest, of_targets = logits.amax(dim=1), logits.gather(1, index)
-    # In place on a CPU, where that takes little more than half the time.
-    in_place = logits.device.type == "cpu" and not settings.compiles
-    slope = torch.softmax(logits, dim=1, out=logits if in_place else None)
+    # In place where it is not compiled: a second copy of the logits would be the largest tensor here, and on a CPU fresh
+    # pages take as long as the softmax itself.
+    slope = torch.softmax(logits, dim=1, out=None if settings.compiles else logits)
     # The largest probability is exp(0) over the sum of exponentials, so its logarithm completes log-sum-exp.
     loss = (largest - slope.amax(dim=1).log()).sum() - of_targets.sum()
     slope.scatter_add_(1, index, torch.full_like(of_targets, -1.0))
@@ -163,6 +163,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
                 of_weight.addmm_(slope.t(), part)
             else:
                 of_weight += torch.mm(slope.t(), part)
+            del slope  # before the next chunk's is made
         ctx.gradients = (of_hidden, of_weight, hidden.dtype)
         return total / len(hidden)
 

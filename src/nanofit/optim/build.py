@@ -12,16 +12,17 @@ from nanofit.model import GPT
 from nanofit.optim.muon import MuonAdamW
 
 
-def build_optimizer(model: GPT, settings: OptimizerSettings) -> torch.optim.Optimizer:
+def build_optimizer(model: GPT, settings: OptimizerSettings, dtype: torch.dtype | None = None) -> torch.optim.Optimizer:
     """The optimizer of `settings`, a group a kind of parameter, decay on matrices only. Raises UserError for adamw8bit
     without bitsandbytes.
 
-    Each group has its `kind` and its `peak` rate; the rate `lr` is set before every step.
+    Each group has its `kind` and its `peak` rate; the rate `lr` is set before every step. `dtype` is the precision of
+    Muon's iteration, what the device is fast in unless given.
     """
     groups = _groups(model, settings)
     if settings.optimizer == "adamw8bit":
         return _adamw_8bit(groups)
-    return MuonAdamW(groups, iteration_dtype(model.token_embedding.weight))
+    return MuonAdamW(groups, dtype or iteration_dtype(model.token_embedding.weight))
 
 
 def _adamw_8bit(groups: list[dict[str, Any]]) -> torch.optim.Optimizer:

@@ -21,6 +21,10 @@ COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 NEWTON_SCHULZ_STEPS = 5
 EPSILON = 1e-7
 
+STACKED_ENTRIES = 2**24
+"""Entries of the matrices that are updated at once. All of one shape would take as much memory as a third of the weights,
+and a few matrices fill a device as well."""
+
 
 def orthogonalise(matrices: Tensor, steps: int = NEWTON_SCHULZ_STEPS) -> Tensor:
     """[n, rows, columns] to the same singular vectors with singular values near 1, by Newton-Schulz iteration."""
@@ -92,20 +96,27 @@ class MuonAdamW(torch.optim.Optimizer):
         for parameter in parameters:
             if not self.state[parameter]:
                 self.state[parameter]["momentum"] = torch.zeros_like(parameter)
-        momenta = [self.state[parameter]["momentum"] for parameter in parameters]
-        torch._foreach_lerp_(momenta, gradients, 1 - group["momentum"])
-        updates = torch._foreach_lerp(gradients, momenta, group["momentum"])  # Nesterov's
-        torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
+        by_shape: dict[tuple[int, ...], list[tuple[Tensor, Tensor, Tensor]]] = {}
+        for parameter, gradient, parts in zip(parameters, gradients, group["parts"], strict=True):
+            momentum = self.state[parameter]["momentum"]
+            for views in zip(*(tensor.split(parts) for tensor in (parameter, momentum, gradient)), strict=True):
+                by_shape.setdefault(tuple(views[0].shape), []).append(views)
+        for (rows, columns), matrices in by_shape.items():
+            at_once = max(STACKED_ENTRIES // (rows * columns), 1)
+            for begin in range(0, len(matrices), at_once):
+                self._update(matrices[begin : begin + at_once], group)
 
-        stacks: dict[tuple[int, ...], list[tuple[Tensor, Tensor]]] = {}
-        for parameter, update, parts in zip(parameters, updates, group["parts"], strict=True):
-            for target, matrix in zip(parameter.split(parts), update.split(parts), strict=True):
-                stacks.setdefault(tuple(matrix.shape), []).append((target, matrix))
-        for (rows, columns), pairs in stacks.items():
-            matrices = torch.stack([matrix for _, matrix in pairs]).to(self._dtype)
-            directions = orthogonalise(matrices).to(pairs[0][0].dtype)
-            rate = group["lr"] * max(1.0, rows / columns) ** 0.5
-            torch._foreach_add_([target for target, _ in pairs], list(directions.unbind()), alpha=-rate)
+    def _update(self, matrices: list[tuple[Tensor, Tensor, Tensor]], group: dict[str, Any]) -> None:
+        """Updates matrices of one shape: each with its momentum and its gradient."""
+        targets, momenta, gradients = (list(tensors) for tensors in zip(*matrices, strict=True))
+        rows, columns = targets[0].shape
+        torch._foreach_lerp_(momenta, gradients, 1 - group["momentum"])
+        updates = torch.stack(torch._foreach_lerp(gradients, momenta, group["momentum"]))  # Nesterov's
+        updates = updates.to(self._dtype)
+        directions = orthogonalise(updates).to(targets[0].dtype)
+        torch._foreach_mul_(targets, 1 - group["lr"] * group["weight_decay"])
+        rate = group["lr"] * max(1.0, rows / columns) ** 0.5
+        torch._foreach_add_(targets, list(directions.unbind()), alpha=-rate)
 
     def _adamw(self, group: dict[str, Any]) -> None:
         parameters: list[Tensor] = group["params"]
