@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nanofit.architecture import ARCHITECTURES, ModelConfig, flops_per_token
+from nanofit.architecture import ARCHITECTURES, ModelConfig, flops_per_token, parameters
 from nanofit.gpus import catalogue
 from nanofit.hyperparameters import OptimizerName
 from nanofit.planning import work
 from nanofit.planning.speed import mfu, seconds_per_step, speed_notes, step_time, tokens_per_second
-from nanofit.planning.step import StepShape
-from nanofit.recipe import loss_chunk_tokens
+from nanofit.planning.step import StepShape, step_shape
+from nanofit.recipe import build_recipe, loss_chunk_tokens
 
 
 @dataclass(frozen=True)
@@ -129,8 +129,6 @@ def configs(draw: st.DrawFn) -> ModelConfig:
 
 @given(config=configs())
 def test_parameters_in_closed_form_are_those_of_the_table(config: ModelConfig) -> None:
-    from nanofit.architecture import parameters
-
     table = parameters(config)
     assert work.total_parameters(config) == sum(row.size for row in table)
     assert work.matrix_parameters(config) == sum(row.size for row in table if row.kind == "matrix")
@@ -209,6 +207,17 @@ def test_more_layers_are_never_faster(step: StepShape, card: Card) -> None:
 def test_checkpointing_is_never_faster(step: StepShape, card: Card) -> None:
     speeds = [mid(replace(step, checkpointing=some), card) for some in ("all", "half", "off")]
     assert speeds == sorted(speeds)
+
+
+@pytest.mark.parametrize("n_layer", [1, 6, 7])
+def test_half_recomputes_the_blocks_that_the_model_does(n_layer: int) -> None:
+    values = {"arch": "gpt2", "n_layer": n_layer, "n_head": 2, "n_embd": 64, "micro_batch": 1, "checkpointing": "half"}
+    recipe = build_recipe({"steps": 1} | values)
+    none, half, both = (
+        step_time(replace(step_shape(recipe, "bfloat16", True), checkpointing=some), RTX_4090).backward
+        for some in ("off", "half", "all")
+    )
+    assert (half - none) / (both - none) == pytest.approx(len(recipe.recomputed_blocks) / n_layer)
 
 
 @given(step=steps(), card=cards)
