@@ -10,8 +10,8 @@ import re
 from dataclasses import asdict, dataclass
 from difflib import get_close_matches
 from functools import cache
-from importlib.resources import files
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, Literal, cast
 
 from nanofit.errors import UserError
 
@@ -62,12 +62,12 @@ class Gpu:
 @cache
 def catalogue() -> tuple[Gpu, ...]:
     """All cards."""
-    text = (files("nanofit") / "gpus.csv").read_text(encoding="utf-8")
+    text = Path(__file__).with_name("gpus.csv").read_text(encoding="utf-8")
     return tuple(
         Gpu(
             name=row["name"],
             maker=row["maker"],
-            kind=row["kind"],
+            kind=cast("Kind", row["kind"]),
             vram_gib=float(row["vram_gib"]),
             usable_gib=float(row["usable_gib"]),
             display_gib=0.0 if row["kind"] == "server" else DISPLAY_GIB,
