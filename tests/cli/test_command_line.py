@@ -41,7 +41,7 @@ def python(code: str, *arguments: str, cwd: Path, **options: Any) -> "subprocess
 
 def test_the_commands_of_the_contract_are_there() -> None:
     assert {("plan",), ("data", "prepare"), ("data", "status"), ("train",), ("eval",), ("sample",)} <= set(commands())
-    assert {("runs",), ("doctor",), ("quickstart",)} <= set(commands())
+    assert {("gpus",), ("runs",), ("doctor",), ("quickstart",)} <= set(commands())
 
 
 @pytest.mark.parametrize("words", commands(), ids=" ".join)
@@ -78,6 +78,7 @@ def test_the_version(nanofit: Nanofit) -> None:
         ("train", "--help"),
         ("plan", "--json"),
         ("plan",),
+        ("gpus",),
         ("runs", ".", "--json"),
         ("plan", "--n_layers", "3"),
         ("eval", "nothing", "--tasks", "nothing"),
