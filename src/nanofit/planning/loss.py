@@ -2,7 +2,7 @@
 
 A law of parameters and tokens, L(N, D) = E + A N^-alpha + B (s D)^-beta, fitted to public runs (`benchmarks/loss_law`), where
 s says how many tokens of llm.c's AdamW recipe a token is worth. What a batch or a learning rate off the rule costs, repeated
-data, an unfinished decay and other contexts than 1024 come on top. Other data and tokenizers it does not know.
+data, an unfinished decay, other contexts than 1024 and an odd shape come on top. Other data and tokenizers it does not know.
 """
 
 import math
@@ -81,6 +81,11 @@ CONTEXT = 1024
 LONG_CONTEXT_GAIN = 0.08
 """Nats from context 1024 to the whole document: long-context evaluations of the same runs read 0.07 to 0.09 lower."""
 
+WIDEST_FREE = 128
+WIDE_PRICE = 0.03
+"""n_embd over n_layer up to which shape costs nothing (GPT-2: 33 to 64), and nats for the squared logarithm beyond it: 6 layers of
+4288 come within 3% of the loss of 48 of 1600, as many parameters (Kaplan et al. 2020, arXiv:2001.08361, figure 5)."""
+
 PARAMS_RANGE = (124e6, 1.55e9)
 TOKENS_RANGE = (6e9, 60e9)
 """Where the points lie: parameters, and tokens of the base recipe (s D)."""
@@ -138,13 +143,12 @@ def expected_loss(
     most = tokens * s.high * math.exp(-DOUBT_OF_WASTE[0] * waste)
     middle = tokens * s.mid * math.exp(-waste)
     least = tokens * s.low * math.exp(-DOUBT_OF_WASTE[1] * waste)
-    decay, context = decay_price(final_rate_share), context_shift(config.block_size)
+    added = (decay_price(final_rate_share), context_shift(config.block_size), shape_price(config))
     doubt = LAW_ERROR + _doubt_below(params, middle)
-    return Interval(
-        min(law(params, most) + decay.low + context.low - doubt - _doubt_above(params, middle), LARGEST_LOSS),
-        min(law(params, middle) + decay.mid + context.mid, LARGEST_LOSS),
-        min(law(params, least) + decay.high + context.high + doubt, LARGEST_LOSS),
-    )
+    low = law(params, most) + sum(price.low for price in added) - doubt - _doubt_above(params, middle)
+    mid = law(params, middle) + sum(price.mid for price in added)
+    high = law(params, least) + sum(price.high for price in added) + doubt
+    return Interval(min(low, LARGEST_LOSS), min(mid, LARGEST_LOSS), min(high, LARGEST_LOSS))
 
 
 def effective_tokens(tokens: float, unique_tokens: float | None) -> float:
@@ -197,6 +201,13 @@ def context_shift(block_size: int) -> Interval:
     """
     shift = LONG_CONTEXT_GAIN * (math.sqrt(CONTEXT / block_size) - 1)
     return Interval(0.5 * shift, shift, 3 * shift) if shift > 0 else Interval(1.5 * shift, shift, 0.5 * shift)
+
+
+def shape_price(config: ModelConfig) -> Interval:
+    """Nats that a model loses which is wide for its depth. Too deep costs speed instead, and is left to it."""
+    beyond = max(math.log(config.n_embd / config.n_layer / WIDEST_FREE), 0.0)
+    price = WIDE_PRICE * beyond**2
+    return Interval(0.5 * price, price, 2 * price)
 
 
 def _doubt_below(params: float, base_tokens: float) -> float:
