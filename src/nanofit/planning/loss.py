@@ -75,7 +75,7 @@ REPEATS_LEARNED_FROM = 15.4
 UNDECAYED = Interval(0.06, 0.088, 0.12)
 SHARE_EXPONENT = Interval(0.8, 1.35, 1.5)
 """Nats that a constant rate costs against a finished decay, and how that falls with the final rate. From the logs of seven
-public runs on FineWeb, 124M to 1.55B (`benchmarks/loss_law/unfinished.csv`). The least steep, at the upper end, is drawn
+public runs on FineWeb, 124M to 1.55B (`benchmarks/loss_law/unfinished.csv`); small runs here fall alike (docs/log.md). The least steep, at the upper end, is drawn
 to a cosine that ends at a tenth of the peak: 0.77% of the loss at 610M (arXiv:2502.15938)."""
 
 CONTEXT = 1024
