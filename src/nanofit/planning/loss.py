@@ -42,8 +42,8 @@ MULTIPLIERS: dict[tuple[str, str], Interval] = {
     ("qwen3", "muon"): _between(3.65, 5.4),
     # Below: AdamW's 1.58 times what Muon gains on well-tuned Adam at 124M (1.5). Above: GPT-2 with rotary positions (2.93).
     ("gpt2", "muon"): _between(2.4, 2.93),
-    # llm.c's two points (s = 1) had a fifth of the rule's rate: at the rule they give 1.58 and 1.57, and a run at 1.5e-3 (s = 1.5), its
-    # tokens taken for 10B, 1.59.
+    # llm.c's two points (s = 1) had a fifth of the rule's rate: at the rule they give 1.58 and 1.57, and a run at 1.5e-3
+    # (s = 1.5), its tokens taken for 10B, 1.59.
     ("gpt2", "adamw"): Interval(1.4, 1.58, 1.8),
     # Below: nanochat with Muon over the 1.5 that Muon gains. Above: Adam in the tuned block (3.23), its batch and rate put right.
     ("nanochat", "adamw"): _between(2.7, 4.66),
@@ -75,8 +75,9 @@ REPEATS_LEARNED_FROM = 15.4
 UNDECAYED = Interval(0.06, 0.088, 0.12)
 SHARE_EXPONENT = Interval(0.8, 1.35, 1.5)
 """Nats that a constant rate costs against a finished decay, and how that falls with the final rate. From the logs of seven
-public runs on FineWeb, 124M to 1.55B (`benchmarks/loss_law/unfinished.csv`); small runs here fall alike (docs/log.md). The least steep, at the upper end, is drawn
-to a cosine that ends at a tenth of the peak: 0.77% of the loss at 610M (arXiv:2502.15938)."""
+public runs on FineWeb, 124M to 1.55B (`benchmarks/loss_law/unfinished.csv`); small runs here fall alike (docs/log.md).
+The least steep, at the upper end, is drawn to a cosine that ends at a tenth of the peak: 0.77% of the loss at 610M
+(arXiv:2502.15938)."""
 
 CONTEXT = 1024
 LONG_CONTEXT_GAIN = 0.08
