@@ -1,0 +1,83 @@
+"""What a card must have for a training step: its tensors, what the libraries take beside them, and a margin.
+
+The guarantee is never meant to be below the real peak. Figures: context and workspaces as published; the margin is the worst
+ratio of reserved to allocated memory that was seen with fixed shapes (1.27), or its 95th percentile (1.13) where a probe of this
+card corrected the rest.
+"""
+
+from dataclasses import dataclass, replace
+
+from nanofit.planning.memory import Holding, peak_holding, sizes
+from nanofit.planning.step import StepShape
+
+MIB, GIB = 2**20, 2**30
+
+CONTEXT_BYTES = 430 * MIB
+"""A CUDA context with lazily loaded kernels: 300 to 430 MiB."""
+
+WORKSPACE_BYTES, LARGE_WORKSPACE_BYTES = round(8.1 * MIB), 32 * MIB
+"""cuBLAS's, a handle: the larger from Hopper on. Forward and backward threads have one each."""
+
+RESERVED, RESERVED_PROBED = 1.27, 1.13
+"""Reserved over allocated memory with fixed shapes, H100: worst seen, and 95th percentile."""
+
+
+@dataclass(frozen=True)
+class CardMemory:
+    """Bytes. `peak` is the guarantee, the sum of `parts`; `allocated` what max_memory_allocated should read."""
+
+    parts: dict[str, float]
+    allocated: float
+    moment: str
+
+    @property
+    def peak(self) -> float:
+        return sum(self.parts.values())
+
+
+def card_memory(
+    step: StepShape,
+    *,
+    capability: str,
+    native_bf16: bool,
+    cards: int = 1,
+    measured_over_predicted: float | None = None,
+) -> CardMemory:
+    """The memory that `step` needs on each of `cards` cards of this compute capability.
+
+    measured_over_predicted: what probes of this card found reserved over what is expected to be allocated; None without a probe.
+    """
+    iteration_width = 2 if native_bf16 else 4
+    expected = peak_holding(step, iteration_width)
+    # Nobody measured compiled code yet, so its guarantee is the larger of both.
+    eager = peak_holding(replace(step, compiles=False), iteration_width)
+    guaranteed = max(expected, eager, key=lambda holding: holding.total)
+    buckets = 4 * sizes(step.config).total if cards > 1 else 0  # DDP's, without gradient_as_bucket_view
+    workspace = 2 * _workspace(capability)
+    tensors = guaranteed.total + buckets
+    if measured_over_predicted is None:
+        factor = RESERVED
+    else:
+        factor = RESERVED_PROBED * max(measured_over_predicted, 1.0)
+    parts = {
+        **_parts(guaranteed, buckets),
+        "workspace": workspace,
+        "context": CONTEXT_BYTES,
+        "margin": (factor - 1) * tensors,
+    }
+    return CardMemory(parts, expected.total + buckets + workspace, guaranteed.moment)
+
+
+def _parts(holding: Holding, buckets: int) -> dict[str, float]:
+    return {
+        "weights": holding.weights,
+        "gradients": holding.gradients + buckets,
+        "optimizer": holding.optimizer,
+        "activations": holding.activations,
+        "loss": holding.loss,
+    }
+
+
+def _workspace(capability: str) -> int:
+    is_number = capability.replace(".", "", 1).isdigit()
+    return LARGE_WORKSPACE_BYTES if is_number and float(capability) >= 9 else WORKSPACE_BYTES

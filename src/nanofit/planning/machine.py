@@ -1,0 +1,33 @@
+"""What a plan is for: the card or cards, what they offer, and how training would run on them. No torch."""
+
+from dataclasses import dataclass
+
+from nanofit.gpus import Gpu
+from nanofit.recipe import Precision
+
+
+@dataclass(frozen=True)
+class Machine:
+    """`cards` equal cards of kind `gpu`. `free_gib` is what is free on this machine's card now, None for a card by name.
+    `rests_on` says where the card's figures come from."""
+
+    gpu: Gpu
+    cards: int = 1
+    free_gib: float | None = None
+    rests_on: str = "the catalogue"
+
+    @property
+    def budget_gib(self) -> float:
+        """The memory of each card that a run can count on: a reading already has the desktop in it."""
+        return self.gpu.budget_gib if self.free_gib is None else min(self.free_gib, self.gpu.usable_gib)
+
+    @property
+    def precision(self) -> Precision:
+        """What training takes unless the recipe says otherwise (as `device.py` chooses it)."""
+        return "bfloat16" if self.gpu.native_bf16 else "float16"
+
+    @property
+    def compiles(self) -> bool:
+        """Whether torch.compile works there: from compute capability 7.0 on."""
+        capability = self.gpu.capability
+        return not capability.replace(".", "", 1).isdigit() or float(capability) >= 7
