@@ -7,7 +7,8 @@ tensors is in `card_memory.py`.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, lru_cache
+from typing import NamedTuple
 
 from nanofit.architecture import ModelConfig, parameters
 from nanofit.planning.blocks import FLOAT32, Stage, block_stages, final_norm
@@ -20,9 +21,8 @@ SAMPLED = 2**16
 """Most entries of a tensor that a logged step copies for its update ratio (`training/health.py`)."""
 
 
-@dataclass(frozen=True)
-class Holding:
-    """Bytes of tensors that are alive at one moment, by what they are for."""
+class Holding(NamedTuple):
+    """Bytes of tensors that are alive at one moment, by what they are for. (A tuple, since the search makes many.)"""
 
     moment: str
     weights: int
@@ -36,6 +36,7 @@ class Holding:
         return self.weights + self.gradients + self.optimizer + self.activations + self.loss
 
 
+@lru_cache(maxsize=2**14)
 def peak_holding(step: StepShape, iteration_width: int = 2) -> Holding:
     """The highest moment of `step`: forward, loss, backward, update, or an evaluation between two steps.
 
