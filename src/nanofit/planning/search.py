@@ -111,13 +111,13 @@ class Search:
         if found is None:
             raise self._reason()
         while True:  # from there to its neighbours, as long as one is better
-            better = self._best_of(self._neighbours(found.step.config))
-            if better is None or (better.loss, better.simplicity) >= (found.loss, found.simplicity):
+            better = self._best_of(self._neighbours(found.step.config), found)
+            if better is found:
                 return found
             found = better
 
-    def _best_of(self, shapes: list[ModelConfig]) -> Candidate | None:
-        best: Candidate | None = None
+    def _best_of(self, shapes: list[ModelConfig], best: Candidate | None = None) -> Candidate | None:
+        """The best candidate of these shapes, or `best` where none is better."""
         for bound, shape in sorted(((self._bound(shape), shape) for shape in shapes), key=lambda pair: pair[0]):
             if best is not None and bound > best.loss:
                 break
@@ -147,13 +147,18 @@ class Search:
         low, high = 0, len(shapes)  # the first `low` fit, those from `high` on do not
         while low < high:
             middle = (low + high) // 2
-            if any(True for _ in self.fitting(shapes[middle])):
+            if self._fits_somehow(shapes[middle]):
                 low = middle + 1
             else:
                 high = middle
         if low == 0:
             return None
         return min(self.fitting(shapes[low - 1]), key=lambda candidate: (candidate.loss, candidate.simplicity))
+
+    def _fits_somehow(self, shape: ModelConfig) -> bool:
+        pinned = self.goal.pinned
+        optimizer, checkpointing = pinned.get("optimizer", OPTIMIZERS[0]), pinned.get("checkpointing", "all")
+        return self._fits(self._step(shape, optimizer, checkpointing, pinned.get("micro_batch", 1), accumulates=True))
 
     def fitting(self, shape: ModelConfig) -> Iterator[Candidate]:
         """Candidates of this shape that fit: for each optimizer and checkpointing the largest micro-batches that do."""
