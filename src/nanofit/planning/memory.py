@@ -172,7 +172,7 @@ class _Blocks:
         config = step.config
         self._config = config
         self._tokens, self._casts = step.micro_batch_tokens, casts
-        self._width = width
+        self._width, self._accumulates = width, step.grad_accum > 1
         every = {"off": 0, "half": 2, "all": 1}[step.checkpointing]
         self._recomputed = frozenset(range(0, config.n_layer, every)) if every else frozenset[int]()
         self.kept = frozenset(range(config.n_layer)) - self._recomputed
@@ -209,8 +209,8 @@ class _Blocks:
         if recomputes and not (self._norm_keeps_input or (index == 0 and self._norm_of_embedding)):
             besides = self._input
         moments = [
-            (per_token * tokens + constant, narrow, gradients)
-            for per_token, constant, narrow, gradients in backward_moments(self._config, self._width)
+            (per_token * tokens + constant, narrow, new + (0 if self._accumulates else done))
+            for per_token, constant, narrow, new, done in backward_moments(self._config, self._width)
         ]
         narrow = moments[0][1]
         if recomputes:
@@ -222,21 +222,22 @@ class _Blocks:
 
 
 @cache
-def backward_moments(config: ModelConfig, width: int) -> tuple[tuple[int, int, int, int], ...]:
-    """The moments of a block's backward pass, two a stage: bytes of activations a token and besides, of narrow copies of weights
-    and of gradients."""
+def backward_moments(config: ModelConfig, width: int) -> tuple[tuple[int, int, int, int, int], ...]:
+    """The moments of a block's backward pass, two a stage: bytes of activations a token and besides, of narrow copies of weights, of
+    the gradient that is made, and of those that are done (they are added to an earlier micro-batch's where there is one)."""
     stages, moments = block_stages(config, width), []
     narrow = width if width < FLOAT32 else 0
     held, constant = sum(stage.saves for stage in stages), sum(stage.constant for stage in stages)
     casts, gradients = narrow * sum(stage.weight for stage in stages), 0
     for stage in reversed(stages):
         gradient = width * stage.weight  # as the product gives it
-        moments.append((held + stage.backward, constant, casts, gradients + gradient))
+        moments.append((held + stage.backward, constant, casts, gradient, gradients))
         held, constant = held - stage.saves, constant - stage.constant
         if stage.weight:  # then in float32
             casts -= narrow * stage.weight
+            new = FLOAT32 * stage.weight + (gradient if narrow else 0)
+            moments.append((held + stage.gradient, constant, casts, new, gradients))
             gradients += FLOAT32 * stage.weight
-            moments.append((held + stage.gradient, constant, casts, gradients + (gradient if narrow else 0)))
     return tuple(moments)
 
 

@@ -93,10 +93,7 @@ def predict(recipe: Recipe, machine: Machine | None = None) -> Predicted:
     expected = pace(recipe, speed.mid, machine)
     hours = recipe.budget.hours
     steps = recipe.steps or max(expected.steps_in(hours or 0.0), 1)
-    if hours is None:
-        took = speed.falling(lambda rate: pace(recipe, rate, machine).hours_of(steps))
-    else:
-        took = Interval(hours, hours, hours)
+    took = Interval(hours, hours, hours) if hours is not None else _hours(recipe, steps, speed, machine)
     counted = _counted(recipe, steps)
     peak_gib = memory.peak / GIB
     return replace(
@@ -112,6 +109,10 @@ def predict(recipe: Recipe, machine: Machine | None = None) -> Predicted:
         host_memory_gib=HOST_BASE_GIB + 4 * counted.params_total * machine.cards / GIB,
         energy_kwh=machine.gpu.watts * machine.cards * took.mid / 1000,
     )
+
+
+def _hours(recipe: Recipe, steps: int, speed: Interval, machine: Machine) -> Interval:
+    return speed.falling(lambda rate: pace(recipe, rate, machine).hours_of(steps))
 
 
 def step_on(recipe: Recipe, machine: Machine) -> StepShape:
