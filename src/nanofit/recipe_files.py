@@ -13,7 +13,8 @@ from typing import Any
 import tomlkit
 
 from nanofit.errors import UserError, nearest
-from nanofit.nanogpt_config import IGNORED, leave_out_ignored, read_nanogpt_config
+from nanofit.nanogpt_config import IGNORED, NANOGPT_DEFAULTS, leave_out_ignored, read_nanogpt_config
+from nanofit.presets import PRESETS
 from nanofit.recipe import (
     BUDGETS,
     FORMAT_VERSION,
@@ -48,8 +49,13 @@ def load_recipe(path: Path, overrides: dict[str, Any] | None = None) -> LoadedRe
 
     Raises UserError, naming the file, for all that is wrong in it.
     """
+    if not path.exists() and str(path) in PRESETS:
+        values, warnings = lay_over(NANOGPT_DEFAULTS, PRESETS[str(path)].settings), []
+        return _laid_over(path, values, warnings, overrides)
     if not path.exists():
-        raise UserError(f"{path} does not exist: give a recipe.toml or a nanoGPT config.py")
+        raise UserError(
+            f"{path} does not exist{nearest(str(path), PRESETS)}: give a recipe.toml, a nanoGPT config.py, or one of {', '.join(PRESETS)}"
+        )
     if path.is_dir():
         raise UserError(f"{path} is a folder: give a recipe.toml or a nanoGPT config.py")
     if path.suffix == ".py":
@@ -59,6 +65,12 @@ def load_recipe(path: Path, overrides: dict[str, Any] | None = None) -> LoadedRe
         values, warnings = _read_toml(path), []
     else:
         raise UserError(f"{path} is neither a recipe (.toml) nor a nanoGPT config file (.py)")
+    return _laid_over(path, values, warnings, overrides)
+
+
+def _laid_over(
+    path: Path, values: dict[str, Any], warnings: list[str], overrides: dict[str, Any] | None
+) -> LoadedRecipe:
     overrides, left_out = leave_out_ignored(overrides or {})
     try:
         return LoadedRecipe(build_recipe(lay_over(values, overrides)), warnings + left_out)

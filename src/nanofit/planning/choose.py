@@ -7,14 +7,19 @@ from nanofit.architecture import flops_per_token
 from nanofit.errors import UserError
 from nanofit.hyperparameters import optimizer_defaults
 from nanofit.planning.loss import law_parameters, multiplier, validity_notes
+from nanofit.planning.machine import Machine
 from nanofit.planning.plan import Alternative, Plan, plan_recipe
 from nanofit.planning.predict import CHECKPOINT_BYTES_PER_SECOND, FORWARD_SHARE, checkpoint_bytes, has_loss_law, predict
 from nanofit.planning.rules import recommended_learning_rate, recommended_warmup_steps
 from nanofit.planning.search import BLOCK_SIZE, Candidate, Goal, Search
 from nanofit.planning.speed import speed_notes
-from nanofit.recipe import Recipe, build_recipe
+from nanofit.presets import tier_for
+from nanofit.recipe import BUDGETS, Recipe, build_recipe, in_our_words
 
 SOURCE = "fineweb"
+
+DEFAULT_HOURS = 24.0
+"""Where nobody gave a budget."""
 
 EVALUATIONS = 40
 """Of a run: enough to draw its curve."""
@@ -32,14 +37,28 @@ NEARLY_AS_GOOD = 0.02
 """Nats within which a smaller model is worth showing."""
 
 
-def plan_for(goal: Goal) -> Plan:
+def goal_of(machine: Machine, values: dict[str, Any]) -> Goal:
+    """The goal of a user who gives these settings, by any of their names: a budget, and fields that stay.
+
+    Raises UserError for budgets that are none, and for fields that are not known or not right.
+    """
+    ours = in_our_words(values)
+    budgets = {name: ours.pop(name) for name in BUDGETS if ours.get(name) is not None}
+    if "steps" in budgets:
+        raise UserError("a number of steps says little before the batch is chosen: give --hours or --tokens")
+    budget = budgets or {"hours": DEFAULT_HOURS}
+    checked = build_recipe({**ours, **budget}).budget  # says what is wrong with any of them
+    return Goal(machine, checked.hours, checked.tokens, ours)
+
+
+def plan_for(goal: Goal, warnings: tuple[str, ...] = ()) -> Plan:
     """The best plan for `goal`, and what else was possible. Raises UserError where nothing fits."""
     search = Search(goal)
     recipe = recipe_of(search.best, goal)
-    plan = plan_recipe(recipe, machine=goal.machine)
+    plan = plan_recipe(recipe, warnings, machine=goal.machine)
     return replace(
         plan,
-        warnings=(*plan.warnings, *_notes(plan)),
+        warnings=(*plan.warnings, *notes_of(plan)),
         because=tuple(_reasons(search, plan)),
         alternatives=tuple(_alternatives(search, plan)),
     )
@@ -110,7 +129,7 @@ def _nice(steps: float) -> int:
     return 1_000_000
 
 
-def _notes(plan: Plan) -> list[str]:
+def notes_of(plan: Plan) -> list[str]:
     """What is uncertain about the plan."""
     assert plan.machine is not None
     recipe, predicted = plan.recipe, plan.predicted
@@ -186,6 +205,15 @@ def _alternatives(search: Search, plan: Plan) -> list[Alternative]:
                 add(word, Search(other).best, other)
             except UserError:
                 continue  # half may be too short
+    if goal.hours is not None:
+        guide = guide_recipe(goal)
+        found.append(
+            Alternative(
+                f"the guide's tier for {goal.machine.gpu.vram_gib:g} GB, its decay finished",
+                guide,
+                predict(guide, goal.machine),
+            )
+        )
     smaller = search.smallest_within(NEARLY_AS_GOOD)
     add(f"the smallest model within {NEARLY_AS_GOOD} nats: quicker to sample from", smaller, goal)
     largest = search.largest_that_fits()
@@ -196,3 +224,9 @@ def _alternatives(search: Search, plan: Plan) -> list[Alternative]:
             goal,
         )
     return found
+
+
+def guide_recipe(goal: Goal) -> Recipe:
+    """What the guide recommends for this card, in the goal's hours, its decay ended with them."""
+    preset = tier_for(goal.machine.gpu.vram_gib)
+    return preset.recipe().with_values(hours=goal.hours, decay_steps=None)

@@ -112,7 +112,7 @@ class Search:
             raise self._reason()
         while True:  # from there to its neighbours, as long as one is better
             better = self._best_of(self._neighbours(found.step.config), found)
-            if better is found:
+            if better is None or better is found:
                 return found
             found = better
 
@@ -282,6 +282,7 @@ class Search:
             if (deeper or wider)
             and shape.n_layer + deeper >= DEPTHS[0]
             and shape.n_embd + wider >= WIDTHS[0]
+            and (shape.n_embd + wider) % pinned.get("n_head", 1) == 0
             and (len(depths) * len(widths) < 25 or _is_usual(shape.n_layer + deeper, shape.n_embd + wider))
         ]
 
