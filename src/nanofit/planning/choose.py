@@ -11,7 +11,7 @@ from nanofit.planning.machine import Machine
 from nanofit.planning.plan import Alternative, Plan, plan_recipe
 from nanofit.planning.predict import CHECKPOINT_BYTES_PER_SECOND, FORWARD_SHARE, checkpoint_bytes, has_loss_law, predict
 from nanofit.planning.rules import recommended_learning_rate, recommended_warmup_steps
-from nanofit.planning.search import BLOCK_SIZE, Candidate, Goal, Search
+from nanofit.planning.search import BLOCK_SIZE, Candidate, Goal, Search, heads_of
 from nanofit.planning.speed import speed_notes
 from nanofit.presets import tier_for
 from nanofit.recipe import BUDGETS, Recipe, build_recipe, in_our_words
@@ -47,8 +47,17 @@ def goal_of(machine: Machine, values: dict[str, Any]) -> Goal:
     if "steps" in budgets:
         raise UserError("a number of steps says little before the batch is chosen: give --hours or --tokens")
     budget = budgets or {"hours": DEFAULT_HOURS}
-    checked = build_recipe({**ours, **budget}).budget  # says what is wrong with any of them
+    checked = build_recipe({**_heads_that_divide(ours), **ours, **budget}).budget  # says what is wrong with any of them
     return Goal(machine, checked.hours, checked.tokens, ours)
+
+
+def _heads_that_divide(pinned: dict[str, Any]) -> dict[str, Any]:
+    """Of width and heads the one that is not pinned, such that they agree."""
+    if isinstance(pinned.get("n_embd"), int) and "n_head" not in pinned:
+        return {"n_head": heads_of(pinned["n_embd"])}
+    if isinstance(pinned.get("n_head"), int) and "n_embd" not in pinned:
+        return {"n_embd": 64 * pinned["n_head"]}
+    return {}
 
 
 def plan_for(goal: Goal, warnings: tuple[str, ...] = ()) -> Plan:

@@ -273,8 +273,8 @@ class Search:
 
     def _neighbours(self, shape: ModelConfig) -> list[ModelConfig]:
         pinned = self.goal.pinned
-        depths = [0] if "n_layer" in pinned else [-2, -1, 0, 1, 2]
-        widths = [0] if "n_embd" in pinned else [-128, -64, 0, 64, 128]
+        depths = [0] if "n_layer" in pinned else range(-3, 4)
+        widths = [0] if "n_embd" in pinned else range(-256, 257, 64)
         return [
             self._shape(shape.n_layer + deeper, shape.n_embd + wider)
             for deeper in depths
@@ -283,7 +283,7 @@ class Search:
             and shape.n_layer + deeper >= DEPTHS[0]
             and shape.n_embd + wider >= WIDTHS[0]
             and (shape.n_embd + wider) % pinned.get("n_head", 1) == 0
-            and (len(depths) * len(widths) < 25 or _is_usual(shape.n_layer + deeper, shape.n_embd + wider))
+            and (len(depths) == 1 or len(widths) == 1 or _is_usual(shape.n_layer + deeper, shape.n_embd + wider))
         ]
 
     def _shape(self, depth: int, width: int) -> ModelConfig:
@@ -327,5 +327,9 @@ def _is_usual(depth: int, width: int) -> bool:
 
 
 def heads_of(width: int) -> int:
-    """Heads of 128, or of 64 where the width is no multiple of that: what attention kernels are fast in."""
-    return width // 128 if width % 128 == 0 else max(width // 64, 1)
+    """Heads of 128, or of 64 where the width is no multiple of that: what attention kernels are fast in. For other widths the
+    heads that divide them and come nearest to 64, an even size each."""
+    if width % 128 == 0:
+        return width // 128
+    dividing = [heads for heads in range(1, width + 1) if width % heads == 0 and (width // heads) % 2 == 0]
+    return min(dividing, key=lambda heads: abs(width / heads - 64), default=1)
