@@ -16,6 +16,9 @@ from nanofit.recipe import Recipe, loss_chunk_tokens
 LONGEST_WARMUP = 0.1
 """Of a run, that warm-up may take."""
 
+HIGH_END = 0.15
+"""Of the peak rate: a run that ends above it has not decayed."""
+
 FAR_FROM_THE_RULE = 2.0
 """Times, up or down, from which on a learning rate is talked about."""
 
@@ -60,14 +63,13 @@ def findings(plan: Plan) -> list[str]:
 def _of_schedule(plan: Plan) -> Iterator[str]:
     recipe, steps = plan.recipe, plan.predicted.steps
     assert steps is not None
-    peak = recipe.optimizer_settings.learning_rate
-    share = recipe.schedule_over(steps).learning_rate(steps) / peak
-    if share > 0.05:
+    share = recipe.schedule_over(steps).learning_rate(steps) / recipe.optimizer_settings.learning_rate
+    is_cut_off = (recipe.schedule.decay_steps or 0) > steps  # `schedule_warnings` speaks of that
+    if share > HIGH_END and not (is_cut_off and recipe.schedule.schedule != "constant"):
         price = decay_price(share)
-        why = "a constant rate" if recipe.schedule.schedule == "constant" else "the decay is unfinished"
         yield (
-            f"{why}: the run ends at {share:.0%} of the peak learning rate, which costs about {price.mid:.3f} nats "
-            f"({price.low:.3f} to {price.high:.3f}); leave out decay_steps (lr_decay_iters) and min_lr to decay to zero at its end"
+            f"the learning rate ends at {share:.0%} of its peak, which costs about {price.mid:.2f} nats "
+            f"({price.low:.2f} to {price.high:.2f}): let it decay to zero at the end of the run (schedule, min_lr)"
         )
     warmup = recipe.schedule.warmup_steps
     if LONGEST_WARMUP * steps < warmup < steps:
