@@ -92,7 +92,7 @@ def find(name: str) -> Gpu:
     laptop, mobile, notebook or Max-Q. Raises UserError for a name that fits several cards, or none.
     """
     wanted = _Name.of(name)
-    if not _plain(name):
+    if not _spelling(name):
         raise UserError(f"'{name}' names no GPU: give a name such as RTX 4090, or --vram GIB for an unlisted card")
     named = [gpu for gpu, own in _names() if own == wanted or wanted in map(_Name.of, gpu.aliases)]
     if len(named) == 1:
@@ -193,10 +193,17 @@ def _variants(words: frozenset[str]) -> list[Gpu]:
 
 def _nearest(name: str, wanted: _Name) -> list[str]:
     """Up to three names: siblings of what was wanted, then what is spelled alike."""
-    spelled = {_spelling(gpu.name): gpu.name for gpu in catalogue()}
+    spelled = {_number(gpu.name): gpu.name for gpu in catalogue()} | {
+        _spelling(gpu.name): gpu.name for gpu in catalogue()
+    }
     siblings = [gpu.name for gpu, own in _names() if wanted.words and own.words > wanted.words]
     alike = [spelled[key] for key in get_close_matches(_spelling(name), spelled, n=3, cutoff=0.6)]
     return list(dict.fromkeys(siblings + alike))[:3]
+
+
+def _number(name: str) -> str:
+    """The word of a name that has its number: V100 of V100 SXM2 32GB. The whole where none has."""
+    return next((word for word in _plain(name).split() if re.search(r"\d", word)), _spelling(name))
 
 
 def _spelling(name: str) -> str:
