@@ -29,7 +29,7 @@ WASTEFUL_BATCH = 4.0
 MOST_EVALUATION = 0.05
 """Of the hours, that evaluations may take."""
 
-WORTHWHILE = 1.03
+WORTHWHILE = 1.05
 """How many times as fast a larger micro-batch must be to be worth a word."""
 
 FAST_HEADS = (64, 96, 128, 192, 256)

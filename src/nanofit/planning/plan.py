@@ -83,7 +83,8 @@ def schedule_warnings(recipe: Recipe, steps: int | None = None) -> list[str]:
             price = decay_price(final / recipe.optimizer_settings.learning_rate)
             found.append(
                 f"the decay ends at step {decay_end:,} and the run at {steps:,}: the learning rate only falls to {final:.2g}, "
-                f"not to {schedule.min_lr:.2g}, which costs {price.low:.2f} to {price.high:.2f} nats; leave out decay_steps (lr_decay_iters) to end it with the run"
+                f"not to {schedule.min_lr:.2g}, which costs {price.low:.2f} to {price.high:.2f} nats; "
+                "leave out decay_steps (lr_decay_iters) to end it with the run"
             )
         elif decay_end < 0.9 * steps:
             found.append(

@@ -312,7 +312,8 @@ class Search:
         return StepShape(
             config=shape,
             micro_batch=micro_batch,
-            grad_accum=2 if accumulates else 1,
+            # Gradients accumulate, and the ids of a whole step lie on the card.
+            grad_accum=max(-(-(2**20) // tokens), 2) if accumulates else 1,
             optimizer=optimizer,
             precision=machine.precision if precision == "auto" else precision,
             compiles=machine.compiles if compiles == "auto" else compiles,
@@ -328,8 +329,8 @@ def _is_usual(depth: int, width: int) -> bool:
 
 def heads_of(width: int) -> int:
     """Heads of 128, or of 64 where the width is no multiple of that: what attention kernels are fast in. For other widths the
-    heads that divide them and come nearest to 64, an even size each."""
+    heads that divide them with an even size, best a multiple of 8, nearest to 64."""
     if width % 128 == 0:
         return width // 128
     dividing = [heads for heads in range(1, width + 1) if width % heads == 0 and (width // heads) % 2 == 0]
-    return min(dividing, key=lambda heads: abs(width / heads - 64), default=1)
+    return min(dividing, key=lambda heads: ((width // heads) % 8 != 0, abs(width / heads - 64)), default=1)
