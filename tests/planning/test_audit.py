@@ -17,7 +17,8 @@ from nanofit.recipe_files import load_recipe, recipe_toml
 
 SOUND: dict[str, Any] = {
     "arch": "gpt2", "optimizer": "adamw", "source": "fineweb", "n_layer": 12, "n_head": 12, "n_embd": 768, "batch_size": 16,
-    "grad_accum": 16, "max_iters": 20_000, "learning_rate": 1.8e-3, "schedule": "linear", "warmup_steps": 400, "min_lr": 0.0, "eval_interval": 2000,
+    "grad_accum": 16, "max_iters": 20_000, "learning_rate": 1.8e-3, "schedule": "linear", "warmup_steps": 400, "min_lr": 0.0,
+    "eval_interval": 2000,
 }  # fmt: skip
 
 
@@ -56,6 +57,17 @@ def test_each_mistake_is_recognised_with_its_mend(changes: dict[str, Any], messa
     import re
 
     assert re.search(message, said(**changes)), said(**changes)
+
+
+def test_repeated_data_is_discounted_and_said() -> None:
+    def audited(source: str) -> Any:
+        recipe = build_recipe(SOUND | {"source": source, "max_iters": 100_000})
+        return audit(recipe, Machine(find("RTX 4090")))
+
+    once, repeated = audited("fineweb:sample-100BT"), audited("fineweb:sample-10BT")
+    assert repeated.predicted.val_loss.mid > once.predicted.val_loss.mid
+    assert any("the data repeats 2.6 times" in warning for warning in repeated.warnings)
+    assert not any("repeats" in warning for warning in once.warnings)
 
 
 def test_the_guides_config_shows_its_true_figures_and_the_better_plan(repository: Path) -> None:

@@ -9,7 +9,14 @@ from nanofit.hyperparameters import optimizer_defaults
 from nanofit.planning.loss import law_parameters, multiplier, validity_notes
 from nanofit.planning.machine import Machine
 from nanofit.planning.plan import Alternative, Plan, plan_recipe
-from nanofit.planning.predict import CHECKPOINT_BYTES_PER_SECOND, FORWARD_SHARE, checkpoint_bytes, has_loss_law, predict
+from nanofit.planning.predict import (
+    CHECKPOINT_BYTES_PER_SECOND,
+    FORWARD_SHARE,
+    checkpoint_bytes,
+    has_loss_law,
+    predict,
+    unique_tokens,
+)
 from nanofit.planning.rules import recommended_learning_rate, recommended_warmup_steps
 from nanofit.planning.search import BLOCK_SIZE, Candidate, Goal, Search, heads_of
 from nanofit.planning.speed import speed_notes
@@ -153,6 +160,7 @@ def notes_of(plan: Plan) -> list[str]:
             recipe.optimizer.optimizer,
             tokens=predicted.tokens,
             tokens_per_step=recipe.tokens_per_step,
+            unique_tokens=unique_tokens(recipe),
         )
     if plan.machine.cards > 1:
         found.append("training on several cards is not there yet: this plan says what they would do")

@@ -3,6 +3,7 @@
 Without a machine only what can be counted is filled in; what is not modelled is None.
 """
 
+import re
 from dataclasses import asdict, dataclass, replace
 from math import ceil
 from typing import Any
@@ -185,6 +186,13 @@ def has_loss_law(recipe: Recipe) -> bool:
     return recipe.data.tokenizer == "gpt2" and (is_fineweb(recipe) or recipe.data.source == "openwebtext")
 
 
+def unique_tokens(recipe: Recipe) -> float | None:
+    """The tokens that the recipe's data holds, as samples of FineWeb say in their names (sample-10BT, fineweb10B-gpt2); None where
+    that is not known, or more than anybody reads."""
+    named = re.search(r"(\d+)BT?\b|(\d+)B-", recipe.data.source)
+    return float(named[1] or named[2]) * 1e9 if named else None
+
+
 def _loss(recipe: Recipe, steps: int, speed: Interval, machine: Machine) -> Interval | None:
     if not has_loss_law(recipe):
         return None
@@ -199,6 +207,7 @@ def _loss(recipe: Recipe, steps: int, speed: Interval, machine: Machine) -> Inte
             tokens_per_step=recipe.tokens_per_step,
             learning_rate=settings.learning_rate,
             final_rate_share=share,
+            unique_tokens=unique_tokens(recipe),
         )
 
     expected = after(steps)
