@@ -5,12 +5,9 @@ A recipe written here is written in full, with a comment for every field, and re
 
 import ast
 import re
-import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-
-import tomlkit
 
 from nanofit.errors import UserError, nearest
 from nanofit.nanogpt_config import IGNORED, NANOGPT_DEFAULTS, leave_out_ignored, read_nanogpt_config
@@ -107,6 +104,8 @@ def parse_option(name: str, text: str) -> Any:
 
 def recipe_toml(recipe: Recipe) -> str:
     """The recipe as TOML, every field with its description; a field that is not set stands as a comment."""
+    import tomlkit  # here, because most commands write no recipe, and answer sooner without it
+
     document = tomlkit.document()
     document.add("format_version", tomlkit.item(FORMAT_VERSION))
     for section_name, section in recipe:
@@ -122,6 +121,8 @@ def recipe_toml(recipe: Recipe) -> str:
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
+    import tomllib  # here, because most commands read no TOML, and answer sooner without it
+
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
     except tomllib.TOMLDecodeError as error:
