@@ -217,9 +217,9 @@ def _alternatives(search: Search, plan: Plan) -> list[Alternative]:
 
     if goal.hours is not None:
         for factor, word in ((0.5, "half the hours"), (2.0, "twice the hours")):
-            other = replace(goal, hours=factor * goal.hours)
+            other = search.in_hours(factor * goal.hours)
             try:
-                add(word, Search(other).best, other)
+                add(word, other.best, other.goal)
             except UserError:
                 continue  # half may be too short
     if goal.hours is not None:

@@ -100,14 +100,21 @@ class Candidate:
 class Search:
     """The search for one goal. `best` is its answer; the other methods find what is worth showing beside it."""
 
-    def __init__(self, goal: Goal) -> None:
+    def __init__(self, goal: Goal, rates: dict[ModelConfig, float] | None = None) -> None:
         self.goal = goal
         self._bounds: dict[ModelConfig, float] = {}
+        self._rates: dict[ModelConfig, float] = {} if rates is None else rates
+
+    def in_hours(self, hours: float) -> "Search":
+        """The same search with another budget; what it found out about speeds is shared."""
+        other = Search(replace(self.goal, hours=hours, tokens=None), self._rates)
+        other._shapes = self._shapes
+        return other
 
     @cached_property
     def best(self) -> Candidate:
         """The candidate with the lowest loss. Raises UserError where nothing fits the memory or the budget."""
-        found = self._best_of(self._coarse_shapes())
+        found = self._best_of(self._shapes)
         if found is None:
             raise self._reason()
         while True:  # from there to its neighbours, as long as one is better
@@ -130,7 +137,7 @@ class Search:
     def smallest_within(self, nats: float) -> Candidate | None:
         """The smallest model whose loss is at most `nats` above the best one's, where that is a smaller one."""
         most = self.best.loss + nats
-        for shape in sorted(self._coarse_shapes(), key=law_parameters):
+        for shape in sorted(self._shapes, key=law_parameters):
             if law_parameters(shape) >= law_parameters(self.best.step.config):
                 return None
             if self._bound(shape) <= most:
@@ -142,7 +149,7 @@ class Search:
     def largest_that_fits(self) -> Candidate | None:
         """The largest model that the card can train at all, whatever the budget makes of it."""
         shapes = sorted(
-            (shape for shape in self._coarse_shapes() if 56 <= shape.n_embd / shape.n_layer <= 96), key=law_parameters
+            (shape for shape in self._shapes if 56 <= shape.n_embd / shape.n_layer <= 96), key=law_parameters
         )
         low, high = 0, len(shapes)  # the first `low` fit, those from `high` on do not
         while low < high:
@@ -212,7 +219,7 @@ class Search:
     def _reason(self) -> UserError:
         """Why nothing was found: memory, or the budget."""
         goal, machine = self.goal, self.goal.machine
-        shape = min(self._coarse_shapes(), key=law_parameters)
+        shape = min(self._shapes, key=law_parameters)
         name = f"{shape.n_layer} layers of {shape.n_embd}"
         candidates = list(self.fitting(shape))
         if not candidates:
@@ -251,19 +258,20 @@ class Search:
     def _bound(self, shape: ModelConfig) -> float:
         """A loss that no candidate of this shape goes below: the fastest step, the best batch, memory left out."""
         if shape not in self._bounds:
-            pinned = self.goal.pinned.get("optimizer")
-            bounds = []
-            for optimizer in [pinned] if pinned else OPTIMIZERS[:1]:
+            optimizer = self.goal.pinned.get("optimizer", OPTIMIZERS[0])
+            if shape not in self._rates:
                 step = replace(self._step(shape, optimizer, "off", 2**18 // shape.block_size), grad_accum=4)
-                tokens = self.goal.tokens_at(speed_on(step, self.goal.machine).mid)
-                if tokens / law_parameters(shape) < FEWEST_TOKENS_PER_PARAMETER:
-                    bounds.append(float("inf"))
-                    continue
-                bounds.append(self._loss(step, tokens, recommended_tokens_per_step(optimizer, max(tokens, 1.0))))
-            self._bounds[shape] = min(bounds)
+                self._rates[shape] = speed_on(step, self.goal.machine).mid
+            tokens = self.goal.tokens_at(self._rates[shape])
+            self._bounds[shape] = float("inf")
+            if tokens / law_parameters(shape) >= FEWEST_TOKENS_PER_PARAMETER:
+                wanted = recommended_tokens_per_step(optimizer, tokens)
+                self._bounds[shape] = expected_loss(shape, optimizer, tokens=tokens, tokens_per_step=wanted).mid
         return self._bounds[shape]
 
-    def _coarse_shapes(self) -> list[ModelConfig]:
+    @cached_property
+    def _shapes(self) -> list[ModelConfig]:
+        """The shapes that every search begins with."""
         pinned = self.goal.pinned
         depths = (pinned["n_layer"],) if "n_layer" in pinned else DEPTHS
         widths = (pinned["n_embd"],) if "n_embd" in pinned else WIDTHS
@@ -330,7 +338,7 @@ def _is_usual(depth: int, width: int) -> bool:
 def heads_of(width: int) -> int:
     """Heads of 128, or of 64 where the width is no multiple of that: what attention kernels are fast in. For other widths the
     heads that divide them with an even size, best a multiple of 8, nearest to 64."""
-    if width % 128 == 0:
-        return width // 128
+    if width % 64 == 0:
+        return width // 128 if width % 128 == 0 else width // 64
     dividing = [heads for heads in range(1, width + 1) if width % heads == 0 and (width // heads) % 2 == 0]
     return min(dividing, key=lambda heads: ((width // heads) % 8 != 0, abs(width / heads - 64)), default=1)
