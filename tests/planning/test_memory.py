@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from nanofit.architecture import ModelConfig, count_parameters
 from nanofit.planning.blocks import block_stages
-from nanofit.planning.card_memory import CONTEXT_BYTES, GIB, RESERVED, WORKSPACE_BYTES, card_memory
+from nanofit.planning.card_memory import CONTEXT_BYTES, GIB, RESERVED, WORKSPACE_BYTES, card_memory, guaranteed_bytes
 from nanofit.planning.machine import Machine
 from nanofit.planning.memory import peak_holding, sizes
 from nanofit.planning.predict import predict
@@ -69,6 +69,9 @@ def test_the_parts_of_a_cards_memory_make_its_guarantee_which_is_above_what_is_e
     memory = card_memory(replace(step(), compiles=True), capability="8.9", native_bf16=True)
     assert memory.peak == pytest.approx(sum(memory.parts.values()))
     assert memory.allocated < memory.peak
+    assert memory.peak == pytest.approx(
+        guaranteed_bytes(replace(step(), compiles=True), capability="8.9", native_bf16=True)
+    )
     tensors = sum(memory.parts[name] for name in ("weights", "gradients", "optimizer", "activations", "loss"))
     assert memory.parts["margin"] == pytest.approx((RESERVED - 1) * tensors)
 

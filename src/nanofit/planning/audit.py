@@ -8,7 +8,7 @@ from nanofit.planning.choose import notes_of, recipe_of
 from nanofit.planning.loss import decay_price, expected_loss
 from nanofit.planning.machine import Machine
 from nanofit.planning.plan import Alternative, Plan, plan_recipe
-from nanofit.planning.predict import GIB, has_loss_law, memory_on, pace, predict, speed_on, step_on
+from nanofit.planning.predict import GIB, has_loss_law, pace, peak_on, predict, speed_on, step_on
 from nanofit.planning.rules import best_batch, recommended_learning_rate, recommended_warmup_steps
 from nanofit.planning.search import MICRO_BATCHES, Goal, Search
 from nanofit.recipe import Recipe, loss_chunk_tokens
@@ -82,7 +82,7 @@ def _of_schedule(plan: Plan) -> Iterator[str]:
 
 def _of_memory(recipe: Recipe, machine: Machine) -> Iterator[str]:
     step = step_on(recipe, machine)
-    peak = memory_on(step, machine).peak / GIB
+    peak = peak_on(step, machine) / GIB
     if peak > machine.budget_gib:
         largest = _largest_micro_batch(recipe, machine)
         mend = (
@@ -121,7 +121,7 @@ def _largest_micro_batch(recipe: Recipe, machine: Machine) -> int:
         tokens = micro_batch * recipe.model.block_size
         chunk = min(recipe.run.loss_chunk or loss_chunk_tokens(tokens, recipe.vocab_size), tokens)
         tried = replace(step, micro_batch=micro_batch, grad_accum=2, loss_chunk=chunk)
-        if memory_on(tried, machine).peak > machine.budget_gib * GIB:
+        if peak_on(tried, machine) > machine.budget_gib * GIB:
             break
         fitting = micro_batch
     return fitting

@@ -9,7 +9,7 @@ from math import ceil
 from typing import Any
 
 from nanofit.architecture import count_parameters, flops_per_token, parameters
-from nanofit.planning.card_memory import GIB, CardMemory, card_memory
+from nanofit.planning.card_memory import GIB, CardMemory, card_memory, guaranteed_bytes
 from nanofit.planning.interval import Interval
 from nanofit.planning.loss import expected_loss
 from nanofit.planning.machine import Machine
@@ -127,6 +127,13 @@ def step_on(recipe: Recipe, machine: Machine) -> StepShape:
 def memory_on(step: StepShape, machine: Machine) -> CardMemory:
     """The memory of `step` on each of the machine's cards."""
     return card_memory(
+        step, capability=machine.gpu.capability, native_bf16=machine.gpu.native_bf16, cards=machine.cards
+    )
+
+
+def peak_on(step: StepShape, machine: Machine) -> float:
+    """The bytes that are guaranteed to be enough for `step` on each card."""
+    return guaranteed_bytes(
         step, capability=machine.gpu.capability, native_bf16=machine.gpu.native_bf16, cards=machine.cards
     )
 

@@ -6,6 +6,7 @@ left could beat the best one that fits, so nothing better is missed among those 
 user pinned stay.
 """
 
+from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -16,7 +17,7 @@ from nanofit.errors import UserError
 from nanofit.planning.card_memory import GIB
 from nanofit.planning.loss import expected_loss, law_parameters
 from nanofit.planning.machine import Machine
-from nanofit.planning.predict import START_SECONDS, memory_on, speed_on
+from nanofit.planning.predict import START_SECONDS, peak_on, speed_on
 from nanofit.planning.rules import recommended_tokens_per_step
 from nanofit.planning.step import StepShape
 from nanofit.recipe import loss_chunk_tokens
@@ -100,15 +101,16 @@ class Candidate:
 class Search:
     """The search for one goal. `best` is its answer; the other methods find what is worth showing beside it."""
 
-    def __init__(self, goal: Goal, rates: dict[ModelConfig, float] | None = None) -> None:
+    def __init__(self, goal: Goal) -> None:
         self.goal = goal
         self._bounds: dict[ModelConfig, float] = {}
-        self._rates: dict[ModelConfig, float] = {} if rates is None else rates
+        self._rates: dict[ModelConfig, float] = {}
+        self._sizes: dict[StepShape, list[int]] = {}
 
     def in_hours(self, hours: float) -> "Search":
-        """The same search with another budget; what it found out about speeds is shared."""
-        other = Search(replace(self.goal, hours=hours, tokens=None), self._rates)
-        other._shapes = self._shapes
+        """The same search with another budget; what it found out about speed and memory is shared."""
+        other = Search(replace(self.goal, hours=hours, tokens=None))
+        other._shapes, other._rates, other._sizes = self._shapes, self._rates, self._sizes
         return other
 
     @cached_property
@@ -154,7 +156,7 @@ class Search:
         low, high = 0, len(shapes)  # the first `low` fit, those from `high` on do not
         while low < high:
             middle = (low + high) // 2
-            if self._fits_somehow(shapes[middle]):
+            if self._fits_somehow(shapes[middle], self.goal.pinned.get("optimizer", OPTIMIZERS[0])):
                 low = middle + 1
             else:
                 high = middle
@@ -162,46 +164,45 @@ class Search:
             return None
         return min(self.fitting(shapes[low - 1]), key=lambda candidate: (candidate.loss, candidate.simplicity))
 
-    def _fits_somehow(self, shape: ModelConfig) -> bool:
+    def _fits_somehow(self, shape: ModelConfig, optimizer: Any) -> bool:
+        """Whether the least that can be asked of this shape fits: one window, all activations computed again."""
         pinned = self.goal.pinned
-        optimizer, checkpointing = pinned.get("optimizer", OPTIMIZERS[0]), pinned.get("checkpointing", "all")
-        return self._fits(self._step(shape, optimizer, checkpointing, pinned.get("micro_batch", 1), accumulates=True))
+        checkpointing, micro_batch = pinned.get("checkpointing", "all"), pinned.get("micro_batch", 1)
+        return self._fits(self._step(shape, optimizer, checkpointing, micro_batch, accumulates=True))
 
     def fitting(self, shape: ModelConfig) -> Iterator[Candidate]:
         """Candidates of this shape that fit: for each optimizer and checkpointing the largest micro-batches that do."""
         pinned = self.goal.pinned
         for optimizer in [pinned["optimizer"]] if "optimizer" in pinned else OPTIMIZERS:
-            fits = False
+            if not self._fits_somehow(shape, optimizer):
+                continue
             for checkpointing in [pinned["checkpointing"]] if "checkpointing" in pinned else CHECKPOINTING:
                 step = self._step(shape, optimizer, checkpointing, 1)
                 sizes = self._fitting_micro_batches(step)
-                fits |= bool(sizes)
                 for micro_batch in sizes[-2:]:
                     yield from self._with_batches(self._step(shape, optimizer, checkpointing, micro_batch))
                 if sizes and sizes[-1] * shape.block_size >= 8 * BLOCK_SIZE:
                     break  # with so many tokens at once, computing activations twice gains nothing
-            if fits:
-                return  # the others learn less from a token, and are for where Muon does not fit
+            return  # the others learn less from a token, and are for where Muon does not fit
 
     def _fitting_micro_batches(self, step: StepShape) -> list[int]:
-        """Those of the micro-batches to try that fit, smallest first; memory grows with them."""
-        pinned = self.goal.pinned.get("micro_batch")
-        sizes = (
-            [pinned]
-            if pinned is not None
-            else [size for size in MICRO_BATCHES if size * step.config.block_size <= 2**18 or size == 1]
-        )
-        low, high = 0, len(sizes)
-        while low < high:
-            middle = (low + high) // 2
-            if self._fits(self._step(step.config, step.optimizer, step.checkpointing, sizes[middle], accumulates=True)):
-                low = middle + 1
-            else:
-                high = middle
-        return sizes[:low]
+        """Those of the micro-batches to try that fit, smallest first; memory grows with them. `step` has one window."""
+        if step not in self._sizes:
+            pinned, block_size = self.goal.pinned.get("micro_batch"), step.config.block_size
+            usual = [size for size in MICRO_BATCHES if size * block_size <= 2**18 or size == 1]
+            self._sizes[step] = self._those_that_fit(step, [pinned] if pinned is not None else usual)
+        return self._sizes[step]
+
+    def _those_that_fit(self, step: StepShape, sizes: list[int]) -> list[int]:
+        def fits(size: int) -> bool:
+            return self._fits(self._step(step.config, step.optimizer, step.checkpointing, size, accumulates=True))
+
+        if not fits(sizes[0]):
+            return []
+        return sizes[: bisect_left(sizes, True, lo=1, key=lambda size: not fits(size))]
 
     def _fits(self, step: StepShape) -> bool:
-        return memory_on(step, self.goal.machine).peak <= self.goal.machine.budget_gib * GIB
+        return peak_on(step, self.goal.machine) <= self.goal.machine.budget_gib * GIB
 
     def _with_batches(self, step: StepShape) -> Iterator[Candidate]:
         """`step` with accumulations that come near the batch that its tokens want."""
@@ -228,7 +229,7 @@ class Search:
                 goal.pinned.get("checkpointing", "all"),
             )
             step = self._step(shape, optimizer, checkpointing, goal.pinned.get("micro_batch", 1), accumulates=True)
-            needed = memory_on(step, machine).peak / GIB
+            needed = peak_on(step, machine) / GIB
             return UserError(
                 f"{machine.gpu.name} offers {machine.budget_gib:.1f} GiB to a run, and the smallest model tried ({name}, "
                 f"micro-batch {step.micro_batch}) needs {needed:.1f}: plan for a card with more memory, or a smaller vocabulary or context"
