@@ -90,8 +90,11 @@ def _plan(recipe: Path | None, overrides: dict[str, Any], machine: "Machine | No
 
 
 def _traced_gib(result: "Plan") -> float:
+    import gc
+
     from nanofit.measuring.trace import trace_peak_gib
 
+    gc.enable()  # off in commands that only answer; here tensors in cycles must go
     return trace_peak_gib(result.recipe, result.machine)
 
 
