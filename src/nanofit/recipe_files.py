@@ -102,8 +102,9 @@ def parse_option(name: str, text: str) -> Any:
     return value if isinstance(value, (int, float, str)) else text
 
 
-def recipe_toml(recipe: Recipe) -> str:
-    """The recipe as TOML, every field with its description; a field that is not set stands as a comment."""
+def recipe_toml(recipe: Recipe, reasons: dict[str, str] | None = None) -> str:
+    """The recipe as TOML, every field with the reason for its value, by its name, or else its description; a field that is
+    not set stands as a comment."""
     import tomlkit  # here, because most commands write no recipe, and answer sooner without it
 
     document = tomlkit.document()
@@ -111,7 +112,7 @@ def recipe_toml(recipe: Recipe) -> str:
     for section_name, section in recipe:
         table = tomlkit.table()
         for name, value in section:
-            description = SECTIONS[section_name].model_fields[name].description
+            description = (reasons or {}).get(name) or SECTIONS[section_name].model_fields[name].description
             if value is None:
                 table.add(tomlkit.comment(f"{name} =  # {description}"))
             else:
