@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from nanofit.architecture import count_parameters
-from nanofit.planning.plan import Plan, checkpoint_bytes, plan_recipe, schedule_warnings
+from nanofit.planning.plan import Plan, plan_recipe, schedule_warnings
+from nanofit.planning.predict import checkpoint_bytes
 from nanofit.recipe import build_recipe
 from nanofit.recipe_files import load_recipe
 

@@ -48,17 +48,14 @@ def card_memory(
     measured_over_predicted: what probes of this card found reserved over what is expected to be allocated; None without a probe.
     """
     iteration_width = 2 if native_bf16 else 4
-    expected = peak_holding(step, iteration_width)
-    # Nobody measured compiled code yet, so its guarantee is the larger of both.
-    eager = peak_holding(replace(step, compiles=False), iteration_width)
-    guaranteed = max(expected, eager, key=lambda holding: holding.total)
+    # Nobody measured compiled code yet, so its guarantee is that of eager code, which holds more.
+    guaranteed = peak_holding(replace(step, compiles=False), iteration_width)
+    expected = peak_holding(step, iteration_width) if step.compiles else guaranteed
     buckets = 4 * sizes(step.config).total if cards > 1 else 0  # DDP's, without gradient_as_bucket_view
     workspace = 2 * _workspace(capability)
     tensors = guaranteed.total + buckets
-    if measured_over_predicted is None:
-        factor = RESERVED
-    else:
-        factor = RESERVED_PROBED * max(measured_over_predicted, 1.0)
+    probed = RESERVED_PROBED * max(measured_over_predicted or 1.0, 1.0)
+    factor = RESERVED if measured_over_predicted is None else probed
     parts = {
         **_parts(guaranteed, buckets),
         "workspace": workspace,

@@ -1,6 +1,7 @@
 """What a plan is for: the card or cards, what they offer, and how training would run on them. No torch."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from nanofit.gpus import Gpu
 from nanofit.planning.cpu import CPU
@@ -41,3 +42,12 @@ class Machine:
         if not capability.replace(".", "", 1).isdigit():
             return not self.is_cpu
         return float(capability) >= 7
+
+    def document(self) -> dict[str, Any]:
+        """The machine as `nanofit plan --json` prints it under `gpu`."""
+        return self.gpu.document() | {
+            "budget_gib": self.budget_gib,
+            "free_gib": self.free_gib,
+            "cards": self.cards,
+            "rests_on": self.rests_on,
+        }

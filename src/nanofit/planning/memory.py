@@ -7,10 +7,11 @@ tensors is in `card_memory.py`.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, lru_cache
+from typing import NamedTuple
 
 from nanofit.architecture import ModelConfig, parameters
-from nanofit.planning.blocks import FLOAT32, Stage, block_stages, final_norm
+from nanofit.planning.blocks import FLOAT32, block_stages, final_norm
 from nanofit.planning.step import StepShape
 
 STACKED_ENTRIES = 2**24
@@ -20,9 +21,8 @@ SAMPLED = 2**16
 """Most entries of a tensor that a logged step copies for its update ratio (`training/health.py`)."""
 
 
-@dataclass(frozen=True)
-class Holding:
-    """Bytes of tensors that are alive at one moment, by what they are for."""
+class Holding(NamedTuple):
+    """Bytes of tensors that are alive at one moment, by what they are for. (A tuple, since the search makes many.)"""
 
     moment: str
     weights: int
@@ -36,6 +36,7 @@ class Holding:
         return self.weights + self.gradients + self.optimizer + self.activations + self.loss
 
 
+@lru_cache(maxsize=2**14)
 def peak_holding(step: StepShape, iteration_width: int = 2) -> Holding:
     """The highest moment of `step`: forward, loss, backward, update, or an evaluation between two steps.
 
@@ -131,14 +132,10 @@ def _moments(step: StepShape, iteration_width: int) -> Iterator[Holding]:
     for index in {0, 1, config.n_layer - 2, config.n_layer - 1} & set(range(config.n_layer)):
         later = FLOAT32 * size.block * (config.n_layer - 1 - index) if step.grad_accum == 1 else 0
         before = ids + _embedding_saves(config) * tokens + blocks.saved_up_to(index)
-        for held, cast_weights, of_block in blocks.backward(index):
-            yield Holding(
-                f"block {index}, backward",
-                weights + cast_weights,
-                gradients + later + of_block,
-                state,
-                before + held,
-            )
+        held, cast_weights, of_block = blocks.backward(index)
+        yield Holding(
+            f"block {index}, backward", weights + cast_weights, gradients + later + of_block, state, before + held
+        )
     everything = FLOAT32 * size.total
     if config.traits.embedding_norm:
         yield Holding("embedding norm, backward", weights, everything, state, ids + 3 * residual + 4 * tokens)
@@ -174,19 +171,16 @@ class _Blocks:
     def __init__(self, step: StepShape, width: int, casts: int) -> None:
         config = step.config
         self._config = config
-        self._stages = block_stages(config, width)
         self._tokens, self._casts = step.micro_batch_tokens, casts
-        self._width = width
+        self._width, self._accumulates = width, step.grad_accum > 1
         every = {"off": 0, "half": 2, "all": 1}[step.checkpointing]
         self._recomputed = frozenset(range(0, config.n_layer, every)) if every else frozenset[int]()
         self.kept = frozenset(range(config.n_layer)) - self._recomputed
         self._input = FLOAT32 * config.n_embd * self._tokens
-        self._whole = sum(self._saves(stage) for stage in self._stages)
+        stages = block_stages(config, width)
+        self._whole = self._tokens * sum(stage.saves for stage in stages) + sum(stage.constant for stage in stages)
         self._norm_keeps_input = config.traits.norm == "layer"
         self._norm_of_embedding = config.traits.embedding_norm  # keeps the first block's input
-
-    def _saves(self, stage: Stage) -> int:
-        return stage.saves * self._tokens + stage.constant
 
     def saved_up_to(self, index: int) -> int:
         """Activations that blocks 0 to `index` - 1 keep: all of theirs, or their input where they are computed again."""
@@ -206,28 +200,45 @@ class _Blocks:
         """What relu squares, which lives until it is squared; other non-linearities keep their input anyway."""
         return self._width * self._config.mlp_width * self._tokens if self._config.traits.mlp == "relu2" else 0
 
-    def backward(self, index: int) -> Iterator[tuple[int, int, int]]:
-        """The moments of the backward pass of block `index`: activations that it holds itself, narrow copies of
+    def backward(self, index: int) -> tuple[int, int, int]:
+        """The highest moment of the backward pass of block `index`: activations that it holds itself, narrow copies of
         weights, its own gradients so far."""
         earlier = sum(1 for block in self.kept if block < index)
-        narrow = self._casts * sum(stage.weight for stage in self._stages)
-        held = self._whole
-        casts, gradients = earlier * narrow + narrow, 0
-        if index in self._recomputed:
-            if not (self._norm_keeps_input or (index == 0 and self._norm_of_embedding)):
-                held += self._input
+        recomputes, tokens = index in self._recomputed, self._tokens
+        besides = 0  # the block's input, where nothing else keeps it
+        if recomputes and not (self._norm_keeps_input or (index == 0 and self._norm_of_embedding)):
+            besides = self._input
+        moments = [
+            (per_token * tokens + constant, narrow, new + (0 if self._accumulates else done))
+            for per_token, constant, narrow, new, done in backward_moments(self._config, self._width)
+        ]
+        narrow = moments[0][1]
+        if recomputes:
             middle = 0 if self._norm_keeps_input else self._input
-            gradient = self._input + (self._casts * self._config.n_embd * self._tokens)  # and the same made narrow
-            yield held + gradient + middle + self._raw_activation(), casts, 0  # forward again
-        for stage in reversed(self._stages):
-            narrow_gradient = self._width * stage.weight
-            yield held + stage.backward * self._tokens, casts, gradients + narrow_gradient
-            held -= self._saves(stage)
-            if stage.weight:
-                casts -= self._casts * stage.weight
-                gradients += FLOAT32 * stage.weight
-                also = narrow_gradient if self._casts else 0
-                yield held + stage.gradient * self._tokens, casts, gradients + also
+            gradient = self._input + (self._casts * self._config.n_embd * tokens)  # and the same made narrow
+            moments.append((self._whole + gradient + middle + self._raw_activation(), narrow, 0))  # forward again
+        held, casts, gradients = max(moments, key=sum)
+        return held + besides, casts + earlier * narrow, gradients
+
+
+@cache
+def backward_moments(config: ModelConfig, width: int) -> tuple[tuple[int, int, int, int, int], ...]:
+    """The moments of a block's backward pass, two a stage: bytes of activations a token and besides, of narrow copies of weights, of
+    the gradient that is made, and of those that are done (they are added to an earlier micro-batch's where there is one)."""
+    stages, moments = block_stages(config, width), []
+    narrow = width if width < FLOAT32 else 0
+    held, constant = sum(stage.saves for stage in stages), sum(stage.constant for stage in stages)
+    casts, gradients = narrow * sum(stage.weight for stage in stages), 0
+    for stage in reversed(stages):
+        gradient = width * stage.weight  # as the product gives it
+        moments.append((held + stage.backward, constant, casts, gradient, gradients))
+        held, constant = held - stage.saves, constant - stage.constant
+        if stage.weight:  # then in float32
+            casts -= narrow * stage.weight
+            new = FLOAT32 * stage.weight + (gradient if narrow else 0)
+            moments.append((held + stage.gradient, constant, casts, new, gradients))
+            gradients += FLOAT32 * stage.weight
+    return tuple(moments)
 
 
 def _loss(step: StepShape, width: int, casts: int) -> tuple[int, tuple[tuple[int, int], ...]]:

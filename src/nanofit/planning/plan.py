@@ -1,39 +1,27 @@
-"""The plan of a recipe: everything that can be counted, and what should be said about it.
+"""The plan of a recipe: what it takes and gives, and what should be said about it.
 
-The fields are the contract of `nanofit plan --json`; what is not modelled yet is None.
+The fields are the contract of `nanofit plan --json`; what is not modelled is None.
 """
 
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from nanofit.architecture import count_parameters, flops_per_token, parameters
+from nanofit.planning.machine import Machine
+from nanofit.planning.predict import Predicted, predict
 from nanofit.recipe import Recipe
-
-BYTES_PER_TOKEN_ON_DISK = 2
 
 
 @dataclass(frozen=True)
-class Predicted:
-    """What training the recipe takes and gives. Token and parameter counts, GiB, hours and nats."""
+class Alternative:
+    """Another recipe than the one of the plan, and why somebody might want it."""
 
-    params_total: int
-    params_non_embedding: int
-    tokens: int | None
-    tokens_per_step: int
-    steps: int | None
-    flops: float | None
-    disk_gib: float | None
-    peak_memory_gib: float | None = None
-    expected_allocated_gib: float | None = None
-    memory_gib: dict[str, float] | None = None
-    fits: bool | None = None
-    tokens_per_second: dict[str, float] | None = None
-    mfu: float | None = None
-    hours: dict[str, float] | None = None
-    val_loss: dict[str, float] | None = None
-    host_memory_gib: float | None = None
-    download_gib: float | None = None
-    energy_kwh: float | None = None
+    why: str
+    recipe: Recipe
+    predicted: Predicted
+
+    def document(self) -> dict[str, Any]:
+        """As `nanofit plan --json` prints it."""
+        return {"why": self.why, "recipe": recipe_document(self.recipe), "predicted": self.predicted.document()}
 
 
 @dataclass(frozen=True)
@@ -44,53 +32,43 @@ class Plan:
     predicted: Predicted
     warnings: tuple[str, ...] = ()
     because: tuple[str, ...] = ()
+    alternatives: tuple[Alternative, ...] = ()
+    machine: Machine | None = None
 
     def document(self) -> dict[str, Any]:
         """The plan as `nanofit plan --json` prints it."""
         return {
-            "gpu": None,
-            "recipe": self.recipe.model_dump()
-            | {"optimizer": asdict(self.recipe.optimizer_settings), "tokens_per_step": self.recipe.tokens_per_step},
-            "predicted": asdict(self.predicted),
-            "alternatives": [],
+            "gpu": self.machine.document() if self.machine is not None else None,
+            "recipe": recipe_document(self.recipe),
+            "predicted": self.predicted.document(),
+            "alternatives": [alternative.document() for alternative in self.alternatives],
             "warnings": list(self.warnings),
             "because": list(self.because),
         }
 
 
-def plan_recipe(recipe: Recipe, warnings: tuple[str, ...] = (), because: tuple[str, ...] = ()) -> Plan:
-    """The plan of `recipe` as it stands."""
-    config = recipe.model_config_of_run()
-    counts = count_parameters(config)
-    steps = recipe.steps
-    tokens = steps * recipe.tokens_per_step if steps is not None else None
-    checkpoints = recipe.run.keep_checkpoints + 1  # the next is written before the oldest goes
-    disk_bytes = checkpoints * checkpoint_bytes(recipe)
-    predicted = Predicted(
-        params_total=counts.total,
-        params_non_embedding=counts.non_embedding,
-        tokens=tokens,
-        tokens_per_step=recipe.tokens_per_step,
-        steps=steps,
-        flops=float(tokens) * flops_per_token(config) if tokens is not None else None,
-        disk_gib=None if tokens is None else (disk_bytes + tokens * BYTES_PER_TOKEN_ON_DISK) / 2**30,
-    )
-    return Plan(recipe, predicted, (*warnings, *schedule_warnings(recipe)), because)
+def recipe_document(recipe: Recipe) -> dict[str, Any]:
+    """A recipe as JSON: its sections, the optimizer's in full."""
+    return recipe.model_dump() | {
+        "optimizer": asdict(recipe.optimizer_settings),
+        "tokens_per_step": recipe.tokens_per_step,
+    }
 
 
-def checkpoint_bytes(recipe: Recipe) -> int:
-    """The size of a checkpoint: each parameter in float32 and what the optimizer keeps of it, AdamW two moments (of a
-    byte each in 8 bits), Muon one for a matrix."""
-    optimizer = recipe.optimizer.optimizer
-    moments = 2 if optimizer == "adamw8bit" else 8
-    of_matrix = 4 if optimizer == "muon" else moments
-    table = parameters(recipe.model_config_of_run())
-    return sum(row.size * (4 + (of_matrix if row.kind == "matrix" else moments)) for row in table)
+def plan_recipe(
+    recipe: Recipe,
+    warnings: tuple[str, ...] = (),
+    because: tuple[str, ...] = (),
+    machine: Machine | None = None,
+) -> Plan:
+    """The plan of `recipe` as it stands, on `machine` if there is one to plan for."""
+    predicted = predict(recipe, machine)
+    return Plan(recipe, predicted, (*warnings, *schedule_warnings(recipe, predicted.steps)), because, machine=machine)
 
 
-def schedule_warnings(recipe: Recipe) -> list[str]:
-    """What does not fit between a recipe's schedule and its length."""
-    steps, schedule = recipe.steps, recipe.schedule
+def schedule_warnings(recipe: Recipe, steps: int | None = None) -> list[str]:
+    """What does not fit between a recipe's schedule and its length; `steps` is that length where hours set it."""
+    steps, schedule = recipe.steps or steps, recipe.schedule
     if steps is None:
         return []
     found = []

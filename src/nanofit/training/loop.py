@@ -21,7 +21,7 @@ from nanofit.device import Device
 from nanofit.errors import UserError
 from nanofit.evaluation.validation import Interrupted, validate
 from nanofit.events import Evaluated, Note, Progress, Report
-from nanofit.planning.plan import checkpoint_bytes
+from nanofit.planning.predict import CHECKPOINT_BYTES_PER_SECOND, checkpoint_bytes
 from nanofit.recipe import Recipe
 from nanofit.runs import Metrics, MetricsLog, RunFolder
 from nanofit.training.checkpoint import TrainingState, remove_old_checkpoints, save_checkpoint
@@ -32,9 +32,6 @@ from nanofit.training.interrupts import Stopped, StopRequest
 from nanofit.training.pace import Pace
 from nanofit.training.step import StepResult, TrainStep
 from nanofit.training.tracking import Tracking
-
-CHECKPOINT_BYTES_PER_SECOND = 250e6
-"""Until one was timed: written, put on disk and hashed (docs/log.md, 2026-11-24)."""
 
 
 @dataclass

@@ -1,0 +1,209 @@
+"""What a recipe takes and gives: counts, memory, speed, hours and loss, each by its own model in this room.
+
+Without a machine only what can be counted is filled in; what is not modelled is None.
+"""
+
+from dataclasses import asdict, dataclass, replace
+from math import ceil
+from typing import Any
+
+from nanofit.architecture import count_parameters, flops_per_token, parameters
+from nanofit.planning.card_memory import GIB, CardMemory, card_memory
+from nanofit.planning.interval import Interval
+from nanofit.planning.loss import expected_loss
+from nanofit.planning.machine import Machine
+from nanofit.planning.speed import mfu, tokens_per_second
+from nanofit.planning.step import StepShape, step_shape
+from nanofit.recipe import Recipe
+
+BYTES_PER_TOKEN_ON_DISK = 2
+
+BYTES_PER_TOKEN_DOWNLOADED = 30.6e9 / 10e9
+"""FineWeb's sample-10BT as parquet files: 30.6 GB."""
+
+START_SECONDS = 90.0
+"""Imports, compilation and the first batches, on a GPU: assumed, for nobody measured it yet."""
+
+CHECKPOINT_BYTES_PER_SECOND = 250e6
+"""Until one was timed: written, put on disk and hashed (docs/log.md, 2026-11-24)."""
+
+FORWARD_SHARE = 1 / 3
+"""Of a training token's time, what a token of an evaluation takes: two thirds are the backward pass."""
+
+HOST_BASE_GIB = 3.0
+"""Of a process with CUDA's libraries loaded: assumed."""
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """What training the recipe takes and gives. Token and parameter counts, GiB, hours and nats."""
+
+    params_total: int
+    params_non_embedding: int
+    tokens: int | None
+    tokens_per_step: int
+    steps: int | None
+    flops: float | None
+    disk_gib: float | None
+    peak_memory_gib: float | None = None
+    expected_allocated_gib: float | None = None
+    memory_gib: dict[str, float] | None = None
+    fits: bool | None = None
+    tokens_per_second: Interval | None = None
+    mfu: float | None = None
+    hours: Interval | None = None
+    val_loss: Interval | None = None
+    host_memory_gib: float | None = None
+    download_gib: float | None = None
+    energy_kwh: float | None = None
+
+    def document(self) -> dict[str, Any]:
+        """As `nanofit plan --json` prints it."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Pace:
+    """Seconds of a run: before its first step, of a step, and what evaluations and checkpoints add to a step."""
+
+    start: float
+    step: float
+    evaluation: float
+    checkpoint: float
+
+    @property
+    def each(self) -> float:
+        return self.step + self.evaluation + self.checkpoint
+
+    def steps_in(self, hours: float) -> int:
+        return int(max(3600 * hours - self.start, 0.0) / self.each)
+
+    def hours_of(self, steps: int) -> float:
+        return (self.start + steps * self.each) / 3600
+
+
+def predict(recipe: Recipe, machine: Machine | None = None) -> Predicted:
+    """What `recipe` as it stands takes and gives on `machine`."""
+    counted = _counted(recipe, recipe.steps)
+    if machine is None:
+        return counted
+    step = step_on(recipe, machine)
+    memory = memory_on(step, machine)
+    speed = speed_on(step, machine)
+    expected = pace(recipe, speed.mid, machine)
+    hours = recipe.budget.hours
+    steps = recipe.steps or max(expected.steps_in(hours or 0.0), 1)
+    took = Interval(hours, hours, hours) if hours is not None else _hours(recipe, steps, speed, machine)
+    counted = _counted(recipe, steps)
+    peak_gib = memory.peak / GIB
+    return replace(
+        counted,
+        peak_memory_gib=peak_gib,
+        expected_allocated_gib=memory.allocated / GIB,
+        memory_gib={name: size / GIB for name, size in memory.parts.items()},
+        fits=peak_gib <= machine.budget_gib,
+        tokens_per_second=speed,
+        mfu=mfu(step, machine.gpu, speed.mid, machine.cards),
+        hours=took,
+        val_loss=_loss(recipe, steps, speed, machine),
+        host_memory_gib=HOST_BASE_GIB + 4 * counted.params_total * machine.cards / GIB,
+        energy_kwh=machine.gpu.watts * machine.cards * took.mid / 1000,
+    )
+
+
+def _hours(recipe: Recipe, steps: int, speed: Interval, machine: Machine) -> Interval:
+    return speed.falling(lambda rate: pace(recipe, rate, machine).hours_of(steps))
+
+
+def step_on(recipe: Recipe, machine: Machine) -> StepShape:
+    """The step that each card takes: passes over micro-batches are shared among the cards."""
+    precision = recipe.run.precision if recipe.run.precision != "auto" else machine.precision
+    compiles = machine.compiles if recipe.run.compile == "auto" else recipe.run.compile
+    step = step_shape(recipe, precision, compiles)
+    return replace(step, grad_accum=ceil(step.grad_accum / machine.cards))
+
+
+def memory_on(step: StepShape, machine: Machine) -> CardMemory:
+    """The memory of `step` on each of the machine's cards."""
+    return card_memory(
+        step, capability=machine.gpu.capability, native_bf16=machine.gpu.native_bf16, cards=machine.cards
+    )
+
+
+def speed_on(step: StepShape, machine: Machine) -> Interval:
+    """Training tokens a second of all the machine's cards, pauses left out."""
+    return tokens_per_second(step, machine.gpu, machine.cards)
+
+
+def pace(recipe: Recipe, rate: float, machine: Machine) -> Pace:
+    """Where the seconds of a run go that trains at `rate` tokens a second."""
+    return Pace(
+        start=START_SECONDS,
+        step=recipe.tokens_per_step / rate,
+        evaluation=recipe.run.eval_tokens * FORWARD_SHARE / rate / recipe.run.eval_interval,
+        checkpoint=checkpoint_bytes(recipe) / CHECKPOINT_BYTES_PER_SECOND / recipe.run.checkpoint_interval,
+    )
+
+
+def _counted(recipe: Recipe, steps: int | None) -> Predicted:
+    config = recipe.model_config_of_run()
+    counts = count_parameters(config)
+    tokens = steps * recipe.tokens_per_step if steps is not None else None
+    checkpoints = (recipe.run.keep_checkpoints + 1) * checkpoint_bytes(
+        recipe
+    )  # the next is there before the oldest goes
+    downloads = is_fineweb(recipe) and tokens is not None
+    return Predicted(
+        params_total=counts.total,
+        params_non_embedding=counts.non_embedding,
+        tokens=tokens,
+        tokens_per_step=recipe.tokens_per_step,
+        steps=steps,
+        flops=float(tokens) * flops_per_token(config) if tokens is not None else None,
+        disk_gib=None if tokens is None else (checkpoints + tokens * BYTES_PER_TOKEN_ON_DISK) / GIB,
+        download_gib=tokens * BYTES_PER_TOKEN_DOWNLOADED / GIB if downloads and tokens is not None else None,
+    )
+
+
+def checkpoint_bytes(recipe: Recipe) -> int:
+    """The size of a checkpoint: each parameter in float32 and what the optimizer keeps of it, AdamW two moments (of a
+    byte each in 8 bits), Muon one for a matrix."""
+    optimizer = recipe.optimizer.optimizer
+    moments = 2 if optimizer == "adamw8bit" else 8
+    of_matrix = 4 if optimizer == "muon" else moments
+    table = parameters(recipe.model_config_of_run())
+    return sum(row.size * (4 + (of_matrix if row.kind == "matrix" else moments)) for row in table)
+
+
+def is_fineweb(recipe: Recipe) -> bool:
+    """Whether the recipe's data is FineWeb, by the name of its source."""
+    return "fineweb" in recipe.data.source.lower()
+
+
+def has_loss_law(recipe: Recipe) -> bool:
+    """Whether the loss law speaks of this recipe: web text like FineWeb in GPT-2's tokens (OpenWebText is nanoGPT's default)."""
+    return recipe.data.tokenizer == "gpt2" and (is_fineweb(recipe) or recipe.data.source == "openwebtext")
+
+
+def _loss(recipe: Recipe, steps: int, speed: Interval, machine: Machine) -> Interval | None:
+    if not has_loss_law(recipe):
+        return None
+    config, settings = recipe.model_config_of_run(), recipe.optimizer_settings
+    share = recipe.schedule_over(steps).learning_rate(steps) / settings.learning_rate
+
+    def after(trained: int) -> Interval:
+        return expected_loss(
+            config,
+            settings.optimizer,
+            tokens=max(trained, 1) * recipe.tokens_per_step,
+            tokens_per_step=recipe.tokens_per_step,
+            learning_rate=settings.learning_rate,
+            final_rate_share=share,
+        )
+
+    expected = after(steps)
+    if recipe.budget.hours is None:
+        return expected
+    # A slower card sees fewer tokens in its hours.
+    fewest, most = (pace(recipe, rate, machine).steps_in(recipe.budget.hours) for rate in (speed.low, speed.high))
+    return Interval(min(after(most).low, expected.mid), expected.mid, max(after(fewest).high, expected.mid))

@@ -1,0 +1,330 @@
+"""Chooses the recipe: among shapes, micro-batches, accumulation, checkpointing and optimizers, the lowest expected final loss
+that fits the card's guaranteed memory and the budget.
+
+Shapes are tried in the order of the loss that they could reach if memory were no matter; the search ends when no shape
+left could beat the best one that fits, so nothing better is missed among those tried. All settings that the
+user pinned stay.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+from nanofit.architecture import ModelConfig
+from nanofit.errors import UserError
+from nanofit.planning.card_memory import GIB
+from nanofit.planning.loss import expected_loss, law_parameters
+from nanofit.planning.machine import Machine
+from nanofit.planning.predict import START_SECONDS, memory_on, speed_on
+from nanofit.planning.rules import recommended_tokens_per_step
+from nanofit.planning.step import StepShape
+from nanofit.recipe import loss_chunk_tokens
+from nanofit.vocabulary import VOCABULARIES
+
+FEWEST_TOKENS_PER_PARAMETER = 8
+"""Below it no run behind the loss law lies; 8 to 12 is compute-optimal for Muon."""
+
+FEWEST_STEPS = 200
+
+BLOCK_SIZE = 1024
+"""The context of the runs behind the loss law."""
+
+TRAINING_SHARE = 0.98
+"""Of the hours; evaluations and checkpoints take the rest (`settings_of_run`)."""
+
+DEPTHS = (4, 5, 6, 7, 8, 9, 10, 11, 12, 14, 16, 18, 20, 22, 24, 28, 32, 36, 40, 44, 48, 56, 64)
+WIDTHS = tuple(range(256, 4097, 128))
+WIDTH_OVER_DEPTH = (32, 128)
+"""Shapes like those of the runs behind the loss law, which knows no depth: 30 to 64 there, GPT-2's 33 to 64. Wider ones
+train faster for their size, but little is known of what they lose."""
+
+MICRO_BATCHES = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 40, 48, 64, 96, 128)
+CHECKPOINTING = ("off", "half", "all")
+OPTIMIZERS = ("muon", "adamw", "adamw8bit")
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What the search is for: a machine, a budget of hours or of tokens, and what the user pinned, by our names."""
+
+    machine: Machine
+    hours: float | None
+    tokens: int | None
+    pinned: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def block_size(self) -> int:
+        return self.pinned.get("block_size", BLOCK_SIZE)
+
+    def tokens_at(self, rate: float) -> float:
+        """Tokens that the budget buys at `rate` tokens a second."""
+        if self.tokens is not None:
+            return float(self.tokens)
+        assert self.hours is not None
+        return max(3600 * self.hours - START_SECONDS, 0.0) * TRAINING_SHARE * rate
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A step that was considered, the tokens that it would see and the loss expected of it, nats a token."""
+
+    step: StepShape
+    tokens: float
+    loss: float
+
+    @cached_property
+    def simplicity(self) -> tuple[int, ...]:
+        """Smaller is simpler: the tie-break between equal losses."""
+        step = self.step
+        return (
+            OPTIMIZERS.index(step.optimizer),
+            CHECKPOINTING.index(step.checkpointing),
+            law_parameters(step.config),
+            step.config.n_layer,
+            step.grad_accum,
+        )
+
+    @property
+    def tokens_per_parameter(self) -> float:
+        return self.tokens / law_parameters(self.step.config)
+
+    @property
+    def has_enough_tokens(self) -> bool:
+        return (
+            self.tokens_per_parameter >= FEWEST_TOKENS_PER_PARAMETER
+            and self.tokens >= FEWEST_STEPS * self.step.tokens_per_step * 0.999
+        )
+
+
+class Search:
+    """The search for one goal. `best` is its answer; the other methods find what is worth showing beside it."""
+
+    def __init__(self, goal: Goal) -> None:
+        self.goal = goal
+        self._bounds: dict[ModelConfig, float] = {}
+
+    @cached_property
+    def best(self) -> Candidate:
+        """The candidate with the lowest loss. Raises UserError where nothing fits the memory or the budget."""
+        found = self._best_of(self._coarse_shapes())
+        if found is None:
+            raise self._reason()
+        while True:  # from there to its neighbours, as long as one is better
+            better = self._best_of(self._neighbours(found.step.config), found)
+            if better is found:
+                return found
+            found = better
+
+    def _best_of(self, shapes: list[ModelConfig], best: Candidate | None = None) -> Candidate | None:
+        """The best candidate of these shapes, or `best` where none is better."""
+        for bound, shape in sorted(((self._bound(shape), shape) for shape in shapes), key=lambda pair: pair[0]):
+            if best is not None and bound > best.loss:
+                break
+            for candidate in self.fitting(shape):
+                is_better = best is None or (candidate.loss, candidate.simplicity) < (best.loss, best.simplicity)
+                if candidate.has_enough_tokens and is_better:
+                    best = candidate
+        return best
+
+    def smallest_within(self, nats: float) -> Candidate | None:
+        """The smallest model whose loss is at most `nats` above the best one's, where that is a smaller one."""
+        most = self.best.loss + nats
+        for shape in sorted(self._coarse_shapes(), key=law_parameters):
+            if law_parameters(shape) >= law_parameters(self.best.step.config):
+                return None
+            if self._bound(shape) <= most:
+                found = self._best_of([shape])
+                if found is not None and found.loss <= most:
+                    return found
+        return None
+
+    def largest_that_fits(self) -> Candidate | None:
+        """The largest model that the card can train at all, whatever the budget makes of it."""
+        shapes = sorted(
+            (shape for shape in self._coarse_shapes() if 56 <= shape.n_embd / shape.n_layer <= 96), key=law_parameters
+        )
+        low, high = 0, len(shapes)  # the first `low` fit, those from `high` on do not
+        while low < high:
+            middle = (low + high) // 2
+            if self._fits_somehow(shapes[middle]):
+                low = middle + 1
+            else:
+                high = middle
+        if low == 0:
+            return None
+        return min(self.fitting(shapes[low - 1]), key=lambda candidate: (candidate.loss, candidate.simplicity))
+
+    def _fits_somehow(self, shape: ModelConfig) -> bool:
+        pinned = self.goal.pinned
+        optimizer, checkpointing = pinned.get("optimizer", OPTIMIZERS[0]), pinned.get("checkpointing", "all")
+        return self._fits(self._step(shape, optimizer, checkpointing, pinned.get("micro_batch", 1), accumulates=True))
+
+    def fitting(self, shape: ModelConfig) -> Iterator[Candidate]:
+        """Candidates of this shape that fit: for each optimizer and checkpointing the largest micro-batches that do."""
+        pinned = self.goal.pinned
+        for optimizer in [pinned["optimizer"]] if "optimizer" in pinned else OPTIMIZERS:
+            fits = False
+            for checkpointing in [pinned["checkpointing"]] if "checkpointing" in pinned else CHECKPOINTING:
+                step = self._step(shape, optimizer, checkpointing, 1)
+                sizes = self._fitting_micro_batches(step)
+                fits |= bool(sizes)
+                for micro_batch in sizes[-2:]:
+                    yield from self._with_batches(self._step(shape, optimizer, checkpointing, micro_batch))
+                if sizes and sizes[-1] * shape.block_size >= 8 * BLOCK_SIZE:
+                    break  # with so many tokens at once, computing activations twice gains nothing
+            if fits:
+                return  # the others learn less from a token, and are for where Muon does not fit
+
+    def _fitting_micro_batches(self, step: StepShape) -> list[int]:
+        """Those of the micro-batches to try that fit, smallest first; memory grows with them."""
+        pinned = self.goal.pinned.get("micro_batch")
+        sizes = (
+            [pinned]
+            if pinned is not None
+            else [size for size in MICRO_BATCHES if size * step.config.block_size <= 2**18 or size == 1]
+        )
+        low, high = 0, len(sizes)
+        while low < high:
+            middle = (low + high) // 2
+            if self._fits(self._step(step.config, step.optimizer, step.checkpointing, sizes[middle], accumulates=True)):
+                low = middle + 1
+            else:
+                high = middle
+        return sizes[:low]
+
+    def _fits(self, step: StepShape) -> bool:
+        return memory_on(step, self.goal.machine).peak <= self.goal.machine.budget_gib * GIB
+
+    def _with_batches(self, step: StepShape) -> Iterator[Candidate]:
+        """`step` with accumulations that come near the batch that its tokens want."""
+        passes = self.goal.pinned.get("grad_accum")
+        machine, cards = self.goal.machine, self.goal.machine.cards
+        if passes is not None:
+            yield self._candidate(replace(step, grad_accum=max(passes // cards, 1)))
+            return
+        rate = speed_on(replace(step, grad_accum=8), machine).mid
+        wanted = recommended_tokens_per_step(step.optimizer, self.goal.tokens_at(rate))
+        share = wanted / (step.micro_batch_tokens * cards)
+        for accumulation in sorted({max(int(share), 1), max(round(share), 1), int(share) + 1}):
+            yield self._candidate(replace(step, grad_accum=accumulation))
+
+    def _reason(self) -> UserError:
+        """Why nothing was found: memory, or the budget."""
+        goal, machine = self.goal, self.goal.machine
+        shape = min(self._coarse_shapes(), key=law_parameters)
+        name = f"{shape.n_layer} layers of {shape.n_embd}"
+        candidates = list(self.fitting(shape))
+        if not candidates:
+            optimizer, checkpointing = (
+                goal.pinned.get("optimizer", OPTIMIZERS[0]),
+                goal.pinned.get("checkpointing", "all"),
+            )
+            step = self._step(shape, optimizer, checkpointing, goal.pinned.get("micro_batch", 1), accumulates=True)
+            needed = memory_on(step, machine).peak / GIB
+            return UserError(
+                f"{machine.gpu.name} offers {machine.budget_gib:.1f} GiB to a run, and the smallest model tried ({name}, "
+                f"micro-batch {step.micro_batch}) needs {needed:.1f}: plan for a card with more memory, or a smaller vocabulary or context"
+            )
+        fastest = max(speed_on(candidate.step, machine).mid for candidate in candidates)
+        needed = FEWEST_TOKENS_PER_PARAMETER * law_parameters(shape)
+        if goal.hours is None:
+            return UserError(
+                f"{goal.tokens:,} tokens are too few: the smallest model tried ({name}) wants {needed:,}, "
+                f"{FEWEST_TOKENS_PER_PARAMETER} a parameter"
+            )
+        fewest = max(needed, *(FEWEST_STEPS * candidate.step.tokens_per_step for candidate in candidates))
+        hours = (START_SECONDS + fewest / (fastest * TRAINING_SHARE)) / 3600
+        return UserError(
+            f"{goal.hours:g} hours are too short on {machine.gpu.name}: the smallest model tried ({name}) needs about "
+            f"{hours:.2g} hours for {FEWEST_TOKENS_PER_PARAMETER} tokens a parameter"
+        )
+
+    def _candidate(self, step: StepShape) -> Candidate:
+        machine = self.goal.machine
+        tokens = self.goal.tokens_at(speed_on(step, machine).mid)
+        return Candidate(step, tokens, self._loss(step, tokens, step.tokens_per_step * machine.cards))
+
+    def _loss(self, step: StepShape, tokens: float, tokens_per_step: float) -> float:
+        return expected_loss(step.config, step.optimizer, tokens=max(tokens, 1.0), tokens_per_step=tokens_per_step).mid
+
+    def _bound(self, shape: ModelConfig) -> float:
+        """A loss that no candidate of this shape goes below: the fastest step, the best batch, memory left out."""
+        if shape not in self._bounds:
+            pinned = self.goal.pinned.get("optimizer")
+            bounds = []
+            for optimizer in [pinned] if pinned else OPTIMIZERS[:1]:
+                step = replace(self._step(shape, optimizer, "off", 2**18 // shape.block_size), grad_accum=4)
+                tokens = self.goal.tokens_at(speed_on(step, self.goal.machine).mid)
+                if tokens / law_parameters(shape) < FEWEST_TOKENS_PER_PARAMETER:
+                    bounds.append(float("inf"))
+                    continue
+                bounds.append(self._loss(step, tokens, recommended_tokens_per_step(optimizer, max(tokens, 1.0))))
+            self._bounds[shape] = min(bounds)
+        return self._bounds[shape]
+
+    def _coarse_shapes(self) -> list[ModelConfig]:
+        pinned = self.goal.pinned
+        depths = (pinned["n_layer"],) if "n_layer" in pinned else DEPTHS
+        widths = (pinned["n_embd"],) if "n_embd" in pinned else WIDTHS
+        free = len(depths) > 1 and len(widths) > 1
+        least, most = WIDTH_OVER_DEPTH if free else (0, float("inf"))
+        return [self._shape(depth, width) for depth in depths for width in widths if least <= width / depth <= most]
+
+    def _neighbours(self, shape: ModelConfig) -> list[ModelConfig]:
+        pinned = self.goal.pinned
+        depths = [0] if "n_layer" in pinned else [-2, -1, 0, 1, 2]
+        widths = [0] if "n_embd" in pinned else [-128, -64, 0, 64, 128]
+        return [
+            self._shape(shape.n_layer + deeper, shape.n_embd + wider)
+            for deeper in depths
+            for wider in widths
+            if (deeper or wider)
+            and shape.n_layer + deeper >= DEPTHS[0]
+            and shape.n_embd + wider >= WIDTHS[0]
+            and (len(depths) * len(widths) < 25 or _is_usual(shape.n_layer + deeper, shape.n_embd + wider))
+        ]
+
+    def _shape(self, depth: int, width: int) -> ModelConfig:
+        pinned = self.goal.pinned
+        vocabulary = VOCABULARIES[pinned.get("tokenizer", "gpt2")]
+        return ModelConfig(
+            n_layer=depth,
+            n_head=pinned.get("n_head") or heads_of(width),
+            n_embd=width,
+            block_size=self.goal.block_size,
+            vocab_size=pinned.get("vocab_size") or vocabulary.padded_size,
+            arch=pinned.get("arch", "nanochat"),
+            n_kv_head=pinned.get("n_kv_head"),
+            bias=pinned.get("bias", False),
+            dropout=pinned.get("dropout", 0.0),
+            unpadded_vocab_size=vocabulary.size,
+        )
+
+    def _step(
+        self, shape: ModelConfig, optimizer: Any, checkpointing: Any, micro_batch: int, accumulates: bool = False
+    ) -> StepShape:
+        machine, pinned = self.goal.machine, self.goal.pinned
+        tokens = micro_batch * shape.block_size
+        precision = pinned.get("precision", "auto")
+        compiles = pinned.get("compile", "auto")
+        return StepShape(
+            config=shape,
+            micro_batch=micro_batch,
+            grad_accum=2 if accumulates else 1,
+            optimizer=optimizer,
+            precision=machine.precision if precision == "auto" else precision,
+            compiles=machine.compiles if compiles == "auto" else compiles,
+            checkpointing=checkpointing,
+            loss_chunk=min(pinned.get("loss_chunk") or loss_chunk_tokens(tokens, shape.vocab_size), tokens),
+        )
+
+
+def _is_usual(depth: int, width: int) -> bool:
+    least, most = WIDTH_OVER_DEPTH
+    return least <= width / depth <= most
+
+
+def heads_of(width: int) -> int:
+    """Heads of 128, or of 64 where the width is no multiple of that: what attention kernels are fast in."""
+    return width // 128 if width % 128 == 0 else max(width // 64, 1)
