@@ -12,7 +12,6 @@ import platform
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from statistics import median
 from typing import Any, Literal
@@ -242,6 +241,8 @@ def _caches() -> Path:
 
 def installed_torch() -> str | None:
     """The version of torch that a run here would use, from its package's description."""
+    from importlib.metadata import PackageNotFoundError, version  # slow to import, and mostly there is no record
+
     try:
         return version("torch")
     except PackageNotFoundError:

@@ -60,7 +60,9 @@ def _usable_cpus() -> int:
 
 def _model_name() -> str:
     if platform.system() == "Darwin":
-        asked = subprocess.run(["sysctl", "-n", "machdep.cpu.brand_string"], capture_output=True, text=True, check=False)
+        asked = subprocess.run(
+            ["sysctl", "-n", "machdep.cpu.brand_string"], capture_output=True, text=True, check=False
+        )
         if asked.returncode == 0 and asked.stdout.strip():
             return asked.stdout.strip()
     cpuinfo = Path("/proc/cpuinfo")
