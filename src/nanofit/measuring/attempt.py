@@ -98,7 +98,9 @@ def _measure(recipe: Recipe, checkpoint: Path | None) -> dict[str, Any]:
     device.synchronize()
     memory = reserved_bytes(device) - before
     in_all = device.peak_memory_bytes()
-    if device.kind == "cuda" and card_here is not None:
+    if (
+        card_here is not None and device.kind == "cuda" and not device.torch_device.index
+    ):  # the card that NVML was asked of
         in_all = max(int(card_here.free_gib * 2**30) - free_bytes(device), memory)
     return {
         "status": "measured",
@@ -143,7 +145,7 @@ def _time_steps(step: TrainStep, rows: Tensor, device: Device, grad_accum: int, 
     def seconds(passes: int) -> float:
         nonlocal count
         start = time.perf_counter()
-        step(rows[:passes], RATE, count, measures=count == 2)  # once with what a logged line needs
+        step(rows[:passes], RATE, count, measures=count == 1)  # once with what a logged line needs
         device.synchronize()
         count += 1
         return time.perf_counter() - start

@@ -248,8 +248,7 @@ def _expected_speed(reading: Reading) -> tuple[Interval | None, str]:
     predicted = tokens_per_second(reading.step, reading.card.gpu)
     known = read_calibration(reading.card.name).of(reading.step)
     if known is not None:
-        ratio, mid = known.speed_ratio, predicted.mid
-        return Interval(mid * ratio.low, mid * ratio.mid, mid * ratio.high), known.rests_on
+        return known.corrected(predicted), known.rests_on
     return (None, "") if reading.card.capability == CPU else (predicted, "the catalogue")
 
 

@@ -33,7 +33,7 @@ where a measurement says no more than the formulas promise without one."""
 NEAR = math.log(4)
 """A shape is near another if its micro-batch is at most four times the work."""
 
-NEWEST = 200
+NEWEST = 100
 """Records of a card that are read: older ones are of no use, and the file only grows."""
 
 
@@ -101,6 +101,11 @@ class Calibration:
     rests_on: str
     is_same: bool
 
+    def corrected(self, predicted: Interval) -> Interval:
+        """The tokens a second to expect where `predicted` is what the formulas say: as sure as the measurements are."""
+        ratio = self.speed_ratio
+        return Interval(predicted.mid * ratio.low, predicted.mid * ratio.mid, predicted.mid * ratio.high)
+
 
 @dataclass(frozen=True)
 class _Shape:
@@ -109,8 +114,9 @@ class _Shape:
     step: StepShape
     work: float
     speed_ratios: tuple[float, ...]
+    speed_ratio: float
     memory_ratios: tuple[float, ...]
-    measurements: tuple[Measurement, ...]
+    rests_on: str
 
 
 class CardCalibration:
@@ -133,12 +139,9 @@ class CardCalibration:
         same = self._shapes.get(shape_key(step))
         if same is not None:
             width = SAME_WIDTH if self._is_present else OTHER_WIDTH
-            ratios = same.speed_ratios
-            mid = median(ratios)
+            ratios, mid = same.speed_ratios, same.speed_ratio
             bounds = Interval(min(mid * (1 - width), *ratios), mid, max(mid * (1 + width), *ratios))
-            return Calibration(
-                bounds, max(same.memory_ratios, default=None), _rests_on(same, True), is_same=self._is_present
-            )
+            return Calibration(bounds, max(same.memory_ratios, default=None), same.rests_on, is_same=self._is_present)
         return self._of_others(step)
 
     def _of_others(self, step: StepShape) -> Calibration:
@@ -147,14 +150,14 @@ class CardCalibration:
         distances = [(_distance(step, work, shape), shape) for shape in self._shapes.values()]
         nearest, shape = min(distances, key=lambda pair: pair[0])
         weights = [(0.1 + distance) ** -2 for distance, _ in distances]
-        logs = [math.log(median(each.speed_ratios)) for _, each in distances]
-        mid = math.exp(sum(weight * log for weight, log in zip(weights, logs, strict=True)) / sum(weights))
+        weighted = sum(weight * each.speed_ratio for weight, (_, each) in zip(weights, distances, strict=True))
+        mid = weighted / sum(weights)
         width = OTHER_WIDTH if nearest <= NEAR else FAR_WIDTH
         near = [ratio for distance, each in distances if distance <= NEAR for ratio in each.memory_ratios]
         return Calibration(
             Interval(mid * (1 - width), mid, mid * (1 + width)),
             max(near, default=None),
-            _rests_on(shape, False),
+            f"{shape.rests_on}, with another shape",
             is_same=False,
         )
 
@@ -182,12 +185,14 @@ def _shape(measurements: list[Measurement]) -> _Shape:
     gpu = measurements[0].card.gpu
     expected_speed = tokens_per_second(step, gpu).mid
     expected_bytes = card_memory(step, capability=gpu.capability, native_bf16=gpu.native_bf16).allocated
+    speed_ratios = tuple(each.tokens_per_second / expected_speed for each in measurements)
     return _Shape(
         step,
         _work(step),
-        tuple(each.tokens_per_second / expected_speed for each in measurements),
+        speed_ratios,
+        median(speed_ratios),
         tuple(each.memory_bytes / expected_bytes for each in measurements if each.memory_bytes is not None),
-        tuple(measurements),
+        _rests_on(measurements),
     )
 
 
@@ -203,11 +208,11 @@ def _distance(step: StepShape, work: float, shape: _Shape) -> float:
     return abs(work - shape.work) + (0.0 if alike else 2 * NEAR)
 
 
-def _rests_on(shape: _Shape, is_same: bool) -> str:
+def _rests_on(measurements: list[Measurement]) -> str:
     """A phrase for what was measured: `a probe of this card on 2026-11-24 (torch 2.13.0, driver 570.86)`."""
-    card = "CPU" if shape.measurements[0].card.capability == CPU else "card"
-    probes = [each for each in shape.measurements if each.kind == "probe"]
-    runs = len(shape.measurements) - len(probes)
+    card = "CPU" if measurements[0].card.capability == CPU else "card"
+    probes = [each for each in measurements if each.kind == "probe"]
+    runs = len(measurements) - len(probes)
     said = []
     if probes:
         newest = probes[-1]
@@ -217,7 +222,7 @@ def _rests_on(shape: _Shape, is_same: bool) -> str:
     if runs:
         earlier = "an earlier run" if runs == 1 else f"{runs} earlier runs"
         said.append(f"{earlier} on this {card}")
-    return " and ".join(said) + ("" if is_same else ", with another shape")
+    return " and ".join(said)
 
 
 # The file
