@@ -30,6 +30,9 @@ FORMAT_VERSION = 1
 SAME_WIDTH, OTHER_WIDTH, FAR_WIDTH = 0.03, 0.10, SPREAD - 1
 """Half the width of an interval at least: for the shape that was measured, for another one of about its work, and beyond,
 where a measurement says no more than the formulas promise without one."""
+CPU_WIDENING = 2.5
+"""Times those widths on a CPU, which has other work too and whose gauge is a rough one: over 18 shapes, 2,000 times apart in work,
+ratios went from 0.50 to 0.82 (docs/log.md, 2026-11-24)."""
 NEAR = math.log(4)
 """A shape is near another if its micro-batch is at most four times the work."""
 
@@ -130,6 +133,7 @@ class CardCalibration:
         driver = everything[-1].driver if everything else None
         present = [each for each in everything if (each.torch, each.driver) == (torch, driver)]
         self._is_present = bool(present)
+        self._widening = CPU_WIDENING if everything and everything[-1].card.capability == CPU else 1.0
         self._shapes = {key: _shape(group) for key, group in _by_shape(present or everything).items()}
 
     def of(self, step: StepShape) -> Calibration | None:
@@ -138,7 +142,7 @@ class CardCalibration:
             return None
         same = self._shapes.get(shape_key(step))
         if same is not None:
-            width = SAME_WIDTH if self._is_present else OTHER_WIDTH
+            width = self._widening * (SAME_WIDTH if self._is_present else OTHER_WIDTH)
             ratios, mid = same.speed_ratios, same.speed_ratio
             bounds = Interval(min(mid * (1 - width), *ratios), mid, max(mid * (1 + width), *ratios))
             return Calibration(bounds, max(same.memory_ratios, default=None), same.rests_on, is_same=self._is_present)
@@ -152,7 +156,7 @@ class CardCalibration:
         weights = [(0.1 + distance) ** -2 for distance, _ in distances]
         weighted = sum(weight * each.speed_ratio for weight, (_, each) in zip(weights, distances, strict=True))
         mid = weighted / sum(weights)
-        width = OTHER_WIDTH if nearest <= NEAR else FAR_WIDTH
+        width = self._widening * (OTHER_WIDTH if nearest <= NEAR else FAR_WIDTH)
         near = [ratio for distance, each in distances if distance <= NEAR for ratio in each.memory_ratios]
         return Calibration(
             Interval(mid * (1 - width), mid, mid * (1 + width)),
