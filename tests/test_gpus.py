@@ -216,7 +216,8 @@ def test_a_name_of_several_cards_lists_them(name: str, choices: list[str]) -> No
         ("4050", "RTX 4050 Laptop"),
         ("3080 laptop", "RTX 3080 Ti Laptop"),  # a sibling is offered, never taken
         ("7900", "RX 7900 XTX"),
-        ("V100S", "V100 SXM2 32GB"),
+        ("V100S", "V100 PCIe 32GB"),
+        ("4O90", "RTX 4090"),
         ("1080 Ti", "RTX 3080 Ti"),
     ],
 )

@@ -92,16 +92,16 @@ def find(name: str) -> Gpu:
     laptop, mobile, notebook or Max-Q. Raises UserError for a name that fits several cards, or none.
     """
     wanted = _Name.of(name)
-    if not wanted.words:
+    if not _spelling(name):
         raise UserError(f"'{name}' names no GPU: give a name such as RTX 4090, or --vram GIB for an unlisted card")
     named = [gpu for gpu, own in _names() if own == wanted or wanted in map(_Name.of, gpu.aliases)]
     if len(named) == 1:
         return named[0]
-    variants = _variants(wanted.words)
+    variants = _variants(wanted.words) if wanted.words else []
     if not variants and "maxq" in wanted.words:
         variants = _variants(wanted.words - {"maxq"} | {"laptop"})
     if not variants:
-        near = _nearest(wanted)
+        near = _nearest(name, wanted)
         hint = f" (the nearest are {', '.join(near)})" if near else ""
         raise UserError(f"unknown GPU '{name}'{hint}: nanofit gpus lists all, --vram GIB plans for an unlisted card")
     fitting = [gpu for gpu in variants if not wanted.sizes or {round(gpu.vram_gib)} == wanted.sizes]
@@ -191,21 +191,29 @@ def _variants(words: frozenset[str]) -> list[Gpu]:
     return same or [gpu for gpu, own in names if own.words > words and not (own.words - words) & _SIBLING]
 
 
-def _nearest(wanted: _Name) -> list[str]:
+def _nearest(name: str, wanted: _Name) -> list[str]:
     """Up to three names: siblings of what was wanted, then what is spelled alike."""
-    spelled = {_letters(own): gpu.name for gpu, own in _names()}
-    siblings = [gpu.name for gpu, own in _names() if own.words > wanted.words]
-    alike = [spelled[key] for key in get_close_matches(_letters(wanted), spelled, n=3, cutoff=0.6)]
+    spelled = {_number(gpu.name): gpu.name for gpu in catalogue()} | {
+        _spelling(gpu.name): gpu.name for gpu in catalogue()
+    }
+    siblings = [gpu.name for gpu, own in _names() if wanted.words and own.words > wanted.words]
+    alike = [spelled[key] for key in get_close_matches(_spelling(name), spelled, n=3, cutoff=0.6)]
     return list(dict.fromkeys(siblings + alike))[:3]
+
+
+def _number(name: str) -> str:
+    """The word of a name that has its number: V100 of V100 SXM2 32GB. The whole where none has."""
+    return next((word for word in _plain(name).split() if re.search(r"\d", word)), _spelling(name))
+
+
+def _spelling(name: str) -> str:
+    """A name's letters and digits without maker and family, so that 4O90 is near 4090."""
+    return "".join(word for word in _plain(name).split() if word not in _DECORATION | _FAMILY)
 
 
 @cache
 def _names() -> tuple[tuple[Gpu, _Name], ...]:
     return tuple((gpu, _Name.of(gpu.name)) for gpu in catalogue())
-
-
-def _letters(name: _Name) -> str:
-    return " ".join(sorted(name.words)) + "".join(f" {size}gb" for size in sorted(name.sizes))
 
 
 def _chip(name: str) -> frozenset[str]:

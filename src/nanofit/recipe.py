@@ -334,7 +334,7 @@ def lay_over(base: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
 def build_recipe(values: dict[str, Any]) -> Recipe:
     """A recipe from flat names, nanoGPT's included; raises UserError with all that is wrong, in one line."""
     sections: dict[str, dict[str, Any]] = {"budget": {}}
-    for name, value in _in_our_words(values).items():
+    for name, value in in_our_words(values).items():
         if name not in SECTION_OF_FIELD:
             raise UserError(f"unknown recipe field '{name}'{nearest(name, known_names())}")
         sections.setdefault(SECTION_OF_FIELD[name], {})[name] = value
@@ -344,7 +344,7 @@ def build_recipe(values: dict[str, Any]) -> Recipe:
         raise UserError("; ".join(_explain(problem) for problem in error.errors())) from None
 
 
-def _in_our_words(values: dict[str, Any]) -> dict[str, Any]:
+def in_our_words(values: dict[str, Any]) -> dict[str, Any]:
     """The same values under our names alone. Raises UserError where two names of one field disagree."""
     ours: dict[str, Any] = {}
     spelled: dict[str, str] = {}

@@ -5,15 +5,13 @@ A recipe written here is written in full, with a comment for every field, and re
 
 import ast
 import re
-import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import tomlkit
-
 from nanofit.errors import UserError, nearest
-from nanofit.nanogpt_config import IGNORED, leave_out_ignored, read_nanogpt_config
+from nanofit.nanogpt_config import IGNORED, NANOGPT_DEFAULTS, leave_out_ignored, read_nanogpt_config
+from nanofit.presets import PRESETS
 from nanofit.recipe import (
     BUDGETS,
     FORMAT_VERSION,
@@ -48,8 +46,13 @@ def load_recipe(path: Path, overrides: dict[str, Any] | None = None) -> LoadedRe
 
     Raises UserError, naming the file, for all that is wrong in it.
     """
+    if not path.exists() and str(path) in PRESETS:
+        values, warnings = lay_over(NANOGPT_DEFAULTS, PRESETS[str(path)].settings), []
+        return _laid_over(path, values, warnings, overrides)
     if not path.exists():
-        raise UserError(f"{path} does not exist: give a recipe.toml or a nanoGPT config.py")
+        raise UserError(
+            f"{path} does not exist{nearest(str(path), PRESETS)}: give a recipe.toml, a nanoGPT config.py, or one of {', '.join(PRESETS)}"
+        )
     if path.is_dir():
         raise UserError(f"{path} is a folder: give a recipe.toml or a nanoGPT config.py")
     if path.suffix == ".py":
@@ -59,6 +62,12 @@ def load_recipe(path: Path, overrides: dict[str, Any] | None = None) -> LoadedRe
         values, warnings = _read_toml(path), []
     else:
         raise UserError(f"{path} is neither a recipe (.toml) nor a nanoGPT config file (.py)")
+    return _laid_over(path, values, warnings, overrides)
+
+
+def _laid_over(
+    path: Path, values: dict[str, Any], warnings: list[str], overrides: dict[str, Any] | None
+) -> LoadedRecipe:
     overrides, left_out = leave_out_ignored(overrides or {})
     try:
         return LoadedRecipe(build_recipe(lay_over(values, overrides)), warnings + left_out)
@@ -95,6 +104,8 @@ def parse_option(name: str, text: str) -> Any:
 
 def recipe_toml(recipe: Recipe) -> str:
     """The recipe as TOML, every field with its description; a field that is not set stands as a comment."""
+    import tomlkit  # here, because most commands write no recipe, and answer sooner without it
+
     document = tomlkit.document()
     document.add("format_version", tomlkit.item(FORMAT_VERSION))
     for section_name, section in recipe:
@@ -110,6 +121,8 @@ def recipe_toml(recipe: Recipe) -> str:
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
+    import tomllib  # here, because most commands read no TOML, and answer sooner without it
+
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
     except tomllib.TOMLDecodeError as error:

@@ -1,5 +1,6 @@
 """The command line as a whole: exit codes, one line for a mistake, help with examples, and a start without torch."""
 
+import gc
 import json
 import os
 import signal
@@ -14,6 +15,7 @@ import typer
 from nanofit_command import Nanofit
 
 from nanofit.cli.app import app
+from nanofit.cli.progress import Watcher
 
 
 def commands() -> list[tuple[str, ...]]:
@@ -77,8 +79,11 @@ def test_the_version(nanofit: Nanofit) -> None:
         ("--help",),
         ("train", "--help"),
         ("plan", "--json"),
+        ("plan", "config.py", "--json"),
+        ("plan", "--save", "run.toml", "--json"),
         ("plan",),
         ("gpus",),
+        ("gpus", "--json"),
         ("runs", ".", "--json"),
         ("plan", "--n_layers", "3"),
         ("eval", "nothing", "--tasks", "nothing"),
@@ -86,6 +91,7 @@ def test_the_version(nanofit: Nanofit) -> None:
     ids=" ".join,
 )
 def test_answering_does_not_import_torch(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    (tmp_path / "config.py").write_text("n_layer = 6\n", encoding="utf-8")
     ran = python(
         "import sys; from nanofit.cli.app import _run; _run(); print(sorted(sys.modules), file=sys.stderr)",
         *arguments,
@@ -94,8 +100,37 @@ def test_answering_does_not_import_torch(tmp_path: Path, arguments: tuple[str, .
     assert ran.returncode == 0, ran.stderr
     modules = ran.stderr.splitlines()[-1]
     assert "'nanofit.cli.app'" in modules
-    for heavy in ("torch", "transformers", "pyarrow", "matplotlib"):
+    for heavy in ("torch", "numpy", "transformers", "pyarrow", "matplotlib"):
         assert f"'{heavy}'" not in modules
+    if "--json" in arguments:
+        assert "'rich'" not in modules
+    if "--save" not in arguments:
+        assert "'tomlkit'" not in modules
+
+
+def test_plugins_of_pydantic_are_not_looked_for(tmp_path: Path) -> None:
+    plugin = tmp_path / "plugin"
+    metadata = plugin / "some_plugin-1.0.dist-info"
+    metadata.mkdir(parents=True)
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: some-plugin\nVersion: 1.0\n", encoding="utf-8")
+    (metadata / "entry_points.txt").write_text("[pydantic]\nsome = some_plugin:plugin\n", encoding="utf-8")
+    (plugin / "some_plugin.py").write_text("raise SystemExit('the plugin was loaded')\n", encoding="utf-8")
+    ran = python(
+        f"import sys; sys.path.append({str(plugin)!r}); from nanofit.cli import main; main()",
+        *("plan", "--json"),
+        cwd=tmp_path,
+    )
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert json.loads(ran.stdout)["recipe"]
+
+
+def test_a_long_job_has_its_garbage_collected() -> None:
+    gc.disable()
+    try:
+        with Watcher():
+            assert gc.isenabled()
+    finally:
+        gc.enable()
 
 
 # Mistakes

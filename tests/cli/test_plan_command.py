@@ -1,6 +1,8 @@
 """`nanofit plan`: what it shows, what it prints as JSON, and what it saves."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -132,3 +134,105 @@ def test_names_with_brackets_are_shown_as_they_are(nanofit: Nanofit) -> None:
     ran = nanofit("plan", "--source", "texts[/red] [bold]")
     assert ran.code == 0
     assert "texts[/red] [bold]" in ran.out
+
+
+# A card and a budget
+
+
+def test_a_card_and_hours_give_a_plan_with_everything_filled_in(nanofit: Nanofit) -> None:
+    document = plan(nanofit, "--gpu", "RTX 4090", "--hours", "24")
+    assert document["gpu"]["name"] == "RTX 4090"
+    assert {"vram_gib", "usable_gib", "budget_gib"} <= set(document["gpu"])
+    predicted = document["predicted"]
+    assert None not in predicted.values()
+    assert set(predicted["memory_gib"]) == {
+        *("weights", "gradients", "optimizer", "activations", "loss", "workspace", "context", "margin")
+    }
+    assert sum(predicted["memory_gib"].values()) == pytest.approx(predicted["peak_memory_gib"])
+    for name in ("tokens_per_second", "hours", "val_loss"):
+        assert list(predicted[name]) == ["low", "mid", "high"]
+    assert predicted["fits"]
+    assert document["because"]
+    for alternative in document["alternatives"]:
+        assert set(alternative) == {"why", "recipe", "predicted"}
+
+
+def test_planning_for_a_card_imports_no_torch() -> None:
+    code = (
+        "import sys; from nanofit.cli.app import _run; sys.argv = ['nanofit', 'plan', '--gpu', '4090', '--hours', '5', '--json'];"
+        "assert _run() == 0; assert not {'torch', 'numpy', 'rich'} & set(sys.modules), 'slow to import'"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+
+
+def test_a_saved_plan_is_audited_to_the_same_figures(nanofit: Nanofit, tmp_path: Path) -> None:
+    file = tmp_path / "run.toml"
+    planned = plan(nanofit, "--gpu", "3060 12gb", "--hours", "5", "--save", file)
+    assert plan(nanofit, file, "--gpu", "3060 12gb")["predicted"] == planned["predicted"]
+
+
+def test_an_audit_shows_a_better_plan(nanofit: Nanofit, repository: Path) -> None:
+    document = plan(nanofit, repository / "configs" / "guide_24gb.py", "--gpu", "4090")
+    assert "better plan" in document["alternatives"][0]["why"]
+    assert document["predicted"]["hours"]["mid"] > 10
+
+
+def test_memory_alone_describes_a_card_and_several_cards_are_faster(nanofit: Nanofit) -> None:
+    unlisted = plan(nanofit, "--vram", "11", "--hours", "5")
+    assert "is assumed" in " ".join(unlisted["warnings"])
+    one, two = (plan(nanofit, "--gpu", "4090", "--gpus", str(cards), "--hours", "5") for cards in (1, 2))
+    assert two["predicted"]["val_loss"]["mid"] < one["predicted"]["val_loss"]["mid"]
+
+
+def test_the_trace_agrees(nanofit: Nanofit) -> None:
+    document = plan(
+        nanofit, "--gpu", "4090", "--hours", "5", "--n_layer", "4", "--n_embd", "256", "--micro_batch", "2", "--compile=false", "--trace"
+    )  # fmt: skip
+    without_workspace = (
+        document["predicted"]["expected_allocated_gib"] - document["predicted"]["memory_gib"]["workspace"]
+    )
+    assert document["traced_allocated_gib"] == pytest.approx(without_workspace, rel=0.005)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--gpu", "RTX 4091", "--hours", "24"), "the nearest are RTX 4090"),
+        (("--gpu", "A100", "--hours", "24"), "give one of A100"),
+        (("--gpu", "4090", "--hours", "0"), "hours = 0"),
+        (("--gpu", "4090", "--hours=-3"), "hours = -3"),
+        (("--gpu", "4090", "--hours", "0.01"), "too short"),
+        (("--vram", "1", "--hours", "24"), "needs 1."),
+        (("--gpu", "4090", "--vram", "24"), "give one of them"),
+        (("--gpu", "4090", "--hours", "2", "--tokens", "2B"), "one budget"),
+        (("--gpus", "x"), "--gpus x"),
+        (("--gpu", "4090", "--n_head", "7", "--n_embd", "768"), "not divisible"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else None,
+)
+def test_bad_input_is_one_line(nanofit: Nanofit, arguments: tuple[str, ...], message: str) -> None:
+    ran = nanofit("plan", *arguments)
+    assert ran.code == 2
+    assert message in ran.err
+    assert ran.err.count("\n") == 1
+    assert ran.out == ""
+
+
+def test_code_in_a_config_is_refused(nanofit: Nanofit, tmp_path: Path) -> None:
+    file = tmp_path / "config.py"
+    file.write_text("import os\nos.system('true')\n", encoding="utf-8")
+    ran = nanofit("plan", file, "--gpu", "4090")
+    assert ran.code == 2
+    assert "is code, not a setting" in ran.err
+
+
+def test_the_guide_is_shown_and_printed(nanofit: Nanofit) -> None:
+    ran = nanofit("guide", "--json")
+    assert ran.code == 0
+    tiers = json.loads(ran.out)
+    assert [tier["name"] for tier in tiers][2] == "guide-24gb"
+    assert {"claimed", "true", "nanofit"} <= set(tiers[0])
+    shown = nanofit("guide").out
+    assert "~160-200M" in shown
+    assert "82M" in shown

@@ -1,7 +1,7 @@
 """Predicted speeds against published ones, and the rules that any prediction keeps."""
 
 import csv
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import inf
 from pathlib import Path
 from typing import Any, get_args
@@ -11,34 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nanofit.architecture import ARCHITECTURES, ModelConfig, flops_per_token, parameters
-from nanofit.gpus import catalogue
+from nanofit.gpus import Gpu, catalogue
 from nanofit.hyperparameters import OptimizerName
 from nanofit.planning import work
 from nanofit.planning.speed import mfu, seconds_per_step, speed_notes, step_time, tokens_per_second
 from nanofit.planning.step import StepShape, step_shape
 from nanofit.recipe import build_recipe, loss_chunk_tokens
 
-
-@dataclass(frozen=True)
-class Card:
-    name: str
-    tflops: float
-    bandwidth_gbs: float
-    capability: str
-    native_bf16: bool
-    kind: str
-
-
-def kind(name: str) -> str:
-    if "Laptop" in name:
-        return "laptop"
-    return "desktop" if name.startswith(("RTX 2", "RTX 3", "RTX 4", "RTX 5", "TITAN", "RX")) else "server"
-
-
-CARDS = {
-    gpu.name: Card(gpu.name, gpu.tflops, gpu.bandwidth_gbs, gpu.capability, gpu.native_bf16, kind(gpu.name))
-    for gpu in catalogue()
-}
+CARDS = {gpu.name: gpu for gpu in catalogue()}
 RTX_4090 = CARDS["RTX 4090"]
 GPT2 = ModelConfig(n_layer=12, n_head=12, n_embd=768, block_size=1024, vocab_size=50304, arch="gpt2")
 NANOCHAT = replace(GPT2, n_head=6, arch="nanochat")
@@ -56,7 +36,7 @@ def shape(config: ModelConfig = NANOCHAT, micro_batch: int = 16, grad_accum: int
     return StepShape(config, micro_batch, grad_accum, **(settings | values))
 
 
-def mid(step: StepShape, card: Card = RTX_4090, cards: int = 1) -> float:
+def mid(step: StepShape, card: Gpu = RTX_4090, cards: int = 1) -> float:
     return tokens_per_second(step, card, cards).mid
 
 
@@ -184,13 +164,13 @@ cards = st.sampled_from(sorted(CARDS)).map(CARDS.__getitem__)
 
 
 @given(step=steps(), card=cards, arithmetic=st.floats(1, 4), bandwidth=st.floats(1, 4))
-def test_a_better_card_is_never_slower(step: StepShape, card: Card, arithmetic: float, bandwidth: float) -> None:
+def test_a_better_card_is_never_slower(step: StepShape, card: Gpu, arithmetic: float, bandwidth: float) -> None:
     better = replace(card, tflops=card.tflops * arithmetic, bandwidth_gbs=card.bandwidth_gbs * bandwidth)
     assert mid(step, better) >= mid(step, card) * (1 - 1e-12)
 
 
 @given(step=steps(), card=cards)
-def test_a_larger_micro_batch_of_the_same_step_is_never_slower(step: StepShape, card: Card) -> None:
+def test_a_larger_micro_batch_of_the_same_step_is_never_slower(step: StepShape, card: Gpu) -> None:
     together = replace(step, micro_batch=2 * step.micro_batch)
     apart = replace(step, grad_accum=2 * step.grad_accum)
     assert together.tokens_per_step == apart.tokens_per_step
@@ -198,13 +178,13 @@ def test_a_larger_micro_batch_of_the_same_step_is_never_slower(step: StepShape, 
 
 
 @given(step=steps(), card=cards)
-def test_more_layers_are_never_faster(step: StepShape, card: Card) -> None:
+def test_more_layers_are_never_faster(step: StepShape, card: Gpu) -> None:
     deeper = replace(step, config=replace(step.config, n_layer=step.config.n_layer + 1))
     assert mid(deeper, card) < mid(step, card)
 
 
 @given(step=steps(), card=cards)
-def test_checkpointing_is_never_faster(step: StepShape, card: Card) -> None:
+def test_checkpointing_is_never_faster(step: StepShape, card: Gpu) -> None:
     speeds = [mid(replace(step, checkpointing=some), card) for some in ("all", "half", "off")]
     assert speeds == sorted(speeds)
 
@@ -221,19 +201,19 @@ def test_half_recomputes_the_blocks_that_the_model_does(n_layer: int) -> None:
 
 
 @given(step=steps(), card=cards)
-def test_compiled_is_never_slower(step: StepShape, card: Card) -> None:
+def test_compiled_is_never_slower(step: StepShape, card: Gpu) -> None:
     assert mid(replace(step, compiles=True), card) >= mid(replace(step, compiles=False), card)
 
 
 @given(step=steps(), card=cards, several=st.integers(2, 8))
 def test_several_cards_are_faster_than_one_and_never_more_than_so_many_times(
-    step: StepShape, card: Card, several: int
+    step: StepShape, card: Gpu, several: int
 ) -> None:
     assert mid(step, card, several) <= several * mid(step, card) * (1 + 1e-12)
 
 
 @given(step=steps(), card=cards)
-def test_parts_add_up_and_bounds_are_in_order(step: StepShape, card: Card) -> None:
+def test_parts_add_up_and_bounds_are_in_order(step: StepShape, card: Gpu) -> None:
     time = step_time(step, card)
     assert min(time.forward, time.backward, time.loss, time.optimizer, time.launches) > 0
     assert time.total == max(time.device, time.launches)
@@ -273,7 +253,7 @@ def test_heads_of_56_and_a_vocabulary_of_50257_are_slower_than_their_neighbours(
 
 
 def test_muon_costs_more_where_there_is_no_bfloat16() -> None:
-    def share(card: Card, precision: str) -> float:
+    def share(card: Gpu, precision: str) -> float:
         time = step_time(shape(precision=precision), card)
         return time.optimizer / time.total
 
@@ -284,7 +264,7 @@ def test_muon_costs_more_where_there_is_no_bfloat16() -> None:
 
 
 def test_two_cards_on_pcie_lose_little_when_a_step_is_long_and_more_when_it_is_short() -> None:
-    def efficiency(card: Card, grad_accum: int) -> float:
+    def efficiency(card: Gpu, grad_accum: int) -> float:
         step = shape(GPT2, 8, grad_accum, optimizer="adamw")
         return mid(step, card, 2) / (2 * mid(step, card))
 

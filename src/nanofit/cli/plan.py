@@ -2,13 +2,14 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from nanofit.cli.overrides import overrides_of
 
 if TYPE_CHECKING:
+    from nanofit.planning.machine import Machine
     from nanofit.planning.plan import Plan
 
 
@@ -17,39 +18,81 @@ def plan(
     recipe: Path | None = typer.Argument(
         None,
         metavar="[RECIPE.toml|CONFIG.py]",
-        help="A recipe, or a nanoGPT config file; without one, a first recipe for this machine.",
+        help="A recipe, a nanoGPT config file or a preset of nanofit guide, taken as it stands; without one, the best is chosen.",
     ),
+    gpu: str | None = typer.Option(
+        None, "--gpu", metavar="NAME", help="The card, as in 'RTX 4090'; else this machine's."
+    ),
+    vram: str | None = typer.Option(
+        None, "--vram", metavar="GIB", help="The memory of a card that nanofit gpus lacks."
+    ),
+    gpus: str | None = typer.Option(None, "--gpus", metavar="N", help="Equal cards, data parallel."),
+    trace: bool = typer.Option(False, "--trace", help="Check the memory by running the real step on fake tensors."),
     as_json: bool = typer.Option(False, "--json", help="Print one JSON document."),
     save: Path | None = typer.Option(None, "--save", metavar="FILE", help="Write the recipe to FILE (.toml)."),
 ) -> None:
-    """Show what a recipe means: its size, its tokens, and what does not fit together in it.
+    """Name a card and hours, get the recipe that makes the most of them; or see what a recipe of your own really gives.
 
-    --key=value and --key value set any recipe field, nanoGPT's names included.
+    --key=value and --key value set any recipe field, nanoGPT's names included: --hours 24, --tokens 2B, --arch gpt2. Without
+    a file they are kept and the rest is chosen.
 
-    Example: nanofit plan configs/guide_24gb.py --max_iters 20000 --save run.toml
+    Example: nanofit plan --gpu "RTX 4090" --hours 24 --save run.toml
+
+    Example: nanofit plan config.py --gpu "RTX 4070 Ti"
     """
     from nanofit.errors import UserError
-    from nanofit.planning.plan import plan_recipe
-    from nanofit.planning.starter import likely_device_kind, starter_recipe
-    from nanofit.recipe_files import leave_out_ignored, load_recipe, recipe_toml
+    from nanofit.recipe_files import recipe_toml
 
-    overrides = overrides_of(ctx)
-    if recipe is not None:
-        loaded = load_recipe(recipe, overrides)
-        result = plan_recipe(loaded.recipe, tuple(loaded.warnings))
-    else:
-        values, warnings = leave_out_ignored(overrides)
-        starter = starter_recipe(likely_device_kind(), values)
-        result = plan_recipe(starter.recipe, tuple(warnings), starter.because)
+    if save is not None and save.suffix != ".toml":
+        raise UserError(f"--save {save}: recipes are TOML files, so give a name that ends in .toml")
+    result = _plan(recipe, overrides_of(ctx), _machine(gpu, vram, gpus))
     if save is not None:
-        if save.suffix != ".toml":
-            raise UserError(f"--save {save}: recipes are TOML files, so give a name that ends in .toml")
         save.parent.mkdir(parents=True, exist_ok=True)
         save.write_text(recipe_toml(result.recipe), encoding="utf-8")
+    document = result.document()
+    if trace:
+        document["traced_allocated_gib"] = _traced_gib(result)
     if as_json:
-        typer.echo(json.dumps(result.document(), indent=2))
-    else:
-        _show(result, recipe, save)
+        typer.echo(json.dumps(document, indent=2))
+        return
+    _show(result, recipe, save)
+    if trace:
+        typer.echo(f"traced: {document['traced_allocated_gib']:.3f} GiB of tensors at the peak of an eager step")
+
+
+def _machine(gpu: str | None, vram: str | None, gpus: str | None) -> "Machine | None":
+    """The card that the options name, or this machine's; None without one."""
+    from nanofit.planning.machine import machine_of
+
+    return machine_of(gpu, vram, gpus)
+
+
+def _plan(recipe: Path | None, overrides: dict[str, Any], machine: "Machine | None") -> "Plan":
+    from nanofit.planning.plan import plan_recipe
+    from nanofit.recipe_files import leave_out_ignored, load_recipe
+
+    if recipe is not None:
+        loaded = load_recipe(recipe, overrides)
+        if machine is None:
+            return plan_recipe(loaded.recipe, tuple(loaded.warnings))
+        from nanofit.planning.audit import audit
+
+        return audit(loaded.recipe, machine, tuple(loaded.warnings))
+    values, warnings = leave_out_ignored(overrides)
+    if machine is None:
+        from nanofit.planning.starter import likely_device_kind, starter_recipe
+
+        starter = starter_recipe(likely_device_kind(), values)
+        return plan_recipe(starter.recipe, tuple(warnings), starter.because)
+    from nanofit.planning.choose import goal_of, plan_for
+
+    return plan_for(goal_of(machine, values), tuple(warnings))
+
+
+def _traced_gib(result: "Plan") -> float:
+    from nanofit.measuring.trace import trace_peak_gib
+
+    return trace_peak_gib(result.recipe, result.machine)
 
 
 def _show(plan: "Plan", given: Path | None, saved: Path | None) -> None:

@@ -1,5 +1,6 @@
 """How a journey's events look: a live bar in a terminal, plain lines elsewhere. All on stderr; stdout is for results."""
 
+import gc
 import sys
 import time
 
@@ -27,6 +28,7 @@ class Watcher:
         self._shown = 0.0
 
     def __enter__(self) -> "Watcher":
+        gc.enable()  # `main` disabled it; in a long job, cycles of objects may hold tensors
         return self
 
     def __exit__(self, *exception: object) -> None:

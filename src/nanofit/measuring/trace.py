@@ -7,7 +7,7 @@ included, is the GPU's. Compiled code can't be traced so, and kernels' own scrat
 """
 
 import weakref
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -19,7 +19,9 @@ from torch.utils._pytree import tree_leaves
 from nanofit.device import Device
 from nanofit.model import build_model
 from nanofit.optim import build_optimizer
-from nanofit.planning.step import StepShape
+from nanofit.planning.machine import Machine
+from nanofit.planning.predict import step_on
+from nanofit.planning.step import StepShape, step_shape
 from nanofit.recipe import Recipe
 from nanofit.training.step import TrainStep
 
@@ -79,3 +81,11 @@ def trace_peak_bytes(recipe: Recipe, shape: StepShape, iteration_dtype: torch.dt
         with torch.no_grad(), device.autocast():
             step.window_losses(rows[0, :, :-1], rows[0, :, 1:])
     return memory.peak
+
+
+def trace_peak_gib(recipe: Recipe, machine: Machine | None) -> float:
+    """The traced peak of `recipe`, eager, in the precision that it takes on `machine` (without one in float32)."""
+    if machine is None:
+        return trace_peak_bytes(recipe, step_shape(recipe, "float32", compiles=False), torch.float32) / 2**30
+    iteration = torch.bfloat16 if machine.gpu.native_bf16 else torch.float32
+    return trace_peak_bytes(recipe, replace(step_on(recipe, machine), compiles=False), iteration) / 2**30

@@ -47,22 +47,47 @@ def card_memory(
 
     measured_over_predicted: what probes of this card found reserved over what is expected to be allocated; None without a probe.
     """
-    iteration_width = 2 if native_bf16 else 4
-    # Nobody measured compiled code yet, so its guarantee is that of eager code, which holds more.
-    guaranteed = peak_holding(replace(step, compiles=False), iteration_width)
-    expected = peak_holding(step, iteration_width) if step.compiles else guaranteed
-    buckets = 4 * sizes(step.config).total if cards > 1 else 0  # DDP's, without gradient_as_bucket_view
-    workspace = 2 * _workspace(capability)
-    tensors = guaranteed.total + buckets
-    probed = RESERVED_PROBED * max(measured_over_predicted or 1.0, 1.0)
-    factor = RESERVED if measured_over_predicted is None else probed
+    guaranteed = _guaranteed(step, native_bf16)
+    expected = peak_holding(step, _iteration_width(native_bf16)) if step.compiles else guaranteed
+    buckets, workspace = _buckets(step, cards), 2 * _workspace(capability)
     parts = {
         **_parts(guaranteed, buckets),
         "workspace": workspace,
         "context": CONTEXT_BYTES,
-        "margin": (factor - 1) * tensors,
+        "margin": (_factor(measured_over_predicted) - 1) * (guaranteed.total + buckets),
     }
     return CardMemory(parts, expected.total + buckets + workspace, guaranteed.moment)
+
+
+def guaranteed_bytes(
+    step: StepShape,
+    *,
+    capability: str,
+    native_bf16: bool,
+    cards: int = 1,
+    measured_over_predicted: float | None = None,
+) -> float:
+    """The `peak` of `card_memory` alone, for a search that asks often."""
+    tensors = _guaranteed(step, native_bf16).total + _buckets(step, cards)
+    return _factor(measured_over_predicted) * tensors + 2 * _workspace(capability) + CONTEXT_BYTES
+
+
+def _guaranteed(step: StepShape, native_bf16: bool) -> Holding:
+    """Nobody measured compiled code yet, so its guarantee is that of eager code, which holds more."""
+    return peak_holding(replace(step, compiles=False) if step.compiles else step, _iteration_width(native_bf16))
+
+
+def _iteration_width(native_bf16: bool) -> int:
+    return 2 if native_bf16 else 4
+
+
+def _buckets(step: StepShape, cards: int) -> int:
+    """DDP's, without gradient_as_bucket_view."""
+    return 4 * sizes(step.config).total if cards > 1 else 0
+
+
+def _factor(measured_over_predicted: float | None) -> float:
+    return RESERVED if measured_over_predicted is None else RESERVED_PROBED * max(measured_over_predicted, 1.0)
 
 
 def _parts(holding: Holding, buckets: int) -> dict[str, float]:

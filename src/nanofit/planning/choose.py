@@ -7,14 +7,26 @@ from nanofit.architecture import flops_per_token
 from nanofit.errors import UserError
 from nanofit.hyperparameters import optimizer_defaults
 from nanofit.planning.loss import law_parameters, multiplier, validity_notes
+from nanofit.planning.machine import Machine
 from nanofit.planning.plan import Alternative, Plan, plan_recipe
-from nanofit.planning.predict import CHECKPOINT_BYTES_PER_SECOND, FORWARD_SHARE, checkpoint_bytes, has_loss_law, predict
+from nanofit.planning.predict import (
+    CHECKPOINT_BYTES_PER_SECOND,
+    FORWARD_SHARE,
+    checkpoint_bytes,
+    has_loss_law,
+    predict,
+    unique_tokens,
+)
 from nanofit.planning.rules import recommended_learning_rate, recommended_warmup_steps
-from nanofit.planning.search import BLOCK_SIZE, Candidate, Goal, Search
+from nanofit.planning.search import BLOCK_SIZE, Candidate, Goal, Search, heads_of
 from nanofit.planning.speed import speed_notes
-from nanofit.recipe import Recipe, build_recipe
+from nanofit.presets import tier_for
+from nanofit.recipe import BUDGETS, Recipe, build_recipe, in_our_words
 
 SOURCE = "fineweb"
+
+DEFAULT_HOURS = 24.0
+"""Where nobody gave a budget."""
 
 EVALUATIONS = 40
 """Of a run: enough to draw its curve."""
@@ -32,14 +44,37 @@ NEARLY_AS_GOOD = 0.02
 """Nats within which a smaller model is worth showing."""
 
 
-def plan_for(goal: Goal) -> Plan:
+def goal_of(machine: Machine, values: dict[str, Any]) -> Goal:
+    """The goal of a user who gives these settings, by any of their names: a budget, and fields that stay.
+
+    Raises UserError for budgets that are none, and for fields that are not known or not right.
+    """
+    ours = in_our_words(values)
+    budgets = {name: ours.pop(name) for name in BUDGETS if ours.get(name) is not None}
+    if "steps" in budgets:
+        raise UserError("a number of steps says little before the batch is chosen: give --hours or --tokens")
+    budget = budgets or {"hours": DEFAULT_HOURS}
+    checked = build_recipe({**_heads_that_divide(ours), **ours, **budget}).budget  # says what is wrong with any of them
+    return Goal(machine, checked.hours, checked.tokens, ours)
+
+
+def _heads_that_divide(pinned: dict[str, Any]) -> dict[str, Any]:
+    """Of width and heads the one that is not pinned, such that they agree."""
+    if isinstance(pinned.get("n_embd"), int) and "n_head" not in pinned:
+        return {"n_head": heads_of(pinned["n_embd"])}
+    if isinstance(pinned.get("n_head"), int) and "n_embd" not in pinned:
+        return {"n_embd": 64 * pinned["n_head"]}
+    return {}
+
+
+def plan_for(goal: Goal, warnings: tuple[str, ...] = ()) -> Plan:
     """The best plan for `goal`, and what else was possible. Raises UserError where nothing fits."""
     search = Search(goal)
     recipe = recipe_of(search.best, goal)
-    plan = plan_recipe(recipe, machine=goal.machine)
+    plan = plan_recipe(recipe, warnings, machine=goal.machine)
     return replace(
         plan,
-        warnings=(*plan.warnings, *_notes(plan)),
+        warnings=(*plan.warnings, *notes_of(plan)),
         because=tuple(_reasons(search, plan)),
         alternatives=tuple(_alternatives(search, plan)),
     )
@@ -110,7 +145,7 @@ def _nice(steps: float) -> int:
     return 1_000_000
 
 
-def _notes(plan: Plan) -> list[str]:
+def notes_of(plan: Plan) -> list[str]:
     """What is uncertain about the plan."""
     assert plan.machine is not None
     recipe, predicted = plan.recipe, plan.predicted
@@ -125,6 +160,7 @@ def _notes(plan: Plan) -> list[str]:
             recipe.optimizer.optimizer,
             tokens=predicted.tokens,
             tokens_per_step=recipe.tokens_per_step,
+            unique_tokens=unique_tokens(recipe),
         )
     if plan.machine.cards > 1:
         found.append("training on several cards is not there yet: this plan says what they would do")
@@ -181,11 +217,20 @@ def _alternatives(search: Search, plan: Plan) -> list[Alternative]:
 
     if goal.hours is not None:
         for factor, word in ((0.5, "half the hours"), (2.0, "twice the hours")):
-            other = replace(goal, hours=factor * goal.hours)
+            other = search.in_hours(factor * goal.hours)
             try:
-                add(word, Search(other).best, other)
+                add(word, other.best, other.goal)
             except UserError:
                 continue  # half may be too short
+    if goal.hours is not None:
+        guide = guide_recipe(goal)
+        found.append(
+            Alternative(
+                f"the guide's tier for {goal.machine.gpu.vram_gib:g} GB, its decay finished",
+                guide,
+                predict(guide, goal.machine),
+            )
+        )
     smaller = search.smallest_within(NEARLY_AS_GOOD)
     add(f"the smallest model within {NEARLY_AS_GOOD} nats: quicker to sample from", smaller, goal)
     largest = search.largest_that_fits()
@@ -196,3 +241,9 @@ def _alternatives(search: Search, plan: Plan) -> list[Alternative]:
             goal,
         )
     return found
+
+
+def guide_recipe(goal: Goal) -> Recipe:
+    """What the guide recommends for this card, in the goal's hours, its decay ended with them."""
+    preset = tier_for(goal.machine.gpu.vram_gib)
+    return preset.recipe().with_values(hours=goal.hours, decay_steps=None)

@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 from typing import Any
 
-from nanofit.gpus import Gpu
+from nanofit.errors import UserError
+from nanofit.gpus import Gpu, find, unlisted
+from nanofit.nvml import detect
 from nanofit.planning.cpu import CPU
 from nanofit.recipe import Precision
 
@@ -51,3 +53,38 @@ class Machine:
             "cards": self.cards,
             "rests_on": self.rests_on,
         }
+
+
+def machine_of(gpu: str | None, vram: str | None, cards: str | None) -> Machine | None:
+    """The machine that a user means by a card's name or memory (GiB), or this one; None where neither names a card.
+
+    Raises UserError for unknown names, sizes and numbers, and for both at once.
+    """
+    if gpu is not None and vram is not None:
+        raise UserError("--gpu names a card and --vram describes another: give one of them")
+    count = _whole_number(cards)
+    if gpu is not None:
+        return Machine(find(gpu), count)
+    if vram is not None:
+        return Machine(unlisted(_gib(vram)), count)
+    detected = detect()
+    if detected is None:
+        if cards is not None:
+            raise UserError("--gpus counts cards, and this machine shows none: name them by --gpu")
+        return None
+    return Machine(detected.gpu, count, detected.free_gib, "the catalogue's figures for this machine's card")
+
+
+def _whole_number(text: str | None) -> int:
+    if text is None:
+        return 1
+    if not text.isdecimal() or int(text) < 1:
+        raise UserError(f"--gpus {text}: give a number of cards, 1 or more")
+    return int(text)
+
+
+def _gib(text: str) -> float:
+    try:
+        return float(text.lower().removesuffix("gib").removesuffix("gb"))
+    except ValueError:
+        raise UserError(f"--vram {text} is no memory size: write --vram 24 for 24 GiB") from None

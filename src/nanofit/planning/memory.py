@@ -126,7 +126,8 @@ def _moments(step: StepShape, iteration_width: int) -> Iterator[Holding]:
             loss + chunk,
         )
     # The backward pass, from the end.
-    gradients = kept + head_gradient
+    # An untied head's gradient is added to earlier ones at once, a tied one's waits for that of the look-up.
+    gradients = kept + (head_gradient if config.traits.tied_head or not kept else 0)
     casts_kept = casts * size.block_matrices * len(blocks.kept)
     yield Holding("final norm, backward", weights + casts_kept, gradients, state, saved + final.backward * tokens)
     for index in {0, 1, config.n_layer - 2, config.n_layer - 1} & set(range(config.n_layer)):
@@ -145,7 +146,8 @@ def _moments(step: StepShape, iteration_width: int) -> Iterator[Holding]:
         once_more = head_gradient if step.grad_accum > 1 else 0
         yield Holding("sum of the tied gradients", weights, everything + 2 * head_gradient + once_more, state, ids)
     yield Holding("update", weights, everything, state + _update(step, iteration_width), ids)
-    yield Holding("evaluation", weights + casts * size.matrices, 0, state, hidden, _evaluation(step, width, casts))
+    hidden = max(hidden, width * config.n_embd * tokens)
+    yield Holding("evaluation", casts_held, 0, state, hidden, _evaluation(step, width, casts))
 
 
 def _embedding_saves(config: ModelConfig) -> int:

@@ -6,6 +6,7 @@ The fields are the contract of `nanofit plan --json`; what is not modelled is No
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from nanofit.planning.loss import decay_price
 from nanofit.planning.machine import Machine
 from nanofit.planning.predict import Predicted, predict
 from nanofit.recipe import Recipe
@@ -79,9 +80,11 @@ def schedule_warnings(recipe: Recipe, steps: int | None = None) -> list[str]:
     if schedule.schedule != "constant" and schedule.decay_steps is not None:
         decay_end, final = schedule.decay_steps, recipe.schedule_over(steps).learning_rate(steps)
         if decay_end > steps:
+            price = decay_price(final / recipe.optimizer_settings.learning_rate)
             found.append(
                 f"the decay ends at step {decay_end:,} and the run at {steps:,}: the learning rate only falls to {final:.2g}, "
-                f"not to {schedule.min_lr:.2g}; leave out decay_steps (lr_decay_iters) to end it with the run"
+                f"not to {schedule.min_lr:.2g}, which costs {price.low:.2f} to {price.high:.2f} nats; "
+                "leave out decay_steps (lr_decay_iters) to end it with the run"
             )
         elif decay_end < 0.9 * steps:
             found.append(

@@ -3,12 +3,13 @@
 Without a machine only what can be counted is filled in; what is not modelled is None.
 """
 
+import re
 from dataclasses import asdict, dataclass, replace
 from math import ceil
 from typing import Any
 
 from nanofit.architecture import count_parameters, flops_per_token, parameters
-from nanofit.planning.card_memory import GIB, CardMemory, card_memory
+from nanofit.planning.card_memory import GIB, CardMemory, card_memory, guaranteed_bytes
 from nanofit.planning.interval import Interval
 from nanofit.planning.loss import expected_loss
 from nanofit.planning.machine import Machine
@@ -130,6 +131,13 @@ def memory_on(step: StepShape, machine: Machine) -> CardMemory:
     )
 
 
+def peak_on(step: StepShape, machine: Machine) -> float:
+    """The bytes that are guaranteed to be enough for `step` on each card."""
+    return guaranteed_bytes(
+        step, capability=machine.gpu.capability, native_bf16=machine.gpu.native_bf16, cards=machine.cards
+    )
+
+
 def speed_on(step: StepShape, machine: Machine) -> Interval:
     """Training tokens a second of all the machine's cards, pauses left out."""
     return tokens_per_second(step, machine.gpu, machine.cards)
@@ -185,6 +193,13 @@ def has_loss_law(recipe: Recipe) -> bool:
     return recipe.data.tokenizer == "gpt2" and (is_fineweb(recipe) or recipe.data.source == "openwebtext")
 
 
+def unique_tokens(recipe: Recipe) -> float | None:
+    """The tokens that the recipe's data holds, as samples of FineWeb say in their names (sample-10BT, fineweb10B-gpt2); None where
+    that is not known, or more than anybody reads."""
+    named = re.search(r"(\d+)BT?\b|(\d+)B-", recipe.data.source)
+    return float(named[1] or named[2]) * 1e9 if named else None
+
+
 def _loss(recipe: Recipe, steps: int, speed: Interval, machine: Machine) -> Interval | None:
     if not has_loss_law(recipe):
         return None
@@ -199,6 +214,7 @@ def _loss(recipe: Recipe, steps: int, speed: Interval, machine: Machine) -> Inte
             tokens_per_step=recipe.tokens_per_step,
             learning_rate=settings.learning_rate,
             final_rate_share=share,
+            unique_tokens=unique_tokens(recipe),
         )
 
     expected = after(steps)

@@ -3,27 +3,8 @@
 The few shares are measured ones with their sources, and none is fitted to one card.
 """
 
-from typing import Protocol
-
+from nanofit.gpus import Gpu
 from nanofit.planning.work import Work
-
-
-class Card(Protocol):
-    """What the model reads of a card; `kind` is desktop, laptop, workstation or server."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def tflops(self) -> float: ...
-    @property
-    def bandwidth_gbs(self) -> float: ...
-    @property
-    def capability(self) -> str: ...
-    @property
-    def native_bf16(self) -> bool: ...
-    @property
-    def kind(self) -> str: ...
-
 
 # Shares of the catalogue's rate in large 16-bit products. Measured ones: zzc0721/torch-performance-test-data (database.md
 # and issues, 2025-2026) and chsasank/device-benchmarks on GitHub.
@@ -67,7 +48,7 @@ PARTLY_ALIGNED = 0.95
 """Assumed for multiples of 8 that are none of 64."""
 
 
-def seconds(of: Work, product_rate: float, attention_rate: float, gpu: Card) -> float:
+def seconds(of: Work, product_rate: float, attention_rate: float, gpu: Gpu) -> float:
     """Of work whose products and attention run at these FLOPs a second."""
     return (
         of.products / product_rate
@@ -77,12 +58,12 @@ def seconds(of: Work, product_rate: float, attention_rate: float, gpu: Card) -> 
     )
 
 
-def bandwidth(gpu: Card) -> float:
+def bandwidth(gpu: Gpu) -> float:
     """Bytes a second that kernels reach."""
     return gpu.bandwidth_gbs * 1e9 * BANDWIDTH_SHARE
 
 
-def product_rate(gpu: Card, is_float32: bool) -> float:
+def product_rate(gpu: Gpu, is_float32: bool) -> float:
     """FLOPs a second in large products. In float32: TF32 at half the 16-bit rate from compute capability 8.0 on (A40 0.49,
     A10G 0.50, same source); before it without tensor cores, a quarter of GeForce's half rate and an eighth of a full one
     (RTX 2080 0.24, V100S 0.15, T4 0.10). A CPU's rate is that of float32."""
@@ -94,7 +75,7 @@ def product_rate(gpu: Card, is_float32: bool) -> float:
     return rate / (4 if _has_half_rate(gpu) else 8)
 
 
-def _product_share(gpu: Card) -> float:
+def _product_share(gpu: Gpu) -> float:
     if gpu.name in POWER_LIMITED:
         return POWER_LIMITED_SHARE
     if not _has_half_rate(gpu):
@@ -102,17 +83,17 @@ def _product_share(gpu: Card) -> float:
     return LAPTOP_SHARE if gpu.kind == "laptop" else GEFORCE_SHARE
 
 
-def _has_half_rate(gpu: Card) -> bool:
+def _has_half_rate(gpu: Gpu) -> bool:
     """GeForce cards accumulate in float32 at half rate; TITAN, professional and server cards, and AMD's, do not."""
     is_geforce = gpu.kind in ("desktop", "laptop") and not gpu.name.startswith("TITAN")
     return is_geforce and not gpu.capability.startswith("gfx")
 
 
-def _is_before_ampere(gpu: Card) -> bool:
+def _is_before_ampere(gpu: Gpu) -> bool:
     return gpu.capability.startswith(("5.", "6.", "7."))
 
 
-def attention_share(head_size: int, gpu: Card) -> float:
+def attention_share(head_size: int, gpu: Gpu) -> float:
     """Of the rate in products. The kernels pad heads to a multiple of 32, and below a multiple of 8 copy them first."""
     padded = -(-head_size // 32) * 32
     softmax = (padded + 32) / (ATTENTION_SHARE * padded) - 1  # its time for that of the products, on an A100

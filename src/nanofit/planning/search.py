@@ -6,6 +6,7 @@ left could beat the best one that fits, so nothing better is missed among those 
 user pinned stay.
 """
 
+from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -16,7 +17,7 @@ from nanofit.errors import UserError
 from nanofit.planning.card_memory import GIB
 from nanofit.planning.loss import expected_loss, law_parameters
 from nanofit.planning.machine import Machine
-from nanofit.planning.predict import START_SECONDS, memory_on, speed_on
+from nanofit.planning.predict import START_SECONDS, peak_on, speed_on
 from nanofit.planning.rules import recommended_tokens_per_step
 from nanofit.planning.step import StepShape
 from nanofit.recipe import loss_chunk_tokens
@@ -103,16 +104,24 @@ class Search:
     def __init__(self, goal: Goal) -> None:
         self.goal = goal
         self._bounds: dict[ModelConfig, float] = {}
+        self._rates: dict[ModelConfig, float] = {}
+        self._sizes: dict[StepShape, list[int]] = {}
+
+    def in_hours(self, hours: float) -> "Search":
+        """The same search with another budget; what it found out about speed and memory is shared."""
+        other = Search(replace(self.goal, hours=hours, tokens=None))
+        other._shapes, other._rates, other._sizes = self._shapes, self._rates, self._sizes
+        return other
 
     @cached_property
     def best(self) -> Candidate:
         """The candidate with the lowest loss. Raises UserError where nothing fits the memory or the budget."""
-        found = self._best_of(self._coarse_shapes())
+        found = self._best_of(self._shapes)
         if found is None:
             raise self._reason()
         while True:  # from there to its neighbours, as long as one is better
             better = self._best_of(self._neighbours(found.step.config), found)
-            if better is found:
+            if better is None or better is found:
                 return found
             found = better
 
@@ -130,7 +139,7 @@ class Search:
     def smallest_within(self, nats: float) -> Candidate | None:
         """The smallest model whose loss is at most `nats` above the best one's, where that is a smaller one."""
         most = self.best.loss + nats
-        for shape in sorted(self._coarse_shapes(), key=law_parameters):
+        for shape in sorted(self._shapes, key=law_parameters):
             if law_parameters(shape) >= law_parameters(self.best.step.config):
                 return None
             if self._bound(shape) <= most:
@@ -142,12 +151,12 @@ class Search:
     def largest_that_fits(self) -> Candidate | None:
         """The largest model that the card can train at all, whatever the budget makes of it."""
         shapes = sorted(
-            (shape for shape in self._coarse_shapes() if 56 <= shape.n_embd / shape.n_layer <= 96), key=law_parameters
+            (shape for shape in self._shapes if 56 <= shape.n_embd / shape.n_layer <= 96), key=law_parameters
         )
         low, high = 0, len(shapes)  # the first `low` fit, those from `high` on do not
         while low < high:
             middle = (low + high) // 2
-            if self._fits_somehow(shapes[middle]):
+            if self._fits_somehow(shapes[middle], self.goal.pinned.get("optimizer", OPTIMIZERS[0])):
                 low = middle + 1
             else:
                 high = middle
@@ -155,46 +164,45 @@ class Search:
             return None
         return min(self.fitting(shapes[low - 1]), key=lambda candidate: (candidate.loss, candidate.simplicity))
 
-    def _fits_somehow(self, shape: ModelConfig) -> bool:
+    def _fits_somehow(self, shape: ModelConfig, optimizer: Any) -> bool:
+        """Whether the least that can be asked of this shape fits: one window, all activations computed again."""
         pinned = self.goal.pinned
-        optimizer, checkpointing = pinned.get("optimizer", OPTIMIZERS[0]), pinned.get("checkpointing", "all")
-        return self._fits(self._step(shape, optimizer, checkpointing, pinned.get("micro_batch", 1), accumulates=True))
+        checkpointing, micro_batch = pinned.get("checkpointing", "all"), pinned.get("micro_batch", 1)
+        return self._fits(self._step(shape, optimizer, checkpointing, micro_batch, accumulates=True))
 
     def fitting(self, shape: ModelConfig) -> Iterator[Candidate]:
         """Candidates of this shape that fit: for each optimizer and checkpointing the largest micro-batches that do."""
         pinned = self.goal.pinned
         for optimizer in [pinned["optimizer"]] if "optimizer" in pinned else OPTIMIZERS:
-            fits = False
+            if not self._fits_somehow(shape, optimizer):
+                continue
             for checkpointing in [pinned["checkpointing"]] if "checkpointing" in pinned else CHECKPOINTING:
                 step = self._step(shape, optimizer, checkpointing, 1)
                 sizes = self._fitting_micro_batches(step)
-                fits |= bool(sizes)
                 for micro_batch in sizes[-2:]:
                     yield from self._with_batches(self._step(shape, optimizer, checkpointing, micro_batch))
                 if sizes and sizes[-1] * shape.block_size >= 8 * BLOCK_SIZE:
                     break  # with so many tokens at once, computing activations twice gains nothing
-            if fits:
-                return  # the others learn less from a token, and are for where Muon does not fit
+            return  # the others learn less from a token, and are for where Muon does not fit
 
     def _fitting_micro_batches(self, step: StepShape) -> list[int]:
-        """Those of the micro-batches to try that fit, smallest first; memory grows with them."""
-        pinned = self.goal.pinned.get("micro_batch")
-        sizes = (
-            [pinned]
-            if pinned is not None
-            else [size for size in MICRO_BATCHES if size * step.config.block_size <= 2**18 or size == 1]
-        )
-        low, high = 0, len(sizes)
-        while low < high:
-            middle = (low + high) // 2
-            if self._fits(self._step(step.config, step.optimizer, step.checkpointing, sizes[middle], accumulates=True)):
-                low = middle + 1
-            else:
-                high = middle
-        return sizes[:low]
+        """Those of the micro-batches to try that fit, smallest first; memory grows with them. `step` has one window."""
+        if step not in self._sizes:
+            pinned, block_size = self.goal.pinned.get("micro_batch"), step.config.block_size
+            usual = [size for size in MICRO_BATCHES if size * block_size <= 2**18 or size == 1]
+            self._sizes[step] = self._those_that_fit(step, [pinned] if pinned is not None else usual)
+        return self._sizes[step]
+
+    def _those_that_fit(self, step: StepShape, sizes: list[int]) -> list[int]:
+        def fits(size: int) -> bool:
+            return self._fits(self._step(step.config, step.optimizer, step.checkpointing, size, accumulates=True))
+
+        if not fits(sizes[0]):
+            return []
+        return sizes[: bisect_left(sizes, True, lo=1, key=lambda size: not fits(size))]
 
     def _fits(self, step: StepShape) -> bool:
-        return memory_on(step, self.goal.machine).peak <= self.goal.machine.budget_gib * GIB
+        return peak_on(step, self.goal.machine) <= self.goal.machine.budget_gib * GIB
 
     def _with_batches(self, step: StepShape) -> Iterator[Candidate]:
         """`step` with accumulations that come near the batch that its tokens want."""
@@ -212,7 +220,7 @@ class Search:
     def _reason(self) -> UserError:
         """Why nothing was found: memory, or the budget."""
         goal, machine = self.goal, self.goal.machine
-        shape = min(self._coarse_shapes(), key=law_parameters)
+        shape = min(self._shapes, key=law_parameters)
         name = f"{shape.n_layer} layers of {shape.n_embd}"
         candidates = list(self.fitting(shape))
         if not candidates:
@@ -221,7 +229,7 @@ class Search:
                 goal.pinned.get("checkpointing", "all"),
             )
             step = self._step(shape, optimizer, checkpointing, goal.pinned.get("micro_batch", 1), accumulates=True)
-            needed = memory_on(step, machine).peak / GIB
+            needed = peak_on(step, machine) / GIB
             return UserError(
                 f"{machine.gpu.name} offers {machine.budget_gib:.1f} GiB to a run, and the smallest model tried ({name}, "
                 f"micro-batch {step.micro_batch}) needs {needed:.1f}: plan for a card with more memory, or a smaller vocabulary or context"
@@ -251,19 +259,20 @@ class Search:
     def _bound(self, shape: ModelConfig) -> float:
         """A loss that no candidate of this shape goes below: the fastest step, the best batch, memory left out."""
         if shape not in self._bounds:
-            pinned = self.goal.pinned.get("optimizer")
-            bounds = []
-            for optimizer in [pinned] if pinned else OPTIMIZERS[:1]:
+            optimizer = self.goal.pinned.get("optimizer", OPTIMIZERS[0])
+            if shape not in self._rates:
                 step = replace(self._step(shape, optimizer, "off", 2**18 // shape.block_size), grad_accum=4)
-                tokens = self.goal.tokens_at(speed_on(step, self.goal.machine).mid)
-                if tokens / law_parameters(shape) < FEWEST_TOKENS_PER_PARAMETER:
-                    bounds.append(float("inf"))
-                    continue
-                bounds.append(self._loss(step, tokens, recommended_tokens_per_step(optimizer, max(tokens, 1.0))))
-            self._bounds[shape] = min(bounds)
+                self._rates[shape] = speed_on(step, self.goal.machine).mid
+            tokens = self.goal.tokens_at(self._rates[shape])
+            self._bounds[shape] = float("inf")
+            if tokens / law_parameters(shape) >= FEWEST_TOKENS_PER_PARAMETER:
+                wanted = recommended_tokens_per_step(optimizer, tokens)
+                self._bounds[shape] = expected_loss(shape, optimizer, tokens=tokens, tokens_per_step=wanted).mid
         return self._bounds[shape]
 
-    def _coarse_shapes(self) -> list[ModelConfig]:
+    @cached_property
+    def _shapes(self) -> list[ModelConfig]:
+        """The shapes that every search begins with."""
         pinned = self.goal.pinned
         depths = (pinned["n_layer"],) if "n_layer" in pinned else DEPTHS
         widths = (pinned["n_embd"],) if "n_embd" in pinned else WIDTHS
@@ -273,8 +282,8 @@ class Search:
 
     def _neighbours(self, shape: ModelConfig) -> list[ModelConfig]:
         pinned = self.goal.pinned
-        depths = [0] if "n_layer" in pinned else [-2, -1, 0, 1, 2]
-        widths = [0] if "n_embd" in pinned else [-128, -64, 0, 64, 128]
+        depths = [0] if "n_layer" in pinned else range(-3, 4)
+        widths = [0] if "n_embd" in pinned else range(-256, 257, 64)
         return [
             self._shape(shape.n_layer + deeper, shape.n_embd + wider)
             for deeper in depths
@@ -282,7 +291,8 @@ class Search:
             if (deeper or wider)
             and shape.n_layer + deeper >= DEPTHS[0]
             and shape.n_embd + wider >= WIDTHS[0]
-            and (len(depths) * len(widths) < 25 or _is_usual(shape.n_layer + deeper, shape.n_embd + wider))
+            and (shape.n_embd + wider) % pinned.get("n_head", 1) == 0
+            and (len(depths) == 1 or len(widths) == 1 or _is_usual(shape.n_layer + deeper, shape.n_embd + wider))
         ]
 
     def _shape(self, depth: int, width: int) -> ModelConfig:
@@ -311,7 +321,8 @@ class Search:
         return StepShape(
             config=shape,
             micro_batch=micro_batch,
-            grad_accum=2 if accumulates else 1,
+            # Gradients accumulate, and the ids of a whole step lie on the card.
+            grad_accum=max(-(-(2**20) // tokens), 2) if accumulates else 1,
             optimizer=optimizer,
             precision=machine.precision if precision == "auto" else precision,
             compiles=machine.compiles if compiles == "auto" else compiles,
@@ -326,5 +337,9 @@ def _is_usual(depth: int, width: int) -> bool:
 
 
 def heads_of(width: int) -> int:
-    """Heads of 128, or of 64 where the width is no multiple of that: what attention kernels are fast in."""
-    return width // 128 if width % 128 == 0 else max(width // 64, 1)
+    """Heads of 128, or of 64 where the width is no multiple of that: what attention kernels are fast in. For other widths the
+    heads that divide them with an even size, best a multiple of 8, nearest to 64."""
+    if width % 64 == 0:
+        return width // 128 if width % 128 == 0 else width // 64
+    dividing = [heads for heads in range(1, width + 1) if width % heads == 0 and (width // heads) % 2 == 0]
+    return min(dividing, key=lambda heads: ((width // heads) % 8 != 0, abs(width / heads - 64)), default=1)

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from nanofit.architecture import ModelConfig, flops_per_token
+from nanofit.gpus import Gpu
 from nanofit.hyperparameters import OptimizerName
 from nanofit.planning import work
 from nanofit.planning.interval import Interval
 from nanofit.planning.rates import (
     POWER_LIMITED,
     POWER_LIMITED_SHARE,
-    Card,
     alignment,
     attention_share,
     bandwidth,
@@ -65,7 +65,7 @@ class StepTime:
         return max(self.device, self.launches)
 
 
-def step_time(step: StepShape, gpu: Card) -> StepTime:
+def step_time(step: StepShape, gpu: Gpu) -> StepTime:
     """The expected time of `step` on `gpu`."""
     of = _pass_times(step.config, step.precision, step.compiles, gpu)
     micro_batch, passes = step.micro_batch_tokens, step.grad_accum
@@ -84,7 +84,7 @@ def step_time(step: StepShape, gpu: Card) -> StepTime:
     )
 
 
-def seconds_per_step(step: StepShape, gpu: Card, cards: int = 1) -> Interval:
+def seconds_per_step(step: StepShape, gpu: Gpu, cards: int = 1) -> Interval:
     """Seconds of an optimizer step in which each of `cards` cards takes `step`, with its bounds.
 
     Data parallel: every card holds the model, and gradients (float32) are averaged once a step by a ring, partly behind
@@ -95,18 +95,18 @@ def seconds_per_step(step: StepShape, gpu: Card, cards: int = 1) -> Interval:
     return Interval(expected / spread, expected, expected * spread)
 
 
-def tokens_per_second(step: StepShape, gpu: Card, cards: int = 1) -> Interval:
+def tokens_per_second(step: StepShape, gpu: Gpu, cards: int = 1) -> Interval:
     """Training tokens a second of all cards together."""
     tokens = cards * step.tokens_per_step
     return seconds_per_step(step, gpu, cards).falling(lambda seconds: tokens / seconds)
 
 
-def mfu(step: StepShape, gpu: Card, tokens_per_second: float, cards: int = 1) -> float:
+def mfu(step: StepShape, gpu: Gpu, tokens_per_second: float, cards: int = 1) -> float:
     """Model FLOPs utilisation: the share of the cards' catalogue rate that the model's own FLOPs take."""
     return tokens_per_second * flops_per_token(step.config) / (cards * gpu.tflops * 1e12)
 
 
-def speed_notes(gpu: Card) -> list[str]:
+def speed_notes(gpu: Gpu) -> list[str]:
     """What a reader should know of a predicted speed on `gpu`, a line each."""
     notes = []
     if gpu.kind == "laptop":
@@ -162,7 +162,7 @@ class _Seconds:
 
 
 @lru_cache(maxsize=4096)
-def _pass_times(config: ModelConfig, precision: Precision, compiles: bool, gpu: Card) -> _PassTimes:
+def _pass_times(config: ModelConfig, precision: Precision, compiles: bool, gpu: Gpu) -> _PassTimes:
     entry = 4 if precision == "float32" else 2
     rate = product_rate(gpu, precision == "float32")
     body = rate * alignment(config.n_embd)
@@ -197,7 +197,7 @@ def _pass_times(config: ModelConfig, precision: Precision, compiles: bool, gpu: 
 
 
 @lru_cache(maxsize=4096)
-def _optimizer_time(config: ModelConfig, optimizer: OptimizerName, precision: Precision, gpu: Card) -> _Seconds:
+def _optimizer_time(config: ModelConfig, optimizer: OptimizerName, precision: Precision, gpu: Gpu) -> _Seconds:
     """The update; Muon's iteration is in bfloat16 where the card has it, else in float32, whatever `precision` is."""
     entry = 2 if gpu.native_bf16 else 4
     of = work.optimizer_work(config, optimizer, entry)
@@ -214,7 +214,7 @@ def _recomputed_share(step: StepShape) -> float:
     return 1.0 if step.checkpointing == "all" else -(-step.config.n_layer // 2) / step.config.n_layer
 
 
-def _expected_seconds(step: StepShape, gpu: Card, cards: int) -> float:
+def _expected_seconds(step: StepShape, gpu: Gpu, cards: int) -> float:
     time = step_time(step, gpu)
     if cards == 1:
         return time.total
@@ -224,7 +224,7 @@ def _expected_seconds(step: StepShape, gpu: Card, cards: int) -> float:
     return time.total + max(communication - OVERLAP * time.backward / step.grad_accum, 0.0)
 
 
-def _spread(gpu: Card) -> float:
+def _spread(gpu: Gpu) -> float:
     if gpu.kind == "laptop":
         return LAPTOP_SPREAD
     return UNSURE_SPREAD if gpu.capability.startswith("gfx") else SPREAD

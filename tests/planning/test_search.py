@@ -1,0 +1,141 @@
+"""The search: what it finds fits, is never worse with more hours or memory, and keeps what is pinned."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from nanofit.errors import UserError
+from nanofit.gpus import Gpu, find
+from nanofit.planning.choose import goal_of, guide_recipe, plan_for
+from nanofit.planning.loss import expected_loss, law_parameters, multiplier
+from nanofit.planning.machine import Machine
+from nanofit.planning.plan import Plan
+from nanofit.planning.predict import predict
+from nanofit.planning.search import FEWEST_TOKENS_PER_PARAMETER, Goal, Search, heads_of
+
+
+def best_loss(gpu: Gpu, hours: float) -> float:
+    return Search(Goal(Machine(gpu), hours, None)).best.loss
+
+
+def planned(name: str, hours: float = 24, **pinned: Any) -> Plan:
+    return plan_for(goal_of(Machine(find(name)), {"hours": hours} | pinned))
+
+
+@pytest.mark.parametrize("name", ["RTX 4090", "RTX 4060", "T4"])
+def test_more_hours_are_never_worse(name: str) -> None:
+    losses = [best_loss(find(name), 1.5 * 1.3**power) for power in range(16)]
+    assert losses == sorted(losses, reverse=True)
+
+
+@pytest.mark.parametrize("hours", [6, 100])
+def test_more_memory_at_the_same_speed_is_never_worse(hours: float) -> None:
+    card = find("RTX 4070")
+    losses = [
+        best_loss(replace(card, vram_gib=gib, usable_gib=gib, display_gib=0.0), hours)
+        for gib in (3, 4, 6, 8, 11, 16, 24, 28, 48, 80)
+    ]
+    assert losses == sorted(losses, reverse=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "hours"),
+    [("RTX 4090", 24), ("RTX 3090", 72), ("RTX 3060 12GB", 24), ("RTX 4060", 24), ("RTX 3060 Laptop", 24), ("T4", 12)],
+)
+def test_a_plan_fits_and_has_the_tokens_that_its_size_wants(name: str, hours: float) -> None:
+    plan = planned(name, hours)
+    assert plan.machine is not None
+    predicted = plan.predicted
+    assert predicted.fits
+    assert predicted.peak_memory_gib is not None and predicted.tokens is not None and predicted.val_loss is not None
+    assert predicted.peak_memory_gib <= plan.machine.budget_gib
+    params = law_parameters(plan.recipe.model_config_of_run())
+    assert predicted.tokens / params > 0.98 * FEWEST_TOKENS_PER_PARAMETER
+    assert plan.recipe.schedule.min_lr == 0
+    assert plan.recipe.schedule.decay_steps is None
+    assert plan.recipe.model.n_embd % 64 == 0
+    assert plan.recipe.model_config_of_run().head_size in (64, 128)
+
+
+def test_a_day_on_a_4090_beats_the_guides_config_by_a_fifth_of_a_nat() -> None:
+    plan = planned("RTX 4090")
+    ours = plan.predicted.val_loss
+    assert ours is not None and plan.machine is not None
+    assert ours.mid <= 3.07
+    goal = Goal(plan.machine, 24, None)
+    theirs = predict(guide_recipe(goal), plan.machine).val_loss
+    assert theirs is not None
+    assert theirs.mid - ours.mid > 0.20
+    # At the low multiplier too: as few tokens' worth as any run of this kind had.
+    config, predicted = plan.recipe.model_config_of_run(), plan.predicted
+    assert predicted.tokens is not None
+    s = multiplier(config, "muon")
+    pessimistic = expected_loss(
+        config, "muon", tokens=predicted.tokens * s.low / s.mid, tokens_per_step=plan.recipe.tokens_per_step
+    ).mid
+    assert theirs.mid - pessimistic > 0.20
+
+
+def test_what_is_pinned_stays_and_the_rest_is_chosen() -> None:
+    plan = planned("RTX 4090", arch="gpt2", n_layer=12, optimizer="adamw", block_size=512)
+    recipe = plan.recipe
+    assert (recipe.model.arch, recipe.model.n_layer, recipe.optimizer.optimizer) == ("gpt2", 12, "adamw")
+    assert recipe.model.block_size == 512
+    assert recipe.schedule.schedule == "linear"
+    assert planned("RTX 4090", batch_size=3).recipe.batch.micro_batch == 3
+
+
+def test_tokens_are_a_budget_too() -> None:
+    plan = plan_for(goal_of(Machine(find("RTX 4090")), {"tokens": "2B"}))
+    assert plan.recipe.budget.tokens == 2_000_000_000
+    assert plan.predicted.hours is not None
+    assert plan.predicted.hours.low < plan.predicted.hours.mid < plan.predicted.hours.high
+    params = law_parameters(plan.recipe.model_config_of_run())
+    assert 8 <= 2e9 / params < 12
+
+
+def test_several_cards_share_a_step() -> None:
+    one = planned("RTX 4090")
+    two = plan_for(Goal(Machine(find("RTX 4090"), cards=2), 24, None))
+    assert two.recipe.batch.grad_accum % 2 == 0
+    assert one.predicted.val_loss is not None and two.predicted.val_loss is not None
+    assert two.predicted.val_loss.mid < one.predicted.val_loss.mid
+    assert any("several cards" in note for note in two.warnings)
+
+
+@pytest.mark.parametrize(
+    ("machine", "values", "message"),
+    [
+        (Machine(find("RTX 4090")), {"hours": 0.01}, r"0.01 hours are too short .* needs about 0\.\d+ hours"),
+        (Machine(find("RTX 4090")), {"tokens": 1000}, "1,000 tokens are too few"),
+        (Machine(replace(find("RTX 4090"), usable_gib=1.0)), {"hours": 24}, r"offers 0\.5 GiB .* needs 1\.\d"),
+        (Machine(find("RTX 4090")), {"hours": 0}, "hours = 0"),
+        (Machine(find("RTX 4090")), {"hours": 2, "tokens": 100}, "one budget"),
+        (Machine(find("RTX 4090")), {"steps": 100}, "give --hours or --tokens"),
+        (Machine(find("RTX 4090")), {"hours": 2, "n_head": 7, "n_embd": 768}, "not divisible"),
+    ],
+)
+def test_what_can_not_be_planned_is_said_in_one_line(machine: Machine, values: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message) as caught:
+        plan_for(goal_of(machine, values))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("width", "heads"), [(768, 6), (832, 13), (400, 5), (64, 1), (128, 1)])
+def test_heads_are_of_128_or_64_where_the_width_allows(width: int, heads: int) -> None:
+    assert heads_of(width) == heads
+
+
+def test_alternatives_say_why_and_are_no_better_than_the_plan_in_the_same_hours() -> None:
+    plan = planned("RTX 4090")
+    reasons = [alternative.why for alternative in plan.alternatives]
+    assert any("half the hours" in why for why in reasons)
+    assert any("twice the hours" in why for why in reasons)
+    assert any("guide" in why for why in reasons)
+    assert plan.predicted.val_loss is not None
+    for alternative in plan.alternatives:
+        if "twice" not in alternative.why:
+            assert alternative.predicted.val_loss is not None
+            assert alternative.predicted.val_loss.mid > plan.predicted.val_loss.mid
+    assert all("\n" not in reason for reason in plan.because)
