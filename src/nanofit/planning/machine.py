@@ -6,6 +6,7 @@ from typing import Any
 from nanofit.errors import UserError
 from nanofit.gpus import Gpu, find, unlisted
 from nanofit.nvml import detect
+from nanofit.planning.cpu import CPU
 from nanofit.recipe import Precision
 
 
@@ -25,15 +26,24 @@ class Machine:
         return self.gpu.budget_gib if self.free_gib is None else min(self.free_gib, self.gpu.usable_gib)
 
     @property
+    def is_cpu(self) -> bool:
+        """Whether this is a CPU (`cpu.py`), whose speed is known only once it was measured."""
+        return self.gpu.capability == CPU
+
+    @property
     def precision(self) -> Precision:
         """What training takes unless the recipe says otherwise (as `device.py` chooses it)."""
+        if self.is_cpu:
+            return "float32"
         return "bfloat16" if self.gpu.native_bf16 else "float16"
 
     @property
     def compiles(self) -> bool:
-        """Whether torch.compile works there: from compute capability 7.0 on."""
+        """Whether training compiles there: on cards from compute capability 7.0 on."""
         capability = self.gpu.capability
-        return not capability.replace(".", "", 1).isdigit() or float(capability) >= 7
+        if not capability.replace(".", "", 1).isdigit():
+            return not self.is_cpu
+        return float(capability) >= 7
 
     def document(self) -> dict[str, Any]:
         """The machine as `nanofit plan --json` prints it under `gpu`."""
