@@ -86,11 +86,19 @@ def _plan(recipe: Path | None, overrides: dict[str, Any], machine: "Machine | No
     if machine is None:
         from nanofit.planning.starter import likely_device_kind, starter_recipe
 
-        starter = starter_recipe(likely_device_kind(), values)
-        return plan_recipe(starter.recipe, tuple(warnings), starter.because)
+        kind = likely_device_kind()
+        starter = starter_recipe(kind, values)
+        return plan_recipe(starter.recipe, tuple(warnings), starter.because, _cpu(kind))
     from nanofit.planning.choose import goal_of, plan_for
 
     return plan_for(goal_of(machine, values), tuple(warnings))
+
+
+def _cpu(kind: str) -> "Machine | None":
+    """The CPU to plan for, where one would train and something was measured on it."""
+    from nanofit.planning.machine import measured_cpu
+
+    return measured_cpu() if kind == "cpu" else None
 
 
 def _traced_gib(result: "Plan") -> float:

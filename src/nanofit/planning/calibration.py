@@ -136,6 +136,11 @@ class CardCalibration:
         self._widening = CPU_WIDENING if everything and everything[-1].card.capability == CPU else 1.0
         self._shapes = {key: _shape(group) for key, group in _by_shape(present or everything).items()}
 
+    @property
+    def knows_something(self) -> bool:
+        """Whether anything was measured on the card."""
+        return bool(self._shapes)
+
     def of(self, step: StepShape) -> Calibration | None:
         """What is known of `step`; None where nothing was measured on the card."""
         if not self._shapes:

@@ -15,6 +15,7 @@ from nanofit.planning.predict import (
     checkpoint_bytes,
     has_loss_law,
     predict,
+    rests_on,
     unique_tokens,
 )
 from nanofit.planning.rules import recommended_learning_rate, recommended_warmup_steps
@@ -197,7 +198,7 @@ def _reasons(search: Search, plan: Plan) -> list[str]:
         reasons.append("context 1,024: what the runs behind the loss law have")
     if goal.hours is not None:
         reasons.append(
-            f"speed from {goal.machine.rests_on}: {flops_per_token(config) / 1e9:.2f} GFLOPs a token at "
+            f"speed from {rests_on(recipe, goal.machine)}: {flops_per_token(config) / 1e9:.2f} GFLOPs a token at "
             f"{plan.predicted.mfu or 0:.0%} of the card's rate"
         )
     return reasons
