@@ -43,7 +43,7 @@ def test_the_choice_its_figures_and_the_way_on(planned: Plan) -> None:
         "tokens/s (",
         "kWh",
         "of download",
-        "GiB guaranteed",
+        "GiB guaranteed, of",
         "because size:",
     ):
         assert word in " ".join(text.split()), word

@@ -72,33 +72,21 @@ def _machine(gpu: str | None, vram: str | None, gpus: str | None) -> "Machine | 
 
 
 def _plan(recipe: Path | None, overrides: dict[str, Any], machine: "Machine | None") -> "Plan":
+    from nanofit.planning.machine import measured_cpu
     from nanofit.planning.plan import plan_recipe
     from nanofit.recipe_files import leave_out_ignored, load_recipe
 
     if recipe is not None:
         loaded = load_recipe(recipe, overrides)
         if machine is None:
-            return plan_recipe(loaded.recipe, tuple(loaded.warnings))
+            return plan_recipe(loaded.recipe, tuple(loaded.warnings), machine=measured_cpu())
         from nanofit.planning.audit import audit
 
         return audit(loaded.recipe, machine, tuple(loaded.warnings))
     values, warnings = leave_out_ignored(overrides)
-    if machine is None:
-        from nanofit.planning.starter import likely_device_kind, starter_recipe
+    from nanofit.planning.choose import plan_for_machine
 
-        kind = likely_device_kind()
-        starter = starter_recipe(kind, values)
-        return plan_recipe(starter.recipe, tuple(warnings), starter.because, _cpu(kind))
-    from nanofit.planning.choose import goal_of, plan_for
-
-    return plan_for(goal_of(machine, values), tuple(warnings))
-
-
-def _cpu(kind: str) -> "Machine | None":
-    """The CPU to plan for, where one would train and something was measured on it."""
-    from nanofit.planning.machine import measured_cpu
-
-    return measured_cpu() if kind == "cpu" else None
+    return plan_for_machine(machine, values, tuple(warnings))
 
 
 def _traced_gib(result: "Plan") -> float:

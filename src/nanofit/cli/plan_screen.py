@@ -10,7 +10,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from nanofit.cli.units import quantity
+from nanofit.cli.units import duration, quantity, size
 from nanofit.planning.curve import loss_by_share
 from nanofit.planning.interval import Interval
 from nanofit.planning.loss import TARGETS, bits_per_byte, law_parameters
@@ -113,11 +113,12 @@ def _rows(plan: Plan) -> Iterator[tuple[str, str]]:
     if predicted.steps is None or predicted.tokens is None:
         yield "budget", f"{recipe.budget.hours:g} hours; the steps follow from the speed, measured when training starts"
     else:
-        params = law_parameters(recipe.model_config_of_run())
+        has_law = recipe.data.tokenizer == "gpt2"
+        params = law_parameters(recipe.model_config_of_run()) if has_law else predicted.params_total
         yield (
             "budget",
-            f"{predicted.steps:,} steps, {quantity(predicted.tokens)} tokens ({predicted.tokens / params:.3g} a parameter, "
-            f"embeddings counted once), {predicted.flops:.2g} FLOPs",
+            f"{predicted.steps:,} steps, {quantity(predicted.tokens)} tokens ({predicted.tokens / params:.3g} a parameter"
+            f"{', embeddings counted once' if has_law else ''}), {predicted.flops:.2g} FLOPs",
         )
     yield (
         "optimizer",
@@ -135,7 +136,8 @@ def _rows(plan: Plan) -> Iterator[tuple[str, str]]:
             f"{quantity(speed.mid)} tokens/s ({quantity(speed.low)} to {quantity(speed.high)}){used}",
         )
     if predicted.hours is not None:
-        yield "hours", _interval(predicted.hours, 1)
+        low, mid, high = (_hours(hours) for hours in (predicted.hours.low, predicted.hours.mid, predicted.hours.high))
+        yield "time", mid if low == high else f"{mid} ({low} to {high})"
     if predicted.val_loss is not None:
         yield (
             "loss",
@@ -147,12 +149,13 @@ def _rows(plan: Plan) -> Iterator[tuple[str, str]]:
 def _needs(plan: Plan) -> Iterator[tuple[str, str]]:
     """Disk, download, energy and host memory, in one line."""
     predicted, needs = plan.predicted, []
-    if predicted.disk_gib is not None:
-        needs.append(f"{predicted.disk_gib:.3g} GiB of disk")
-    if predicted.download_gib is not None:
-        needs.append(f"{predicted.download_gib:.3g} GiB of download")
-    if predicted.host_memory_gib is not None:
-        needs.append(f"{predicted.host_memory_gib:.2g} GiB of host memory")
+    for gib, what in (
+        (predicted.disk_gib, "of disk"),
+        (predicted.download_gib, "of download"),
+        (predicted.host_memory_gib, "of host memory"),
+    ):
+        if gib is not None:
+            needs.append(f"{size(gib * 2**30)} {what}")
     if predicted.energy_kwh is not None:
         needs.append(f"at most {predicted.energy_kwh:.3g} kWh")
     if needs:
@@ -187,15 +190,15 @@ def _memory(plan: Plan, width: int) -> Iterator[Text]:
             continue
         if name == "context":
             gib += predicted.memory_gib["workspace"]
-        entry = f"{letter} {name} {gib:.1f}  "
+        entry = f"{letter} {name} {size(gib * 2**30)}  "
         if len(legend.plain.splitlines()[-1]) + len(entry) > width:
             legend.append("\n" + " " * INDENT)
         legend.append(entry, style=colour)
     yield legend
     verdict = "fits" if predicted.fits else "does NOT fit"
     text = (
-        f"{verdict}: {predicted.peak_memory_gib:.1f} GiB guaranteed, of {machine.budget_gib:.1f} that a run can count on "
-        f"(the | above); {predicted.expected_allocated_gib:.1f} GiB of tensors expected"
+        f"{verdict}: {size(predicted.peak_memory_gib * 2**30)} guaranteed, of {size(machine.budget_gib * 2**30)} that a run can count "
+        f"on (the | above); {size(predicted.expected_allocated_gib * 2**30)} of tensors expected"
     )
     for line in Text(text, style="" if predicted.fits else "bold red").wrap(Console(width=width), width - INDENT):
         yield Text(" " * INDENT).append_text(line)
@@ -273,7 +276,7 @@ def _start(plan: Plan, given: Path | None, saved: Path | None) -> Text:
         return Text(f"saved: {saved} · to start it: nanofit train {saved}", style="bold")
     if given is not None:
         return Text(f"to start it: nanofit train {given}", style="bold")
-    if plan.machine is None:
+    if plan.machine is None or plan.machine.is_cpu:
         return Text("to start it: nanofit train", style="bold")
     return Text("to start it: the same with --save run.toml, then nanofit train run.toml", style="bold")
 
@@ -285,4 +288,4 @@ def _interval(value: Interval, digits: int = 2) -> str:
 
 
 def _hours(hours: float) -> str:
-    return f"{hours:.3g} hours"
+    return f"{hours:.3g} hours" if hours >= 1 else duration(3600 * hours)

@@ -49,14 +49,15 @@ def probe(
 
 
 def _recipe(file: Path | None, ctx: typer.Context) -> "LoadedRecipe":
-    from nanofit.planning.starter import likely_device_kind, starter_recipe
+    from nanofit.planning.choose import plan_for_machine
+    from nanofit.planning.machine import machine_of
     from nanofit.recipe_files import LoadedRecipe, leave_out_ignored, load_recipe
 
     overrides = overrides_of(ctx)
     if file is not None:
         return load_recipe(file, overrides)
     values, warnings = leave_out_ignored(overrides)
-    return LoadedRecipe(starter_recipe(likely_device_kind(), values).recipe, warnings)
+    return LoadedRecipe(plan_for_machine(machine_of(None, None, None), values).recipe, warnings)
 
 
 def _show(result: "ProbeResult") -> None:

@@ -7,7 +7,7 @@ from nanofit.architecture import flops_per_token
 from nanofit.errors import UserError
 from nanofit.hyperparameters import optimizer_defaults
 from nanofit.planning.loss import law_parameters, multiplier, validity_notes
-from nanofit.planning.machine import Machine
+from nanofit.planning.machine import Machine, measured_cpu
 from nanofit.planning.plan import Alternative, Plan, plan_recipe
 from nanofit.planning.predict import (
     CHECKPOINT_BYTES_PER_SECOND,
@@ -21,6 +21,7 @@ from nanofit.planning.predict import (
 from nanofit.planning.rules import recommended_learning_rate, recommended_warmup_steps
 from nanofit.planning.search import BLOCK_SIZE, Candidate, Goal, Search, heads_of
 from nanofit.planning.speed import speed_notes
+from nanofit.planning.starter import likely_device_kind, starter_recipe
 from nanofit.presets import tier_for
 from nanofit.recipe import BUDGETS, Recipe, build_recipe, in_our_words
 
@@ -43,6 +44,14 @@ CHECKPOINT_SHARE = 0.01
 
 NEARLY_AS_GOOD = 0.02
 """Nats within which a smaller model is worth showing."""
+
+
+def plan_for_machine(machine: Machine | None, values: dict[str, Any], warnings: tuple[str, ...] = ()) -> Plan:
+    """The best plan for a card with these settings; without one the first recipe for this machine, as far as it was measured."""
+    if machine is not None:
+        return plan_for(goal_of(machine, values), warnings)
+    starter = starter_recipe(likely_device_kind(), values)
+    return plan_recipe(starter.recipe, warnings, starter.because, measured_cpu())
 
 
 def goal_of(machine: Machine, values: dict[str, Any]) -> Goal:

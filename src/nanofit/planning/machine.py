@@ -8,6 +8,7 @@ from nanofit.gpus import Gpu, find, unlisted
 from nanofit.nvml import detect
 from nanofit.planning.calibration import CardCalibration, read_calibration
 from nanofit.planning.cpu import CPU, cpu_card
+from nanofit.planning.starter import likely_device_kind
 from nanofit.recipe import Precision
 
 
@@ -84,7 +85,9 @@ def machine_of(gpu: str | None, vram: str | None, cards: str | None) -> Machine 
 
 
 def measured_cpu() -> Machine | None:
-    """This machine's CPU as a machine to plan for; None before anything was measured on it."""
+    """This machine's CPU as a machine to plan for, where it is what would train here; None before anything was measured on it."""
+    if likely_device_kind() != "cpu":
+        return None
     card = cpu_card()
     calibration = read_calibration(card.name)
     return Machine(card, 1, card.usable_gib, "this CPU", calibration) if calibration.knows_something else None
