@@ -102,8 +102,11 @@ def parse_option(name: str, text: str) -> Any:
     return value if isinstance(value, (int, float, str)) else text
 
 
-def recipe_toml(recipe: Recipe) -> str:
-    """The recipe as TOML, every field with its description; a field that is not set stands as a comment."""
+def recipe_toml(recipe: Recipe, reasons: dict[str, str] | None = None) -> str:
+    """The recipe as TOML, every field with its description; a field that is not set stands as a comment.
+
+    reasons: by field, one line each, why it has this value; they stand in the place of descriptions.
+    """
     import tomlkit  # here, because most commands write no recipe, and answer sooner without it
 
     document = tomlkit.document()
@@ -111,11 +114,11 @@ def recipe_toml(recipe: Recipe) -> str:
     for section_name, section in recipe:
         table = tomlkit.table()
         for name, value in section:
-            description = SECTIONS[section_name].model_fields[name].description
+            comment = (reasons or {}).get(name) or str(SECTIONS[section_name].model_fields[name].description)
             if value is None:
-                table.add(tomlkit.comment(f"{name} =  # {description}"))
+                table.add(tomlkit.comment(f"{name} =  # {comment}"))
             else:
-                table.add(name, tomlkit.item(value).comment(str(description)))
+                table.add(name, tomlkit.item(value).comment(comment))
         document.add(section_name, table)
     return tomlkit.dumps(document)
 

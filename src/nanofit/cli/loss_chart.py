@@ -52,7 +52,7 @@ def loss_chart(
     for row in range(frame.rows):
         loss = frame.top - row * frame.nats
         has_tick = round(loss / frame.nats) % 2 == 0
-        line = Text(no_wrap=True).append(f"{loss:4.1f} {edge}" if has_tick else f"     {edge}", "dim")
+        line = Text().append(f"{loss:4.1f} {edge}" if has_tick else f"     {edge}", "dim")
         for character, style in cells[row]:
             line.append(character, style)
         lines.append(line.append(f" {labels.get(row, '')}".rstrip(), LEVEL))

@@ -58,7 +58,6 @@ def memory_bar(predicted: "Predicted", machine: "Machine", width: int, *, letter
     bar = _bar(parts, scale, cells, letters)
     bar.plain = bar.plain[:line] + "|" + bar.plain[line + 1 :]  # the styles stay where they are
     bar.stylize("bold red" if peak > budget else "bold", line, line + 1)
-    bar.no_wrap = True
     legend = [_entry(part, letters) for part in parts if part.gib >= 0.005]
     return [
         _mark(f"a run can count on {budget:.1f}", "v", line),

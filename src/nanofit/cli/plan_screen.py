@@ -42,7 +42,8 @@ NARROWEST, WIDEST = 60, 116
 
 def show_plan(plan: "Plan", *, console: Console, given: Path | None, saved: Path | None) -> None:
     """Prints the plan. `given` is the file that was audited (None: the plan was chosen), `saved` the one that it was written to."""
-    width = min(max(console.width, NARROWEST), WIDEST)
+    console.width = max(console.width, NARROWEST)  # a terminal that is narrower yet wraps lines itself
+    width = min(console.width, WIDEST)
     better = _better(plan) if given is not None else None
     for part in (*_parts(plan, console, width, given, better), "", _commands(plan, better, given, saved)):
         console.print(part, width=width, highlight=False, crop=False)
@@ -100,7 +101,7 @@ def _headline(plan: "Plan", given: Path | None) -> Text:
     line.append(".")
     if machine is not None and predicted.fits is False:
         line.append(
-            f" It may not fit: it can take {predicted.peak_memory_gib:.1f} GiB, and may count on {machine.budget_gib:.1f}.",
+            f" It may not fit: it can take {predicted.peak_memory_gib:.1f} GiB where a run can count on {machine.budget_gib:.1f}.",
             "red",
         )
     return line
