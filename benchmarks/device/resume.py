@@ -38,7 +38,7 @@ def measure(session: Session) -> Iterator[dict[str, Any]]:
     yield {"between_uninterrupted": difference(reference, losses(recipe, session.work / "again"))}
     stopped = session.work / "stopped"
     try:
-        train(recipe, stopped, report=_interrupting(steps // 2))
+        train(recipe, stopped, probes=False, report=_interrupting(steps // 2))
         raise AssertionError("the run did not stop when it was asked to")
     except Stopped:
         yield {"checkpoints_when_stopped": RunFolder(stopped).checkpoint_steps()}
@@ -57,7 +57,7 @@ def _interrupting(step: int) -> Callable[[Event], None]:
 
 def losses(recipe: Recipe, folder: Path) -> dict[str, dict[int, float]]:
     """Trains to the end in `folder`, from where it stands there; returns training and validation losses by step."""
-    train(recipe, folder, report=silent)
+    train(recipe, folder, probes=False, report=silent)
     metrics = read_metrics(RunFolder(folder).metrics_file)
     return {name: dict(metrics.losses(name)) for name in ("train_loss", "val_loss")}
 

@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from nanofit.errors import UserError
 from nanofit.gpus import find_by_device_name
-from nanofit.recipe import RunSection
+from nanofit.recipe import Precision, RunSection
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -26,7 +27,7 @@ class Device:
 
     torch_device: torch.device
     name: str
-    precision: str
+    precision: Precision
     compile: bool
     reasons: tuple[str, ...] = ()
 
@@ -103,6 +104,11 @@ def choose_device(
     return Device(torch_device, _device_name(torch_device), precision, compiles, reasons)
 
 
+def is_cuda(settings: RunSection) -> bool:
+    """Whether a recipe's [run] section means a CUDA card here."""
+    return (_best_device() if settings.device == "auto" else settings.device).startswith("cuda")
+
+
 def _best_device() -> str:
     if torch.cuda.is_available():
         return "cuda"
@@ -122,7 +128,7 @@ def _available(wanted: str) -> torch.device:
     return device
 
 
-def _precision(wanted: str, device: torch.device) -> tuple[str, str]:
+def _precision(wanted: Precision | Literal["auto"], device: torch.device) -> tuple[Precision, str]:
     if wanted == "float16" and device.type == "cpu":
         raise UserError("float16 trains on no CPU: use --precision float32")
     if wanted != "auto":
@@ -138,7 +144,7 @@ def _precision(wanted: str, device: torch.device) -> tuple[str, str]:
     return "float16", f"float16 with loss scaling: compute capability {major}.{minor} has no bfloat16"
 
 
-def _cpu_precision() -> tuple[str, str]:
+def _cpu_precision() -> tuple[Precision, str]:
     """bfloat16 where the CPU has units for it and they are faster in a product as large as a small model's."""
     if not _has_bfloat16_units():
         return "float32", "float32: this CPU has no bfloat16 units"

@@ -103,10 +103,8 @@ def parse_option(name: str, text: str) -> Any:
 
 
 def recipe_toml(recipe: Recipe, reasons: dict[str, str] | None = None) -> str:
-    """The recipe as TOML, every field with its description; a field that is not set stands as a comment.
-
-    reasons: by field, one line each, why it has this value; they stand in the place of descriptions.
-    """
+    """The recipe as TOML, every field with the reason for its value, by its name, or else its description; a field that is
+    not set stands as a comment."""
     import tomlkit  # here, because most commands write no recipe, and answer sooner without it
 
     document = tomlkit.document()
@@ -114,11 +112,11 @@ def recipe_toml(recipe: Recipe, reasons: dict[str, str] | None = None) -> str:
     for section_name, section in recipe:
         table = tomlkit.table()
         for name, value in section:
-            comment = (reasons or {}).get(name) or str(SECTIONS[section_name].model_fields[name].description)
+            description = (reasons or {}).get(name) or SECTIONS[section_name].model_fields[name].description
             if value is None:
-                table.add(tomlkit.comment(f"{name} =  # {comment}"))
+                table.add(tomlkit.comment(f"{name} =  # {description}"))
             else:
-                table.add(name, tomlkit.item(value).comment(comment))
+                table.add(name, tomlkit.item(value).comment(str(description)))
         document.add(section_name, table)
     return tomlkit.dumps(document)
 

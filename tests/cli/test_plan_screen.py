@@ -15,7 +15,7 @@ from nanofit.planning.machine import Machine
 from nanofit.planning.plan import Plan, plan_recipe
 from nanofit.planning.search import Goal
 from nanofit.recipe import build_recipe
-from nanofit.recipe_files import load_recipe
+from nanofit.recipe_files import load_recipe, recipe_toml
 
 
 def shown(plan: Plan, width: int = 100, given: Path | None = None, saved: Path | None = None, **console: Any) -> str:
@@ -175,3 +175,15 @@ def test_brackets_in_names_are_no_markup() -> None:
     assert "texts[/red] [bold]" in text
     assert "a [red]warning[/red]" in text
     assert "[b].toml" in text
+
+
+# The saved recipe
+
+
+def test_a_saved_recipe_explains_its_values_and_reads_back_equal(chosen: Plan, tmp_path: Path) -> None:
+    file = tmp_path / "run.toml"
+    file.write_text(recipe_toml(chosen.recipe, chosen.reasons), encoding="utf-8")
+    assert chosen.reasons
+    for name, reason in chosen.reasons.items():
+        assert f"{name} = " in file.read_text() and f"# {reason}\n" in file.read_text()
+    assert load_recipe(file).recipe == chosen.recipe

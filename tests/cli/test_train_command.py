@@ -51,3 +51,16 @@ def test_the_hours_that_a_run_has_used_already_come_on_top(
     assert nanofit("train", f"--until={in_two_hours()}").code == 0
     assert nanofit("train", f"--until={in_two_hours()}", "--fresh").code == 0
     assert [recipe.budget.hours for recipe in trained] == pytest.approx([3.5, 2], abs=1.1 / 60)
+
+
+def test_no_probe_is_an_option(nanofit: Nanofit, monkeypatch: pytest.MonkeyPatch) -> None:
+    probes: list[bool] = []
+
+    def train(recipe: Recipe, out: Path, **options: Any) -> Outcome:
+        probes.append(options["probes"])
+        return Outcome(RunFolder(out), 1, 1, None, 0.0)
+
+    monkeypatch.setattr(training, "train", train)
+    assert nanofit("train").code == 0
+    assert nanofit("train", "--no-probe", "--n_layer=2").code == 0
+    assert probes == [True, False]

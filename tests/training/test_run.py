@@ -17,13 +17,18 @@ import pytest
 
 import nanofit
 from nanofit.data.prepare import prepare
+from nanofit.device import Device
 from nanofit.errors import UserError
 from nanofit.events import Event, Note, Report, Waiting
 from nanofit.locks import exclusive
+from nanofit.planning.calibration import read_calibration
+from nanofit.planning.cpu import cpu_name
+from nanofit.planning.step import step_shape
 from nanofit.recipe import Recipe, build_recipe
 from nanofit.recipe_files import load_recipe, recipe_toml
 from nanofit.runs import RunFolder, read_metrics, summarize
 from nanofit.training import Stopped, checkpoint, disk, loop, train
+from nanofit.training import run as run_module
 from nanofit.training.horizon import Horizon
 from nanofit.training.pace import EXIT_SECONDS
 from nanofit.training.step import TrainStep
@@ -238,6 +243,65 @@ def test_a_changed_recipe_is_refused_and_fresh_moves_the_old_run_aside(corpus: P
     train(changed, run, fresh=True, report=lambda event: None)
     assert losses(RunFolder(tmp_path / "run.old-1")) == before
     assert losses(RunFolder(run)) != before
+
+
+def test_a_step_cut_into_other_micro_batches_is_the_same_run_and_the_smaller_ones_stay(
+    corpus: Path, tmp_path: Path
+) -> None:
+    run, whole = RunFolder(tmp_path / "run"), RunFolder(tmp_path / "whole")
+
+    def cut(micro_batch: int, grad_accum: int) -> Recipe:
+        return recipe_for(corpus, steps=9, micro_batch=micro_batch, grad_accum=grad_accum, dropout=0.0)
+
+    def micro_batch() -> int:
+        return load_recipe(run.recipe_file).recipe.batch.micro_batch
+
+    train(cut(4, 2), whole.path, report=lambda event: None)
+    with pytest.raises(Stopped):
+        train(cut(4, 2), run.path, report=Interrupt(3, signal.SIGINT))
+    events = Interrupt(6, signal.SIGINT)
+    with pytest.raises(Stopped):
+        train(cut(8, 1), run.path, report=events)
+    assert micro_batch() == 4
+    note = "this run goes on with 4 windows x 2 a step: as many as 8 x 1, in smaller micro-batches"
+    assert Note(note) in events.events
+    train(cut(2, 4), run.path, report=lambda event: None)
+    assert micro_batch() == 2
+    for step in range(1, 10):
+        assert losses(run)[step][0] == pytest.approx(losses(whole)[step][0], rel=1e-3)
+    with pytest.raises(UserError, match="micro_batch: 2 -> 4"):
+        train(cut(4, 4), run.path, report=lambda event: None)
+
+
+def test_a_finished_run_is_kept_for_later_plans(corpus: Path, tmp_path: Path) -> None:
+    recipe = recipe_for(corpus, steps=61, eval_interval=100, checkpoint_interval=100, precision="float32")
+    train(recipe, tmp_path / "run", report=lambda event: None)
+    said = read_calibration(cpu_name()).of(step_shape(recipe, "float32", compiles=False))
+    assert said is not None
+    assert said.is_same
+    assert said.rests_on == "an earlier run on this CPU"
+    assert said.memory_ratio is None
+
+
+def test_on_a_cuda_card_a_new_run_begins_with_a_probe(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    probed: list[Recipe] = []
+
+    def halved(recipe: Recipe, device: Device, report: Report) -> Recipe:
+        probed.append(recipe)
+        return recipe.with_values(micro_batch=2, grad_accum=4)
+
+    monkeypatch.setattr(run_module, "is_cuda", lambda settings: True)
+    monkeypatch.setattr(run_module, "fitted_to_card", halved)
+    train(recipe_for(corpus, steps=1), tmp_path / "without", probes=False, report=lambda event: None)
+    assert probed == []
+    for steps in (1, 2):
+        train(recipe_for(corpus, steps=steps), tmp_path / "with", report=lambda event: None)
+        assert probed == [recipe_for(corpus, steps=1)]
+        assert load_recipe(RunFolder(tmp_path / "with").recipe_file).recipe.batch.micro_batch == 2
+    train(recipe_for(corpus, steps=1), tmp_path / "with", fresh=True, report=lambda event: None)
+    assert len(probed) == 2
 
 
 def test_a_run_folder_in_use_is_refused_with_the_pid(corpus: Path, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from nanofit.device import Device
 from nanofit.events import Event, Note
 from nanofit.model import build_model, gpt
 from nanofit.optim import build_optimizer
-from nanofit.recipe import Recipe, build_recipe
+from nanofit.recipe import Precision, Recipe, build_recipe
 from nanofit.training.step import TrainStep
 
 
@@ -28,7 +28,7 @@ def recipe_for(**changes: Any) -> Recipe:
     return build_recipe(values | changes)
 
 
-def step_of(recipe: Recipe, events: list[Event], precision: str = "float32", compiles: bool = False) -> TrainStep:
+def step_of(recipe: Recipe, events: list[Event], precision: Precision = "float32", compiles: bool = False) -> TrainStep:
     device = Device(torch.device("cpu"), "CPU", precision, compiles)
     model = build_model(recipe.model_config_of_run(), device.torch_device, seed=1)
     return TrainStep(model, build_optimizer(model, recipe.optimizer_settings), recipe, device, events.append)

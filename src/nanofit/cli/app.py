@@ -12,7 +12,7 @@ import typer
 from typer.exceptions import TyperException
 
 import nanofit
-from nanofit.cli import data, gpus, guide, plan, quickstart, run, runs, train
+from nanofit.cli import data, gpus, guide, plan, probe, quickstart, run, runs, train
 from nanofit.cli.overrides import RecipeCommand
 from nanofit.errors import UserError
 
@@ -30,6 +30,7 @@ app.command("quickstart")(quickstart.quickstart)
 app.command("plan", cls=RecipeCommand)(plan.plan)
 app.command("guide")(guide.guide)
 app.command("gpus")(gpus.gpus)
+app.command("probe", cls=RecipeCommand)(probe.probe)
 app.add_typer(data.app, name="data")
 app.command("train", cls=RecipeCommand)(train.train)
 app.command("eval")(run.evaluate)

@@ -30,7 +30,7 @@ _PARTS = (
     ("optimizer", "O", "magenta", ("optimizer",)),
     ("activations", "A", "green", ("activations",)),
     ("loss", "L", "yellow", ("loss",)),
-    ("CUDA context", "C", "bright_black", ("context", "workspace")),
+    ("libraries", "C", "bright_black", ("context", "workspace")),
     ("margin", "m", "white", ("margin",)),
 )
 
@@ -49,7 +49,12 @@ def memory_bar(predicted: "Predicted", machine: "Machine", width: int, *, letter
     assert peak is not None and allocated is not None
     budget, whole = machine.budget_gib, machine.gpu.vram_gib
     free = Part("free", max(budget - peak, 0.0), ".", "")
-    taken = Part("driver, desktop", max(whole - max(budget, peak), 0.0), "/", "dim")
+    taken = Part(
+        "not free" if machine.free_gib is not None else "driver, desktop",
+        max(whole - max(budget, peak), 0.0),
+        "/",
+        "dim",
+    )
     parts = [*parts_of(predicted), free, taken]
     end = f" {max(whole, peak):.3g} GiB"
     cells = width - len(end)

@@ -48,14 +48,18 @@ def plan(
     result = _plan(recipe, overrides_of(ctx), _machine(gpu, vram, gpus))
     if save is not None:
         save.parent.mkdir(parents=True, exist_ok=True)
-        save.write_text(recipe_toml(result.recipe), encoding="utf-8")
+        save.write_text(recipe_toml(result.recipe, result.reasons), encoding="utf-8")
     document = result.document()
     if trace:
         document["traced_allocated_gib"] = _traced_gib(result)
     if as_json:
         typer.echo(json.dumps(document, indent=2))
         return
-    _show(result, recipe, save)
+    from rich.console import Console
+
+    from nanofit.cli.plan_screen import show_plan
+
+    show_plan(result, console=Console(highlight=False), given=recipe, saved=save)
     if trace:
         typer.echo(f"traced: {document['traced_allocated_gib']:.3f} GiB of tensors at the peak of an eager step")
 
@@ -82,11 +86,19 @@ def _plan(recipe: Path | None, overrides: dict[str, Any], machine: "Machine | No
     if machine is None:
         from nanofit.planning.starter import likely_device_kind, starter_recipe
 
-        starter = starter_recipe(likely_device_kind(), values)
-        return plan_recipe(starter.recipe, tuple(warnings), starter.because)
+        kind = likely_device_kind()
+        starter = starter_recipe(kind, values)
+        return plan_recipe(starter.recipe, tuple(warnings), starter.because, _cpu(kind))
     from nanofit.planning.choose import goal_of, plan_for
 
     return plan_for(goal_of(machine, values), tuple(warnings))
+
+
+def _cpu(kind: str) -> "Machine | None":
+    """The CPU to plan for, where one would train and something was measured on it."""
+    from nanofit.planning.machine import measured_cpu
+
+    return measured_cpu() if kind == "cpu" else None
 
 
 def _traced_gib(result: "Plan") -> float:
@@ -96,62 +108,3 @@ def _traced_gib(result: "Plan") -> float:
 
     gc.enable()  # off in commands that only answer; here tensors in cycles must go
     return trace_peak_gib(result.recipe, result.machine)
-
-
-def _show(plan: "Plan", given: Path | None, saved: Path | None) -> None:
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
-    from nanofit.cli.units import quantity
-
-    recipe, predicted = plan.recipe, plan.predicted
-    model, batch, schedule = recipe.model, recipe.batch, recipe.schedule
-    table = Table(show_header=False, box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column(style="bold")
-    table.add_column()
-    table.add_row(
-        "model",
-        f"{model.arch}, {model.n_layer} layers x {model.n_head} heads x {model.n_embd} wide, context {model.block_size:,}, "
-        f"vocabulary {recipe.vocab_size:,}",
-    )
-    table.add_row(
-        "parameters",
-        f"{quantity(predicted.params_total)} ({quantity(predicted.params_non_embedding)} in the blocks)",
-    )
-    table.add_row("data", escape(f"{recipe.data.source}, tokenizer {recipe.data.tokenizer}"))
-    table.add_row(
-        "batch",
-        f"{batch.micro_batch} x {batch.grad_accum} windows of {model.block_size:,} = {predicted.tokens_per_step:,} tokens a step",
-    )
-    if predicted.steps is None or predicted.tokens is None:
-        table.add_row(
-            "budget", f"{recipe.budget.hours:g} hours; the steps follow from the speed, measured when training starts"
-        )
-    else:
-        ratio = predicted.tokens / predicted.params_total
-        table.add_row(
-            "budget",
-            f"{predicted.steps:,} steps, {quantity(predicted.tokens)} tokens ({ratio:.3g} a parameter), {predicted.flops:.2g} FLOPs",
-        )
-    rates = recipe.optimizer_settings
-    table.add_row(
-        "optimizer",
-        f"{rates.optimizer}, learning rates: matrices {rates.learning_rate:.3g}, embeddings {rates.embedding_lr:.3g}, "
-        f"head {rates.head_lr:.3g}",
-    )
-    table.add_row(
-        "schedule",
-        f"{schedule.schedule}, warm-up {schedule.warmup_steps:,} steps, learning rates fall to {schedule.min_lr:g}",
-    )
-    if predicted.disk_gib is not None:
-        table.add_row(
-            "disk", f"{predicted.disk_gib:.2g} GiB for {recipe.run.keep_checkpoints} checkpoints and the tokens"
-        )
-    console = Console()
-    console.print(table)
-    for warning in plan.warnings:
-        console.print(f"[yellow]warning:[/yellow] {escape(warning)}")
-    for reason in plan.because:
-        console.print(f"because: {escape(reason)}", style="dim")
-    console.print(f"\nto start it: [bold]nanofit train {escape(str(saved or given or ''))}[/bold]".rstrip())

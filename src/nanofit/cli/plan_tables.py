@@ -10,7 +10,7 @@ from rich.text import Text
 from nanofit.cli.units import quantity, size
 from nanofit.planning.loss import bits_per_byte, law_parameters
 from nanofit.planning.outlook import tokens_within
-from nanofit.planning.predict import GIB, checkpoint_bytes
+from nanofit.planning.predict import GIB, checkpoint_bytes, rests_on
 
 if TYPE_CHECKING:
     from nanofit.planning.interval import Interval
@@ -110,7 +110,12 @@ def _of_training(plan: "Plan") -> Iterator[tuple[str, str, str, str]]:
     speed, tokens, hours, loss = predicted.tokens_per_second, tokens_within(plan), predicted.hours, predicted.val_loss
     if machine is not None and speed is not None:
         mfu = f"; MFU {predicted.mfu:.0%}" if predicted.mfu is not None else ""
-        yield "speed", f"{quantity(speed.mid)} tokens/s", _bounds(speed), f"rests on {machine.rests_on}{mfu}"
+        yield (
+            "speed",
+            f"{quantity(speed.mid)} tokens/s",
+            _bounds(speed),
+            f"rests on {rests_on(plan.recipe, machine)}{mfu}",
+        )
     if tokens is not None:
         yield "tokens", quantity(tokens.mid), _bounds(tokens), _per_parameter(plan, tokens.mid)
     if hours is not None:

@@ -19,6 +19,9 @@ def train(
         help="A recipe, or a nanoGPT config file; without one, a first recipe for this machine.",
     ),
     fresh: bool = typer.Option(False, "--fresh", help="Start over; the old run is moved aside, not deleted."),
+    no_probe: bool = typer.Option(
+        False, "--no-probe", help="Don't measure the recipe's step first; done once for each recipe on a CUDA card."
+    ),
     until: str | None = typer.Option(
         None,
         "--until",
@@ -66,7 +69,7 @@ def train(
         from nanofit.training import train as train_run
 
         try:
-            outcome = train_run(loaded.recipe, out, fresh=fresh, report=report)
+            outcome = train_run(loaded.recipe, out, fresh=fresh, probes=not no_probe, report=report)
         except Stopped:
             report(Note(f"stopped, and saved in {out}; the same command again goes on from there"))
             raise

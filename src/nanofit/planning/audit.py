@@ -8,7 +8,7 @@ from nanofit.planning.choose import notes_of, recipe_of
 from nanofit.planning.loss import decay_price, expected_loss
 from nanofit.planning.machine import Machine
 from nanofit.planning.plan import Alternative, Plan, plan_recipe
-from nanofit.planning.predict import GIB, has_loss_law, pace, peak_on, predict, speed_on, step_on
+from nanofit.planning.predict import GIB, has_loss_law, pace, peak_on, predict, rests_on, speed_on, step_on
 from nanofit.planning.rules import best_batch, recommended_learning_rate, recommended_warmup_steps
 from nanofit.planning.search import MICRO_BATCHES, Goal, Search
 from nanofit.recipe import Recipe, loss_chunk_tokens
@@ -42,7 +42,7 @@ def audit(recipe: Recipe, machine: Machine, warnings: tuple[str, ...] = ()) -> P
     return replace(
         plan,
         warnings=(*plan.warnings, *found),
-        because=(f"the settings are taken as they stand; the figures rest on {machine.rests_on}",),
+        because=(f"the settings are taken as they stand; the speed rests on {rests_on(recipe, machine)}",),
         alternatives=tuple(_alternatives(plan, machine)),
     )
 

@@ -15,6 +15,7 @@ from nanofit.planning.predict import (
     checkpoint_bytes,
     has_loss_law,
     predict,
+    rests_on,
     unique_tokens,
 )
 from nanofit.planning.rules import recommended_learning_rate, recommended_warmup_steps
@@ -76,6 +77,7 @@ def plan_for(goal: Goal, warnings: tuple[str, ...] = ()) -> Plan:
         plan,
         warnings=(*plan.warnings, *notes_of(plan)),
         because=tuple(_reasons(search, plan)),
+        reasons={name: reason for name, reason in _reasons_by_field(search, plan).items() if name not in goal.pinned},
         alternatives=tuple(_alternatives(search, plan)),
     )
 
@@ -196,10 +198,40 @@ def _reasons(search: Search, plan: Plan) -> list[str]:
         reasons.append("context 1,024: what the runs behind the loss law have")
     if goal.hours is not None:
         reasons.append(
-            f"speed from {goal.machine.rests_on}: {flops_per_token(config) / 1e9:.2f} GFLOPs a token at "
+            f"speed from {rests_on(recipe, goal.machine)}: {flops_per_token(config) / 1e9:.2f} GFLOPs a token at "
             f"{plan.predicted.mfu or 0:.0%} of the card's rate"
         )
     return reasons
+
+
+def _reasons_by_field(search: Search, plan: Plan) -> dict[str, str]:
+    """Why each field that was chosen has its value, short enough for a comment."""
+    step, recipe, predicted = search.best.step, plan.recipe, plan.predicted
+    budget = "the hours" if search.goal.hours is not None else "the tokens"
+    shape = f"depth and width of the lowest expected loss that fits {search.goal.machine.gpu.name} and {budget}"
+    rate = f"for about {predicted.steps:,} steps of {recipe.tokens_per_step:,} tokens"
+    return {
+        "arch": "the architecture in which a token is worth most, by public runs",
+        "n_layer": shape,
+        "n_embd": shape,
+        "n_head": f"heads of {step.config.head_size}, in which attention kernels are fast",
+        "block_size": "the context of the runs behind the loss law",
+        "micro_batch": f"the largest that fits: {predicted.peak_memory_gib:.1f} GiB are guaranteed to be enough",
+        "grad_accum": f"makes {recipe.tokens_per_step:,} tokens a step, near the best for {search.best.tokens / 1e9:.2g}B tokens",
+        "checkpointing": "no activations are computed twice: all fit"
+        if step.checkpointing == "off"
+        else "activations are computed again so that a larger micro-batch or model fits",
+        "optimizer": f"{_named(step.optimizer)}: of those that fit, a token is worth most with it",
+        "learning_rate": rate,
+        "embedding_lr": rate,
+        "head_lr": rate,
+        "vector_lr": rate,
+        "schedule": "decays to zero at the end of the budget",
+        "warmup_steps": "min(2%, 40 steps) for Muon, min(2%, 500) for AdamW",
+        "eval_interval": f"about {EVALUATIONS} evaluations a run",
+        "eval_tokens": f"all evaluations take about {EVALUATION_SHARE:.0%} of the time",
+        "checkpoint_interval": "what a crash can cost: at most half an hour, or a twentieth of the run",
+    }
 
 
 def _named(optimizer: str) -> str:
@@ -236,7 +268,7 @@ def _alternatives(search: Search, plan: Plan) -> list[Alternative]:
     largest = search.largest_that_fits()
     if largest is not None and law_parameters(largest.step.config) > law_parameters(search.best.step.config):
         add(
-            f"the largest model that fits; {largest.tokens_per_parameter:.2g} tokens a parameter in this budget",
+            f"the largest model that fits; {largest.tokens_per_parameter:.1f} tokens a parameter in this budget",
             largest,
             goal,
         )

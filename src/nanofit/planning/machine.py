@@ -1,23 +1,26 @@
 """What a plan is for: the card or cards, what they offer, and how training would run on them. No torch."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from nanofit.errors import UserError
 from nanofit.gpus import Gpu, find, unlisted
 from nanofit.nvml import detect
+from nanofit.planning.calibration import CardCalibration, read_calibration
+from nanofit.planning.cpu import CPU, cpu_card
 from nanofit.recipe import Precision
 
 
 @dataclass(frozen=True)
 class Machine:
     """`cards` equal cards of kind `gpu`. `free_gib` is what is free on this machine's card now, None for a card by name.
-    `rests_on` says where the card's figures come from."""
+    `rests_on` says where the card's figures come from, `calibration` what was measured on it."""
 
     gpu: Gpu
     cards: int = 1
     free_gib: float | None = None
     rests_on: str = "the catalogue"
+    calibration: CardCalibration | None = field(default=None, compare=False)
 
     @property
     def budget_gib(self) -> float:
@@ -25,15 +28,24 @@ class Machine:
         return self.gpu.budget_gib if self.free_gib is None else min(self.free_gib, self.gpu.usable_gib)
 
     @property
+    def is_cpu(self) -> bool:
+        """Whether this is a CPU (`cpu.py`), whose speed is known only once it was measured."""
+        return self.gpu.capability == CPU
+
+    @property
     def precision(self) -> Precision:
         """What training takes unless the recipe says otherwise (as `device.py` chooses it)."""
+        if self.is_cpu:
+            return "float32"
         return "bfloat16" if self.gpu.native_bf16 else "float16"
 
     @property
     def compiles(self) -> bool:
-        """Whether torch.compile works there: from compute capability 7.0 on."""
+        """Whether training compiles there: on cards from compute capability 7.0 on."""
         capability = self.gpu.capability
-        return not capability.replace(".", "", 1).isdigit() or float(capability) >= 7
+        if not capability.replace(".", "", 1).isdigit():
+            return not self.is_cpu
+        return float(capability) >= 7
 
     def document(self) -> dict[str, Any]:
         """The machine as `nanofit plan --json` prints it under `gpu`."""
@@ -62,7 +74,20 @@ def machine_of(gpu: str | None, vram: str | None, cards: str | None) -> Machine 
         if cards is not None:
             raise UserError("--gpus counts cards, and this machine shows none: name them by --gpu")
         return None
-    return Machine(detected.gpu, count, detected.free_gib, "the catalogue's figures for this machine's card")
+    return Machine(
+        detected.gpu,
+        count,
+        detected.free_gib,
+        "the catalogue's figures for this machine's card",
+        read_calibration(detected.gpu.name),
+    )
+
+
+def measured_cpu() -> Machine | None:
+    """This machine's CPU as a machine to plan for; None before anything was measured on it."""
+    card = cpu_card()
+    calibration = read_calibration(card.name)
+    return Machine(card, 1, card.usable_gib, "this CPU", calibration) if calibration.knows_something else None
 
 
 def _whole_number(text: str | None) -> int:

@@ -3,7 +3,7 @@
 The fields are the contract of `nanofit plan --json`; what is not modelled is None.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from nanofit.planning.loss import decay_price
@@ -27,7 +27,8 @@ class Alternative:
 
 @dataclass(frozen=True)
 class Plan:
-    """A recipe with what it means. `because` are reasons for what was chosen, `warnings` what the user should mend."""
+    """A recipe with what it means. `because` are reasons for what was chosen, `warnings` what the user should mend, `reasons` short
+    ones by field, for the recipe's file."""
 
     recipe: Recipe
     predicted: Predicted
@@ -35,6 +36,7 @@ class Plan:
     because: tuple[str, ...] = ()
     alternatives: tuple[Alternative, ...] = ()
     machine: Machine | None = None
+    reasons: dict[str, str] = field(default_factory=dict)
 
     def document(self) -> dict[str, Any]:
         """The plan as `nanofit plan --json` prints it."""

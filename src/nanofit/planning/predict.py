@@ -9,6 +9,7 @@ from math import ceil
 from typing import Any
 
 from nanofit.architecture import count_parameters, flops_per_token, parameters
+from nanofit.planning.calibration import Calibration
 from nanofit.planning.card_memory import GIB, CardMemory, card_memory, guaranteed_bytes
 from nanofit.planning.interval import Interval
 from nanofit.planning.loss import expected_loss
@@ -24,6 +25,9 @@ BYTES_PER_TOKEN_DOWNLOADED = 30.6e9 / 10e9
 
 START_SECONDS = 90.0
 """Imports, compilation and the first batches, on a GPU: assumed, for nobody measured it yet."""
+
+CPU_START_SECONDS = 4.0
+"""On a CPU without compilation (docs/log.md, 2026-11-24)."""
 
 CHECKPOINT_BYTES_PER_SECOND = 250e6
 """Until one was timed: written, put on disk and hashed (docs/log.md, 2026-11-24)."""
@@ -104,11 +108,11 @@ def predict(recipe: Recipe, machine: Machine | None = None) -> Predicted:
         memory_gib={name: size / GIB for name, size in memory.parts.items()},
         fits=peak_gib <= machine.budget_gib,
         tokens_per_second=speed,
-        mfu=mfu(step, machine.gpu, speed.mid, machine.cards),
+        mfu=None if machine.is_cpu else mfu(step, machine.gpu, speed.mid, machine.cards),
         hours=took,
         val_loss=_loss(recipe, steps, speed, machine),
-        host_memory_gib=HOST_BASE_GIB + 4 * counted.params_total * machine.cards / GIB,
-        energy_kwh=machine.gpu.watts * machine.cards * took.mid / 1000,
+        host_memory_gib=peak_gib if machine.is_cpu else HOST_BASE_GIB + 4 * counted.params_total * machine.cards / GIB,
+        energy_kwh=None if machine.is_cpu else machine.gpu.watts * machine.cards * took.mid / 1000,
     )
 
 
@@ -124,29 +128,48 @@ def step_on(recipe: Recipe, machine: Machine) -> StepShape:
     return replace(step, grad_accum=ceil(step.grad_accum / machine.cards))
 
 
+def measured_of(step: StepShape, machine: Machine) -> Calibration | None:
+    """What was measured on the machine that says something of `step`."""
+    return machine.calibration.of(step) if machine.calibration is not None else None
+
+
 def memory_on(step: StepShape, machine: Machine) -> CardMemory:
     """The memory of `step` on each of the machine's cards."""
-    return card_memory(
-        step, capability=machine.gpu.capability, native_bf16=machine.gpu.native_bf16, cards=machine.cards
-    )
+    return card_memory(step, **_card(step, machine))
 
 
 def peak_on(step: StepShape, machine: Machine) -> float:
     """The bytes that are guaranteed to be enough for `step` on each card."""
-    return guaranteed_bytes(
-        step, capability=machine.gpu.capability, native_bf16=machine.gpu.native_bf16, cards=machine.cards
-    )
+    return guaranteed_bytes(step, **_card(step, machine))
+
+
+def _card(step: StepShape, machine: Machine) -> dict[str, Any]:
+    measured = measured_of(step, machine)
+    return {
+        "capability": machine.gpu.capability,
+        "native_bf16": machine.gpu.native_bf16,
+        "cards": machine.cards,
+        "measured_over_predicted": measured.memory_ratio if measured is not None else None,
+    }
 
 
 def speed_on(step: StepShape, machine: Machine) -> Interval:
-    """Training tokens a second of all the machine's cards, pauses left out."""
-    return tokens_per_second(step, machine.gpu, machine.cards)
+    """Training tokens a second of all the machine's cards, pauses left out; as measured where that is known."""
+    predicted = tokens_per_second(step, machine.gpu, machine.cards)
+    measured = measured_of(step, machine)
+    return predicted if measured is None else measured.corrected(predicted)
+
+
+def rests_on(recipe: Recipe, machine: Machine) -> str:
+    """What the speed of `recipe` on `machine` rests on."""
+    measured = measured_of(step_on(recipe, machine), machine)
+    return machine.rests_on if measured is None else f"measurement: {measured.rests_on}"
 
 
 def pace(recipe: Recipe, rate: float, machine: Machine) -> Pace:
     """Where the seconds of a run go that trains at `rate` tokens a second."""
     return Pace(
-        start=START_SECONDS,
+        start=CPU_START_SECONDS if machine.is_cpu else START_SECONDS,
         step=recipe.tokens_per_step / rate,
         evaluation=recipe.run.eval_tokens * FORWARD_SHARE / rate / recipe.run.eval_interval,
         checkpoint=checkpoint_bytes(recipe) / CHECKPOINT_BYTES_PER_SECOND / recipe.run.checkpoint_interval,

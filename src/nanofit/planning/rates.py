@@ -66,9 +66,9 @@ def bandwidth(gpu: Gpu) -> float:
 def product_rate(gpu: Gpu, is_float32: bool) -> float:
     """FLOPs a second in large products. In float32: TF32 at half the 16-bit rate from compute capability 8.0 on (A40 0.49,
     A10G 0.50, same source); before it without tensor cores, a quarter of GeForce's half rate and an eighth of a full one
-    (RTX 2080 0.24, V100S 0.15, T4 0.10)."""
+    (RTX 2080 0.24, V100S 0.15, T4 0.10). A CPU's rate is that of float32."""
     rate = gpu.tflops * 1e12 * _product_share(gpu)
-    if not is_float32:
+    if not is_float32 or gpu.capability == "cpu":
         return rate
     if not _is_before_ampere(gpu):
         return rate / 2

@@ -27,16 +27,22 @@ HARMLESS = frozenset(
 def recipe_of_resumed_run(stored: Recipe, given: Recipe, step: int, seconds: float, mend: str) -> Recipe:
     """The recipe with which a run that is at `step` and `seconds` old goes on, from the `stored` and the `given` one.
 
-    What the given recipe leaves open keeps its stored value. Raises UserError, ending with `mend`, naming every field
+    What the given recipe leaves open keeps its stored value, and of two ways to cut as many windows a step into micro-batches
+    the smaller one stays: the larger may not fit. Raises UserError, ending with `mend`, naming every field
     that differs and matters; a longer budget does not, nor do fewer hours as long as some are left.
     """
     before = stored.flat()
     after = {name: before[name] if value in (None, "auto") else value for name, value in given.flat().items()}
     after |= {name: getattr(given.budget, name) for name in BUDGETS}
+    harmless = HARMLESS | set(BUDGETS)
+    if stored.windows_per_step == given.windows_per_step:
+        batch = min(stored.batch, given.batch, key=lambda batch: batch.micro_batch)
+        after |= batch.model_dump()
+        harmless |= batch.model_dump().keys()
     changed = [
         f"{name}: {before[name]} -> {after[name]}"
         for name in before
-        if before[name] != after[name] and name not in HARMLESS and name not in BUDGETS
+        if before[name] != after[name] and name not in harmless
     ]
     changed += _budget_change(stored, given, seconds / 3600)
     if changed:

@@ -10,10 +10,13 @@ from nanofit.data.batches import StepBatches
 from nanofit.data.order import WindowOrder
 from nanofit.data.prepare import checked, is_prepared, prepare
 from nanofit.data.shards import Manifest, TokenStream, read_manifest
-from nanofit.device import Device, choose_device
+from nanofit.device import Device, choose_device, is_cuda
 from nanofit.errors import UserError
 from nanofit.events import Note, Report
 from nanofit.locks import exclusive
+from nanofit.measuring.finished import measurement_of_run
+from nanofit.measuring.first import fitted_to_card
+from nanofit.measuring.records import keep
 from nanofit.model import build_model
 from nanofit.optim import build_optimizer
 from nanofit.planning.plan import plan_recipe
@@ -39,10 +42,11 @@ class Outcome:
     seconds: float
 
 
-def train(recipe: Recipe, out: Path, *, fresh: bool = False, report: Report) -> Outcome:
+def train(recipe: Recipe, out: Path, *, fresh: bool = False, probes: bool = True, report: Report) -> Outcome:
     """Trains `recipe` in the run folder `out`, from where it stands there.
 
-    `fresh` moves an old run aside first. Raises UserError for what the user can mend, and Stopped, with everything
+    `fresh` moves an old run aside first; `probes`: a new run on a CUDA card whose step was not measured there begins with
+    that. Raises UserError for what the user can mend, and Stopped, with everything
     saved, after SIGINT or SIGTERM.
     """
     if recipe.model.init_from != "scratch":
@@ -53,6 +57,8 @@ def train(recipe: Recipe, out: Path, *, fresh: bool = False, report: Report) -> 
     run = RunFolder(out)
     if fresh and run.exists:
         report(Note(f"the old run was moved to {_move_aside(run)}"))
+    if probes and not run.exists and is_cuda(recipe.run):
+        recipe = fitted_to_card(recipe, choose_device(recipe.run), report)
     with exclusive(run.path, "training there"), StopRequest() as stop:
         try:
             return _train(recipe, run, report, stop)
@@ -74,11 +80,19 @@ def _train(recipe: Recipe, run: RunFolder, report: Report, stop: StopRequest) ->
     if run.exists:
         stored = load_recipe(run.recipe_file).recipe
         step = past.last.get("step", 0)
+        given = recipe.batch
         recipe = recipe_of_resumed_run(stored, recipe, step, past.seconds, "--fresh starts over")
         if stored.budget != recipe.budget:
             report(
                 Note(
                     f"the budget of this run is now {recipe.budget_text}, it was {stored.budget_text}; the schedule follows it"
+                )
+            )
+        if recipe.batch != given:
+            report(
+                Note(
+                    f"this run goes on with {recipe.batch.micro_batch} windows x {recipe.batch.grad_accum} a step: as many as "
+                    f"{given.micro_batch} x {given.grad_accum}, in smaller micro-batches"
                 )
             )
     device = choose_device(
@@ -140,6 +154,10 @@ def _train(recipe: Recipe, run: RunFolder, report: Report, stop: StopRequest) ->
     finally:
         log.close()
         tracking.close()
+    metrics = read_metrics(run.metrics_file)
+    measured = measurement_of_run(recipe, device, metrics, since=step, compiles=model.compiles)
+    if measured is not None:
+        keep([measured], report)
     return Outcome(run, loop.step, loop.step * recipe.tokens_per_step, loop.val_loss, loop.seconds)
 
 
