@@ -116,6 +116,15 @@ def test_a_recipe_is_written_in_full_with_a_description_of_every_field() -> None
             assert line.endswith(f"# {field.description}")
 
 
+def test_a_reason_stands_in_the_place_of_a_description(tmp_path: Path) -> None:
+    recipe = build_recipe({"steps": 10, "n_layer": 7})
+    text = recipe_toml(recipe, {"n_layer": "seven, because", "decay_steps": "not set, as the run ends it"})
+    assert "n_layer = 7 # seven, because\n" in text
+    assert "# decay_steps =  # not set, as the run ends it\n" in text
+    assert f"n_embd = 768 # {SECTIONS['model'].model_fields['n_embd'].description}\n" in text
+    assert load_recipe(written(tmp_path, text)).recipe == recipe
+
+
 def test_a_recipe_by_hand_may_use_short_numbers_and_nanogpts_names(tmp_path: Path) -> None:
     file = written(tmp_path, '[model]\nn_layer = 2\n[batch]\nbatch_size = 4\n[budget]\ntokens = "1.5B"\n')
     recipe = load_recipe(file).recipe

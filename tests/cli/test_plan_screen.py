@@ -1,90 +1,189 @@
-"""The screen of a plan: everything that it must say, in 80 columns and in 140, without colours too."""
+"""A plan as it is read in a terminal and in a pipe."""
 
 import io
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
 
-from nanofit.cli.plan_screen import PARTS, show_plan
-from nanofit.gpus import find
+from nanofit.cli.plan_screen import show_plan
+from nanofit.gpus import find, unlisted
 from nanofit.planning.audit import audit
-from nanofit.planning.choose import goal_of, plan_for
+from nanofit.planning.choose import plan_for
 from nanofit.planning.machine import Machine
 from nanofit.planning.plan import Plan, plan_recipe
+from nanofit.planning.search import Goal
 from nanofit.recipe import build_recipe
 from nanofit.recipe_files import load_recipe, recipe_toml
 
 
-def shown(plan: Plan, width: int = 80, given: Path | None = None, saved: Path | None = None) -> str:
-    stream = io.StringIO()
-    show_plan(plan, console=Console(file=stream, width=width, highlight=False), given=given, saved=saved)
-    return stream.getvalue()
+def shown(plan: Plan, width: int = 100, given: Path | None = None, saved: Path | None = None, **console: Any) -> str:
+    """What is printed, without the blanks at the ends of lines."""
+    file = io.StringIO()
+    show_plan(plan, console=Console(width=width, file=file, **console), given=given, saved=saved)
+    return "\n".join(line.rstrip() for line in file.getvalue().splitlines())
+
+
+def unwrapped(text: str) -> str:
+    return " ".join(text.split())
 
 
 @pytest.fixture(scope="module")
-def planned() -> Plan:
-    return plan_for(goal_of(Machine(find("RTX 4090")), {"hours": 24}))
+def chosen() -> Plan:
+    return plan_for(Goal(Machine(find("RTX 4090")), 24.0, None))
+
+
+def audited(repository: Path, machine: Machine, **values: Any) -> Plan:
+    return audit(load_recipe(repository / "configs" / "guide_24gb.py", values).recipe, machine)
+
+
+def test_the_choice_is_one_sentence(chosen: Plan) -> None:
+    loss, model = chosen.predicted.val_loss, chosen.recipe.model
+    assert loss is not None
+    first = unwrapped(shown(chosen).split("\n\n")[0])
+    assert first.startswith("RTX 4090, 24 hours: train a ")
+    assert f"nanochat ({model.n_layer} x {model.n_embd})" in first
+    assert f"expect a loss of {loss.mid:.2f} ({loss.low:.2f} to {loss.high:.2f}), " in first
+    assert first.endswith("better than GPT-2 774M's 3.00.")
+
+
+def test_figures_stand_with_their_bounds_and_what_they_rest_on(chosen: Plan) -> None:
+    text, predicted = shown(chosen), chosen.predicted
+    for name in ("speed", "tokens", "hours", "loss", "disk", "download", "host memory", "energy"):
+        assert f"\n{name} " in text
+    assert predicted.val_loss is not None
+    assert f"{0.311 * predicted.val_loss.mid:.3f} bits" in text
+    assert f"rests on the catalogue; MFU {predicted.mfu:.0%}" in text
+    assert "at most, at the board's full 450 W" in text
+    assert f"memory  {predicted.peak_memory_gib:.1f} GiB, guaranteed to fit" in text
+    assert "a run can count on 23.0" in text
+
+
+def test_every_reason_and_alternative_is_there(chosen: Plan) -> None:
+    text = shown(chosen, width=116)
+    for reason in chosen.because:
+        assert unwrapped(reason) in unwrapped(text)
+    for other in chosen.alternatives:
+        assert f"{other.recipe.model.n_layer} x {other.recipe.model.n_embd}" in text
 
 
 @pytest.mark.parametrize("width", [60, 80, 140])
-def test_it_fits_the_terminal_and_has_no_codes_where_there_are_no_colours(planned: Plan, width: int) -> None:
-    lines = shown(planned, width).splitlines()
+def test_no_line_is_wider_than_the_terminal(chosen: Plan, width: int) -> None:
+    lines = shown(chosen, width, saved=Path("run.toml")).splitlines()
     assert max(map(len, lines)) <= width
-    assert "\x1b" not in "".join(lines)
 
 
-def test_the_choice_its_figures_and_the_way_on(planned: Plan) -> None:
-    text = shown(planned)
-    assert text.startswith("RTX 4090, 24 hours: a ")
-    for word in (
-        "expected loss",
-        "better than GPT-2",
-        "tokens/s (",
-        "kWh",
-        "of download",
-        "GiB guaranteed, of",
-        "because size:",
-    ):
-        assert word in " ".join(text.split()), word
-    for name in ("GPT-2 124M 3.42", "GPT-2 350M 3.08", "GPT-2 774M 3.00"):
-        assert name in text
-    for alternative in planned.alternatives:
-        assert alternative.why.split()[0] in text
-    assert "--save run.toml" in text
-    assert "nanofit train mine.toml" in shown(planned, saved=Path("mine.toml"))
+def test_a_terminal_narrower_than_the_pictures_still_gets_them(chosen: Plan) -> None:
+    assert shown(chosen, 40) == shown(chosen, 60)
 
 
-def test_the_bar_of_memory_is_to_scale_and_marks_what_a_run_can_count_on(planned: Plan) -> None:
-    (bar,) = (line[13:] for line in shown(planned).splitlines() if line.startswith("memory "))
-    memory, predicted = planned.predicted.memory_gib, planned.predicted
-    assert memory is not None and predicted.peak_memory_gib is not None and planned.machine is not None
-    scale = bar.index("|") / planned.machine.budget_gib
-    for name in ("weights", "activations", "margin"):
-        assert bar.count(PARTS[name][0]) == pytest.approx(memory[name] * scale, abs=1.5)
-    assert len(bar.replace("|", " ").rstrip()) <= bar.index("|")
+def test_a_pipe_gets_no_escape_codes_and_letters_for_colours(chosen: Plan) -> None:
+    piped = shown(chosen)
+    assert "\x1b" not in piped
+    assert "WWW" in piped and "W weights" in piped
+    in_colour = shown(chosen, force_terminal=True, color_system="truecolor")
+    assert "\x1b" in in_colour
+    assert "WWW" not in in_colour
+    assert "WWW" in shown(chosen, force_terminal=True, color_system="truecolor", no_color=True)
 
 
-def test_what_does_not_fit_is_said() -> None:
-    recipe = build_recipe({"steps": 1000, "source": "fineweb", "micro_batch": 64, "n_layer": 24, "n_embd": 1536})
-    text = " ".join(shown(audit(recipe, Machine(find("RTX 4060")))).split())
-    assert "does NOT fit" in text
-    assert "warning: micro-batch 64" in text
-    assert "the better plan" in text
+def test_an_encoding_without_line_drawing_gets_ascii(chosen: Plan) -> None:
+    raw = io.BytesIO()
+    file = io.TextIOWrapper(raw, encoding="ascii")
+    show_plan(chosen, console=Console(width=80, file=file), given=None, saved=None)
+    file.flush()
+    assert b"***" in raw.getvalue()
 
 
-def test_without_a_card_there_is_no_memory_and_no_chart(repository: Path) -> None:
-    text = shown(plan_recipe(load_recipe(repository / "configs" / "guide_24gb.py").recipe), given=Path("c.py"))
-    assert text.startswith("A 82M gpt2")
-    assert "memory" not in text
-    assert "where a run" not in text
-    assert "nanofit train c.py" in text
+# The next command
 
 
-def test_a_saved_recipe_explains_its_values_and_reads_back_equal(planned: Plan, tmp_path: Path) -> None:
+def test_a_saved_plan_is_started_from_its_file(chosen: Plan) -> None:
+    assert shown(chosen, saved=Path("my runs/run.toml")).endswith("\nto start it: nanofit train 'my runs/run.toml'")
+
+
+def test_a_plan_that_nobody_saved_is_saved_first(chosen: Plan) -> None:
+    last = shown(chosen).splitlines()[-1]
+    assert last == "to start it: add --save run.toml to this command, then nanofit train run.toml"
+
+
+# An audit
+
+
+def test_an_audit_names_the_file_its_faults_and_the_better_plan(repository: Path) -> None:
+    plan, file = audited(repository, Machine(find("RTX 4060"))), Path("guide.py")
+    text = unwrapped(shown(plan, given=file))
+    assert "hours (" in text.split(":")[0]
+    assert "guide.py, an 82M gpt2 (10 x 640) on 26.2B tokens" in text
+    assert "It may not fit: it can take 12.5 GiB where a run can count on 7.1." in text
+    assert "The better plan for the same hours: " in text
+    for warning in plan.warnings:
+        assert f"warning: {warning}" in text
+    assert "12.5 > 7.1" in text
+    assert text.endswith("to start it: nanofit train guide.py")
+
+
+@pytest.mark.parametrize(
+    ("machine", "options"),
+    [
+        (Machine(find("RTX 4060"), 2), '--gpu "RTX 4060" --gpus 2 --hours '),
+        (Machine(find("A100 SXM 80GB")), "--hours "),
+        (Machine(unlisted(11.0)), "--vram 11 --hours "),
+        (Machine(find("RTX 4060"), free_gib=7.0), "nanofit plan --hours "),
+    ],
+    ids=["cards", "name", "memory", "this machine's"],
+)
+def test_the_better_plan_has_its_command(repository: Path, machine: Machine, options: str) -> None:
+    text = shown(audited(repository, machine), given=Path("guide.py"))
+    (line,) = [line for line in text.splitlines() if line.startswith("to take the better plan: nanofit plan ")]
+    assert options in line
+    assert line.endswith(" --save better.toml")
+
+
+def test_the_better_plans_command_keeps_what_it_kept(repository: Path) -> None:
+    plan = audited(repository, Machine(find("RTX 4090")), source="openwebtext", block_size=512)
+    assert "--source openwebtext --block_size 512 --save" in shown(plan, given=Path("guide.py"))
+
+
+# What is not known is left out
+
+
+def test_without_a_card_only_what_was_counted_is_shown() -> None:
+    text = shown(plan_recipe(build_recipe({"steps": 1500, "tokenizer": "bytes"})))
+    assert text.startswith("Train an 85.4M nanochat (12 x 768) on 18.4M tokens.\n")
+    assert not any(word in text for word in ("speed", "memory", "\nloss", "energy", "None"))
+
+
+def test_hours_without_a_card_are_the_budget_alone() -> None:
+    text = shown(plan_recipe(build_recipe({"hours": 0.5})))
+    assert text.startswith("Train a 162M nanochat (12 x 768) for 0.5 hours.\n")
+    assert "0.5 hours; the steps follow from the speed, measured when training starts" in text
+    assert "1 hour;" in shown(plan_recipe(build_recipe({"hours": 1})))
+
+
+def test_a_loss_that_is_not_predicted_has_no_chart() -> None:
+    plan = plan_recipe(build_recipe({"steps": 1000, "source": "texts/"}), machine=Machine(find("RTX 4090")))
+    text = shown(plan)
+    assert "GPT-2" not in text
+    assert "speed" in text
+
+
+def test_brackets_in_names_are_no_markup() -> None:
+    plan = plan_recipe(build_recipe({"steps": 10, "source": "texts[/red] [bold]"}), ("a [red]warning[/red]",))
+    text = shown(plan, given=Path("[b].toml"))
+    assert "texts[/red] [bold]" in text
+    assert "a [red]warning[/red]" in text
+    assert "[b].toml" in text
+
+
+# The saved recipe
+
+
+def test_a_saved_recipe_explains_its_values_and_reads_back_equal(chosen: Plan, tmp_path: Path) -> None:
     file = tmp_path / "run.toml"
-    file.write_text(recipe_toml(planned.recipe, planned.reasons), encoding="utf-8")
-    text = file.read_text(encoding="utf-8")
-    assert "heads of 128, in which attention kernels are fast" in text
-    assert "about 40 evaluations a run" in text
-    assert load_recipe(file).recipe == planned.recipe
+    file.write_text(recipe_toml(chosen.recipe, chosen.reasons), encoding="utf-8")
+    assert chosen.reasons
+    for name, reason in chosen.reasons.items():
+        assert f"{name} = " in file.read_text() and f"# {reason}\n" in file.read_text()
+    assert load_recipe(file).recipe == chosen.recipe

@@ -45,7 +45,8 @@ def plan(
 
     if save is not None and save.suffix != ".toml":
         raise UserError(f"--save {save}: recipes are TOML files, so give a name that ends in .toml")
-    result = _plan(recipe, overrides_of(ctx), _machine(gpu, vram, gpus))
+    overrides = overrides_of(ctx)
+    result = _plan(recipe, overrides, _machine(gpu, vram, gpus))
     if save is not None:
         save.parent.mkdir(parents=True, exist_ok=True)
         save.write_text(recipe_toml(result.recipe, result.reasons), encoding="utf-8")
@@ -59,7 +60,7 @@ def plan(
 
     from nanofit.cli.plan_screen import show_plan
 
-    show_plan(result, console=Console(highlight=False), given=recipe, saved=save)
+    show_plan(result, console=Console(highlight=False), given=recipe if not overrides else None, saved=save)
     if trace:
         typer.echo(f"traced: {document['traced_allocated_gib']:.3f} GiB of tensors at the peak of an eager step")
 

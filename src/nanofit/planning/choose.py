@@ -182,7 +182,7 @@ def _reasons(search: Search, plan: Plan) -> list[str]:
     """Why the recipe looks as it does, a line each with its source."""
     best, recipe, goal = search.best, plan.recipe, search.goal
     config, step = best.step.config, best.step
-    tokens, params = best.tokens, law_parameters(config)
+    tokens, params = plan.predicted.tokens or best.tokens, law_parameters(config)
     s = multiplier(config, step.optimizer)
     reasons = [
         f"size: {params / 1e6:.0f}M parameters on {tokens / 1e9:.2g}B tokens ({tokens / params:.1f} each) have the lowest expected loss of "
@@ -197,11 +197,11 @@ def _reasons(search: Search, plan: Plan) -> list[str]:
             if step.optimizer == "muon"
             else "Step Law's for so many tokens (arXiv:2503.04715)"
         ),
-        f"micro-batch {step.micro_batch} x {step.grad_accum}: the largest that the guarantee lets fit"
+        f"micro-batch {step.micro_batch} x {step.grad_accum}: among the largest that the guarantee lets fit"
         + (f", with {step.checkpointing} of the activations computed again" if step.checkpointing != "off" else ""),
         f"learning rate {recipe.optimizer_settings.learning_rate:g} for the matrices: "
         + ("Muon's at the best plain record, scaled by batch and length" if step.optimizer == "muon" else "by Step Law")
-        + "; decay to zero at the end of the budget, for an unfinished one costs up to 0.09 nats (public logs)",
+        + "; decay to zero at the end of the budget, for an unfinished one costs 0.06 to 0.12 nats (public logs)",
     ]
     if config.block_size == BLOCK_SIZE:
         reasons.append("context 1,024: what the runs behind the loss law have")

@@ -1,0 +1,194 @@
+"""The tables of a plan: its recipe, what to expect of it with the bounds, and the alternatives beside it."""
+
+import re
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+from rich.text import Text
+
+from nanofit.cli.units import quantity, size
+from nanofit.planning.loss import bits_per_byte, law_parameters
+from nanofit.planning.outlook import tokens_within
+from nanofit.planning.predict import GIB, checkpoint_bytes, rests_on
+
+if TYPE_CHECKING:
+    from nanofit.planning.interval import Interval
+    from nanofit.planning.machine import Machine
+    from nanofit.planning.plan import Alternative, Plan
+    from nanofit.planning.predict import Predicted
+    from nanofit.recipe import Recipe
+
+ROOM_FOR_TOKENS, ROOM_FOR_BOUNDS = 76, 100
+"""Characters from which on the alternatives show tokens and batches, and their losses with bounds."""
+
+
+def model_name(recipe: "Recipe", predicted: "Predicted") -> str:
+    """`a 494M nanochat (12 x 1536)`."""
+    count = quantity(predicted.params_total)
+    article = "an" if re.match(r"8|1[18](?!\d)", count) else "a"
+    return f"{article} {count} {recipe.model.arch} ({_shape(recipe)})"
+
+
+def between(value: "Interval") -> str:
+    """`2.97 (2.93 to 3.02)`."""
+    return f"{value.mid:.2f} ({value.low:.2f} to {value.high:.2f})"
+
+
+def in_hours(hours: float) -> str:
+    """`24 hours`, `1 hour`."""
+    return f"{hours:.3g} hour{'' if hours == 1 else 's'}"
+
+
+def _shape(recipe: "Recipe") -> str:
+    return f"{recipe.model.n_layer} x {recipe.model.n_embd}"
+
+
+# The recipe
+
+
+def recipe_table(plan: "Plan") -> Table:
+    """What is trained, and how."""
+    recipe, predicted = plan.recipe, plan.predicted
+    model, batch, schedule = recipe.model, recipe.batch, recipe.schedule
+    again = {"off": "", "half": "; half of the activations computed again", "all": "; activations computed again"}
+    final = "no decay" if schedule.schedule == "constant" else f"learning rates fall to {schedule.min_lr:g}"
+    rows = {
+        "model": f"{model.arch}, {model.n_layer} layers x {model.n_head} heads x {model.n_embd} wide, "
+        f"context {model.block_size:,}",
+        "parameters": f"{quantity(predicted.params_total)} ({quantity(predicted.params_non_embedding)} in the blocks), "
+        f"vocabulary {recipe.vocab_size:,}",
+        "data": f"{recipe.data.source}, tokenizer {recipe.data.tokenizer}",
+        "batch": f"{batch.micro_batch} x {batch.grad_accum} windows of {model.block_size:,} = "
+        f"{predicted.tokens_per_step:,} tokens a step{again[recipe.run.checkpointing]}",
+        "budget": _budget(plan),
+        "optimizer": _optimizer(recipe),
+        "schedule": f"{schedule.schedule}, warm-up {schedule.warmup_steps:,} steps, {final}",
+    }
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(style="bold", no_wrap=True)
+    for name, value in rows.items():
+        table.add_row(name, Text(value))
+    return table
+
+
+def _budget(plan: "Plan") -> str:
+    predicted, hours = plan.predicted, plan.recipe.budget.hours
+    if predicted.steps is None or predicted.tokens is None:
+        return f"{in_hours(hours or 0.0)}; the steps follow from the speed, measured when training starts"
+    about = "" if hours is None else f"{in_hours(hours)}, about "
+    return f"{about}{predicted.steps:,} steps, {quantity(predicted.tokens)} tokens, {predicted.flops:.2g} FLOPs"
+
+
+def _optimizer(recipe: "Recipe") -> str:
+    rates = recipe.optimizer_settings
+    if rates.learning_rate == rates.embedding_lr == rates.head_lr:
+        return f"{rates.optimizer}, learning rate {rates.learning_rate:.3g}"
+    return (
+        f"{rates.optimizer}, learning rates {rates.learning_rate:.3g} (matrices), "
+        f"{rates.embedding_lr:.3g} (embeddings), {rates.head_lr:.3g} (head)"
+    )
+
+
+# What to expect
+
+
+def figures_table(plan: "Plan") -> Table:
+    """The predicted figures with their bounds, and what each rests on or means."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    table.add_column("", style="bold", no_wrap=True)
+    table.add_column("expected", no_wrap=True)
+    table.add_column("between", no_wrap=True)
+    table.add_column("", style="dim")
+    for row in (*_of_training(plan), *_of_room(plan)):
+        table.add_row(*(Text(cell) for cell in row))
+    return table
+
+
+def _of_training(plan: "Plan") -> Iterator[tuple[str, str, str, str]]:
+    predicted, machine = plan.predicted, plan.machine
+    speed, tokens, hours, loss = predicted.tokens_per_second, tokens_within(plan), predicted.hours, predicted.val_loss
+    if machine is not None and speed is not None:
+        mfu = f"; MFU {predicted.mfu:.0%}" if predicted.mfu is not None else ""
+        yield (
+            "speed",
+            f"{quantity(speed.mid)} tokens/s",
+            _bounds(speed),
+            f"rests on {rests_on(plan.recipe, machine)}{mfu}",
+        )
+    if tokens is not None:
+        yield "tokens", quantity(tokens.mid), _bounds(tokens), _per_parameter(plan, tokens.mid)
+    if hours is not None:
+        yield "hours", f"{hours.mid:.3g}", _bounds(hours), "by the clock, everything included"
+    if loss is not None:
+        yield "loss", f"{loss.mid:.2f} nats", f"{loss.low:.2f} to {loss.high:.2f}", "a token of FineWeb"
+        low, mid, high = (bits_per_byte(value) for value in (loss.low, loss.mid, loss.high))
+        yield "", f"{mid:.3f} bits", f"{low:.3f} to {high:.3f}", "a byte of it"
+
+
+def _of_room(plan: "Plan") -> Iterator[tuple[str, str, str, str]]:
+    recipe, predicted, machine = plan.recipe, plan.predicted, plan.machine
+    if predicted.disk_gib is not None:
+        kept = recipe.run.keep_checkpoints + 1  # the next is there before the oldest goes
+        note = f"{kept} x {size(checkpoint_bytes(recipe))} checkpoints, and tokens"
+        yield "disk", size(predicted.disk_gib * GIB), "", note
+    if predicted.download_gib is not None:
+        yield "download", size(predicted.download_gib * GIB), "", "FineWeb's own files"
+    if predicted.host_memory_gib is not None:
+        yield "host memory", size(predicted.host_memory_gib * GIB), "", ""
+    if predicted.energy_kwh and machine is not None:
+        watts = machine.gpu.watts * machine.cards
+        yield "energy", f"{predicted.energy_kwh:.3g} kWh", "", f"at most, at the board's full {watts:,.0f} W"
+
+
+def _bounds(value: "Interval") -> str:
+    return f"{quantity(value.low)} to {quantity(value.high)}" if value.low < value.high else ""
+
+
+def _per_parameter(plan: "Plan", tokens: float) -> str:
+    """Tokens a parameter, by the loss law's count where it speaks of the plan: that is what its rules are for."""
+    if plan.predicted.val_loss is None:
+        return f"{_ratio(tokens / plan.predicted.params_total)} a parameter"
+    counted = law_parameters(plan.recipe.model_config_of_run())
+    return f"{_ratio(tokens / counted)} a parameter of the law's {quantity(counted)}"
+
+
+def _ratio(value: float) -> str:
+    return f"{value:.1f}" if value < 100 else f"{value:,.0f}"
+
+
+# What else
+
+
+def alternatives_table(plan: "Plan", own_name: str, better: "Alternative | None", width: int) -> Table:
+    """The plan, called `own_name`, above its alternatives; `better` is the one of them to point at."""
+    columns = ["model", "tokens", "batch", "loss", "GiB"] if width >= ROOM_FOR_TOKENS else ["model", "loss", "GiB"]
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    table.add_column("")
+    for column in columns:
+        table.add_column(column, justify="left" if column == "model" else "right", no_wrap=True)
+
+    def add(name: str, recipe: "Recipe", predicted: "Predicted", style: str) -> None:
+        cells = _compared(recipe, predicted, plan.machine, with_bounds=width >= ROOM_FOR_BOUNDS)
+        table.add_row(Text(name), *(cells[column] for column in columns), style=style)
+
+    add(own_name, plan.recipe, plan.predicted, "bold")
+    for other in plan.alternatives:
+        add(other.why, other.recipe, other.predicted, "bold green" if other is better else "")
+    return table
+
+
+def _compared(
+    recipe: "Recipe", predicted: "Predicted", machine: "Machine | None", *, with_bounds: bool
+) -> dict[str, Text]:
+    loss, peak, tokens = predicted.val_loss, predicted.peak_memory_gib, predicted.tokens
+    memory = Text(f"{peak:.1f}" if peak is not None else "")
+    if predicted.fits is False and machine is not None:
+        memory = Text(f"{peak:.1f} > {machine.budget_gib:.1f}", "red")
+    return {
+        "model": Text(f"{quantity(predicted.params_total)} {recipe.model.arch}, {_shape(recipe)}"),
+        "tokens": Text(quantity(tokens) if tokens is not None else ""),
+        "batch": Text(quantity(predicted.tokens_per_step)),
+        "loss": Text("" if loss is None else between(loss) if with_bounds else f"{loss.mid:.2f}"),
+        "GiB": memory,
+    }

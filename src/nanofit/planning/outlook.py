@@ -1,0 +1,85 @@
+"""What a plan comes to along its way: tokens with their bounds, the loss that shorter runs of its model would reach, and GPT-2's
+levels beside it. Pure figures that follow from the plan's recipe, for those who show plans.
+"""
+
+from dataclasses import dataclass
+
+from nanofit.planning.interval import Interval
+from nanofit.planning.loss import TARGETS, expected_loss
+from nanofit.planning.plan import Plan
+from nanofit.planning.predict import pace, unique_tokens
+from nanofit.planning.rules import recommended_learning_rate, recommended_tokens_per_step
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """A run that was planned to end after `hours`, and the validation loss expected of it, nats a token."""
+
+    hours: float
+    tokens: float
+    loss: Interval
+
+
+def finished_runs(plan: Plan, count: int = 48) -> tuple[FinishedRun, ...]:
+    """Runs of the plan's model that end after 1/count, 2/count ... of its steps: the last is the plan's own.
+
+    These are not points on one run's curve: each has its own decay behind it, and a batch and a learning rate that stand to the
+    rules for its length as the plan's do for its own. Empty where the plan predicts no loss.
+    """
+    steps = plan.predicted.steps
+    if plan.predicted.val_loss is None or steps is None:
+        return ()
+    lengths = sorted({max(round(steps * number / count), 1) for number in range(1, count + 1)})
+    return tuple(_finished_after(length, plan) for length in lengths)
+
+
+def _finished_after(steps: int, plan: Plan) -> FinishedRun:
+    recipe, machine, speed = plan.recipe, plan.machine, plan.predicted.tokens_per_second
+    assert machine is not None and speed is not None and plan.predicted.tokens is not None
+    config, settings = recipe.model_config_of_run(), recipe.optimizer_settings
+    name, all_steps, tokens = settings.optimizer, plan.predicted.steps or steps, steps * recipe.tokens_per_step
+    batch = recipe.tokens_per_step * (
+        recommended_tokens_per_step(name, tokens) / recommended_tokens_per_step(name, plan.predicted.tokens)
+    )
+    own_rule = recommended_learning_rate(
+        config, name, tokens=plan.predicted.tokens, tokens_per_step=recipe.tokens_per_step
+    )
+    rule = recommended_learning_rate(config, name, tokens=tokens, tokens_per_step=batch)
+
+    def after(trained: int) -> Interval:
+        return expected_loss(
+            config,
+            name,
+            tokens=max(trained, 1) * recipe.tokens_per_step,
+            tokens_per_step=batch,
+            learning_rate=settings.learning_rate * rule / own_rule,
+            final_rate_share=recipe.schedule_over(all_steps).learning_rate(all_steps) / settings.learning_rate,
+            unique_tokens=unique_tokens(recipe),
+        )
+
+    expected, hours = after(steps), pace(recipe, speed.mid, machine).hours_of(steps)
+    if recipe.budget.hours is not None:  # then a slower card sees fewer tokens
+        fewest, most = (pace(recipe, rate, machine).steps_in(hours) for rate in (speed.low, speed.high))
+        low, high = after(most).low, after(fewest).high
+        expected = Interval(min(low, expected.mid), expected.mid, max(high, expected.mid))
+    return FinishedRun(hours, tokens, expected)
+
+
+def tokens_within(plan: Plan) -> Interval | None:
+    """The tokens that the plan's budget buys: as sure as the speed where hours set it. None where no speed is predicted."""
+    recipe, machine, predicted = plan.recipe, plan.machine, plan.predicted
+    if predicted.tokens is None:
+        return None
+    speed, hours, mid = predicted.tokens_per_second, recipe.budget.hours, float(predicted.tokens)
+    if hours is None or machine is None or speed is None:
+        return Interval(mid, mid, mid)
+    fewest, most = (
+        float(pace(recipe, rate, machine).steps_in(hours) * recipe.tokens_per_step) for rate in (speed.low, speed.high)
+    )
+    return Interval(min(fewest, mid), mid, max(most, mid))
+
+
+def best_level(loss: float) -> tuple[str, float] | None:
+    """The best of OpenAI's GPT-2 models whose loss `loss` reaches, with its loss, nats a token; None where it reaches none."""
+    reached = [(name, level) for name, level in TARGETS.items() if loss <= level]
+    return min(reached, key=lambda pair: pair[1], default=None)
