@@ -4,9 +4,13 @@ import pytest
 
 from nanofit.errors import UserError
 from nanofit.gpus import find
+from nanofit.measuring.records import keep
 from nanofit.nvml import Detected
 from nanofit.planning import machine
+from nanofit.planning.calibration import MeasuredCard, Measurement, installed_torch
 from nanofit.planning.machine import Machine, machine_of
+from nanofit.planning.predict import predict, rests_on, step_on
+from nanofit.recipe import build_recipe
 
 
 def test_a_card_by_name_and_one_by_memory() -> None:
@@ -25,6 +29,34 @@ def test_this_machines_card_offers_what_is_free_on_it(monkeypatch: pytest.Monkey
     assert found.budget_gib == 20.0
     monkeypatch.setattr(machine, "detect", lambda: None)
     assert machine_of(None, None, None) is None
+
+
+def test_what_was_measured_on_a_card_of_that_name_counts() -> None:
+    gpu = find("RTX 4090")
+    machine = machine_of("4090", None, None)
+    assert machine is not None
+    recipe = build_recipe({"steps": 100, "micro_batch": 8})
+    step = step_on(recipe, machine)
+    before = predict(recipe, machine)
+    assert before.tokens_per_second is not None
+    measured = Measurement(
+        "probe",
+        "2026-11-24",
+        MeasuredCard.of(gpu),
+        "570",
+        installed_torch(),
+        step,
+        0.8 * before.tokens_per_second.mid,
+        None,
+    )
+    keep([measured], lambda event: None)
+    again = machine_of("4090", None, None)
+    assert again is not None
+    after = predict(recipe, again)
+    assert after.tokens_per_second is not None
+    assert after.tokens_per_second.mid == pytest.approx(0.8 * before.tokens_per_second.mid)
+    assert after.tokens_per_second.high / after.tokens_per_second.low < 1.1
+    assert rests_on(recipe, again).startswith("measurement: a probe of this card on 2026-11-24")
 
 
 @pytest.mark.parametrize(

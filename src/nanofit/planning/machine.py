@@ -67,7 +67,8 @@ def machine_of(gpu: str | None, vram: str | None, cards: str | None) -> Machine 
         raise UserError("--gpu names a card and --vram describes another: give one of them")
     count = _whole_number(cards)
     if gpu is not None:
-        return Machine(find(gpu), count)
+        named = find(gpu)
+        return Machine(named, count, calibration=read_calibration(named.name))
     if vram is not None:
         return Machine(unlisted(_gib(vram)), count)
     detected = detect()
