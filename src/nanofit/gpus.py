@@ -50,6 +50,11 @@ class Gpu:
     speed_of: str | None = None
 
     @property
+    def compute_capability(self) -> float | None:
+        """NVIDIA's as a number; None for other makers' chips."""
+        return float(self.capability) if re.fullmatch(r"\d+\.\d+", self.capability) else None
+
+    @property
     def budget_gib(self) -> float:
         """The memory that a run can count on."""
         return self.usable_gib - self.display_gib

@@ -13,6 +13,13 @@ REFERENCE_STEPS = 3250
 REFERENCE_WIDTH = 768
 """The run that Muon's values here were tuned at: "simple modern", the best plain record at 124M of modded-nanogpt."""
 
+NEWTON_SCHULZ_STEPS = 5
+"""Iterations of Muon's orthogonalisation (Jordan, 2024)."""
+
+STACKED_ENTRIES = 2**24
+"""Entries of the matrices that Muon updates at once. All of one shape would take as much memory as a third of the weights, and
+a few matrices fill a device as well."""
+
 LARGEST_SCALE = 2.0
 """Beyond it a very short run would only shake: 0.06 was no better than 0.04 for 220 steps."""
 

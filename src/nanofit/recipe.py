@@ -236,7 +236,11 @@ class Recipe(_Section):
     @property
     def loss_chunk(self) -> int:
         """Tokens of a micro-batch whose logits exist at once."""
-        tokens = self.batch.micro_batch * self.model.block_size
+        return self.loss_chunk_of(self.batch.micro_batch)
+
+    def loss_chunk_of(self, micro_batch: int) -> int:
+        """The same, were the micro-batch this one."""
+        tokens = micro_batch * self.model.block_size
         return min(self.run.loss_chunk or loss_chunk_tokens(tokens, self.vocab_size), tokens)
 
     @property

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nanofit.architecture import ModelConfig, count_parameters
+from nanofit.gpus import find
 from nanofit.planning.blocks import block_stages
 from nanofit.planning.card_memory import CONTEXT_BYTES, GIB, RESERVED, WORKSPACE_BYTES, card_memory, guaranteed_bytes
 from nanofit.planning.machine import Machine
@@ -66,25 +67,23 @@ def test_more_of_anything_never_takes_less(
 
 
 def test_the_parts_of_a_cards_memory_make_its_guarantee_which_is_above_what_is_expected() -> None:
-    memory = card_memory(replace(step(), compiles=True), capability="8.9", native_bf16=True)
+    memory = card_memory(replace(step(), compiles=True), gpu=find("RTX 4090"))
     assert memory.peak == pytest.approx(sum(memory.parts.values()))
     assert memory.allocated < memory.peak
-    assert memory.peak == pytest.approx(
-        guaranteed_bytes(replace(step(), compiles=True), capability="8.9", native_bf16=True)
-    )
+    assert memory.peak == pytest.approx(guaranteed_bytes(replace(step(), compiles=True), gpu=find("RTX 4090")))
     tensors = sum(memory.parts[name] for name in ("weights", "gradients", "optimizer", "activations", "loss"))
     assert memory.parts["margin"] == pytest.approx((RESERVED - 1) * tensors)
 
 
 def test_several_cards_hold_the_buckets_of_their_gradients() -> None:
-    alone = card_memory(step(), capability="8.9", native_bf16=True)
-    together = card_memory(step(), capability="8.9", native_bf16=True, cards=2)
+    alone = card_memory(step(), gpu=find("RTX 4090"))
+    together = card_memory(step(), gpu=find("RTX 4090"), cards=2)
     assert together.parts["gradients"] - alone.parts["gradients"] == 4 * sizes(step().config).total
 
 
 def test_a_probe_narrows_the_margin_but_never_below_what_it_found() -> None:
     def margin(ratio: float | None) -> float:
-        return card_memory(step(), capability="8.9", native_bf16=True, measured_over_predicted=ratio).parts["margin"]
+        return card_memory(step(), gpu=find("RTX 4090"), measured_over_predicted=ratio).parts["margin"]
 
     assert margin(0.9) == margin(1.0) < margin(1.05) < margin(None) < margin(1.3)
 
@@ -116,8 +115,6 @@ def test_the_guarantee_of_the_same_terms_is_above_a_published_peak(
 
 def test_nanochats_published_peak_is_below_the_plans_guarantee() -> None:
     """12 layers on an RTX 4070, 8 x 2048 tokens: 9.4 GB, with all logits at once."""
-    from nanofit.gpus import find
-
     recipe = build_recipe(
         {
             "steps": 10,

@@ -121,7 +121,7 @@ class ProbeResult:
     @property
     def expected_memory(self) -> CardMemory:
         """What a plan without a measurement says of the recipe that fits."""
-        return card_memory(self.reading.step, capability=self.gpu.capability, native_bf16=self.gpu.native_bf16)
+        return card_memory(self.reading.step, gpu=self.gpu)
 
     @property
     def memory_line(self) -> MemoryLine | None:

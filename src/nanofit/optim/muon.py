@@ -15,15 +15,12 @@ import torch
 from torch import Tensor
 from torch.optim.adamw import adamw
 
+from nanofit.hyperparameters import NEWTON_SCHULZ_STEPS, STACKED_ENTRIES
+
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 """Of the quintic iteration: the steepest at zero that brings singular values to [0.7, 1.2] and stays (Jordan, 2024)."""
 
-NEWTON_SCHULZ_STEPS = 5
 EPSILON = 1e-7
-
-STACKED_ENTRIES = 2**24
-"""Entries of the matrices that are updated at once. All of one shape would take as much memory as a third of the weights,
-and a few matrices fill a device as well."""
 
 
 def orthogonalise(matrices: Tensor, steps: int = NEWTON_SCHULZ_STEPS) -> Tensor:

@@ -4,14 +4,24 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from nanofit.errors import UserError
-from nanofit.planning.choose import notes_of, recipe_of
+from nanofit.planning.choose import notes_of, recipe_of, rounded
 from nanofit.planning.loss import decay_price, expected_loss
 from nanofit.planning.machine import Machine
 from nanofit.planning.plan import Alternative, Plan, plan_recipe
-from nanofit.planning.predict import GIB, has_loss_law, pace, peak_on, predict, rests_on, speed_on, step_on
+from nanofit.planning.predict import (
+    GIB,
+    final_rate_share,
+    has_loss_law,
+    pace,
+    peak_on,
+    predict,
+    rests_on,
+    speed_on,
+    step_on,
+)
 from nanofit.planning.rules import best_batch, recommended_learning_rate, recommended_warmup_steps
 from nanofit.planning.search import MICRO_BATCHES, Goal, Search
-from nanofit.recipe import Recipe, loss_chunk_tokens
+from nanofit.recipe import Recipe
 
 LONGEST_WARMUP = 0.1
 """Of a run, that warm-up may take."""
@@ -63,7 +73,7 @@ def findings(plan: Plan) -> list[str]:
 def _of_schedule(plan: Plan) -> Iterator[str]:
     recipe, steps = plan.recipe, plan.predicted.steps
     assert steps is not None
-    share = recipe.schedule_over(steps).learning_rate(steps) / recipe.optimizer_settings.learning_rate
+    share = final_rate_share(recipe, steps)
     is_cut_off = (recipe.schedule.decay_steps or 0) > steps  # `schedule_warnings` speaks of that
     if share > HIGH_END and not (is_cut_off and recipe.schedule.schedule != "constant"):
         price = decay_price(share)
@@ -100,9 +110,9 @@ def _of_memory(recipe: Recipe, machine: Machine) -> Iterator[str]:
     if largest >= 2 * recipe.batch.micro_batch and recipe.batch.grad_accum > machine.cards:
         better = replace(
             step,
-            micro_batch=min(largest, recipe.windows_per_step),
+            micro_batch=largest,
             grad_accum=max(passes, 1),
-            loss_chunk=loss_chunk_tokens(largest * recipe.model.block_size, recipe.vocab_size),
+            loss_chunk=recipe.loss_chunk_of(largest),
         )
         gain = speed_on(better, machine).mid / speed_on(step, machine).mid
         if gain > WORTHWHILE:
@@ -118,9 +128,7 @@ def _largest_micro_batch(recipe: Recipe, machine: Machine) -> int:
     for micro_batch in MICRO_BATCHES:
         if micro_batch > recipe.windows_per_step:
             break
-        tokens = micro_batch * recipe.model.block_size
-        chunk = min(recipe.run.loss_chunk or loss_chunk_tokens(tokens, recipe.vocab_size), tokens)
-        tried = replace(step, micro_batch=micro_batch, grad_accum=2, loss_chunk=chunk)
+        tried = replace(step, micro_batch=micro_batch, grad_accum=2, loss_chunk=recipe.loss_chunk_of(micro_batch))
         if peak_on(tried, machine) > machine.budget_gib * GIB:
             break
         fitting = micro_batch
@@ -223,7 +231,7 @@ def _mended(plan: Plan, machine: Machine) -> Recipe | None:
     return recipe.with_values(
         micro_batch=largest,
         grad_accum=passes,
-        learning_rate=float(f"{rate:.3g}"),
+        learning_rate=rounded(rate),
         warmup_steps=min(warmup, recipe.schedule.warmup_steps),
         decay_steps=None,
         min_lr=0.0,

@@ -193,7 +193,7 @@ def _shape(measurements: list[Measurement]) -> _Shape:
     step = measurements[0].step
     gpu = measurements[0].card.gpu
     expected_speed = tokens_per_second(step, gpu).mid
-    expected_bytes = card_memory(step, capability=gpu.capability, native_bf16=gpu.native_bf16).allocated
+    expected_bytes = card_memory(step, gpu=gpu).allocated
     speed_ratios = tuple(each.tokens_per_second / expected_speed for each in measurements)
     return _Shape(
         step,

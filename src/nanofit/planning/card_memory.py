@@ -7,6 +7,7 @@ card corrected the rest.
 
 from dataclasses import dataclass, replace
 
+from nanofit.gpus import Gpu
 from nanofit.planning.memory import Holding, peak_holding, sizes
 from nanofit.planning.step import StepShape
 
@@ -38,18 +39,17 @@ class CardMemory:
 def card_memory(
     step: StepShape,
     *,
-    capability: str,
-    native_bf16: bool,
+    gpu: Gpu,
     cards: int = 1,
     measured_over_predicted: float | None = None,
 ) -> CardMemory:
-    """The memory that `step` needs on each of `cards` cards of this compute capability.
+    """The memory that `step` needs on each of `cards` cards of this kind.
 
     measured_over_predicted: what probes of this card found reserved over what is expected to be allocated; None without a probe.
     """
-    guaranteed = _guaranteed(step, native_bf16)
-    expected = peak_holding(step, _iteration_width(native_bf16)) if step.compiles else guaranteed
-    buckets, workspace = _buckets(step, cards), 2 * _workspace(capability)
+    guaranteed = _guaranteed(step, gpu)
+    expected = peak_holding(step, _iteration_width(gpu)) if step.compiles else guaranteed
+    buckets, workspace = _buckets(step, cards), 2 * _workspace(gpu)
     parts = {
         **_parts(guaranteed, buckets),
         "workspace": workspace,
@@ -62,23 +62,22 @@ def card_memory(
 def guaranteed_bytes(
     step: StepShape,
     *,
-    capability: str,
-    native_bf16: bool,
+    gpu: Gpu,
     cards: int = 1,
     measured_over_predicted: float | None = None,
 ) -> float:
     """The `peak` of `card_memory` alone, for a search that asks often."""
-    tensors = _guaranteed(step, native_bf16).total + _buckets(step, cards)
-    return _factor(measured_over_predicted) * tensors + 2 * _workspace(capability) + CONTEXT_BYTES
+    tensors = _guaranteed(step, gpu).total + _buckets(step, cards)
+    return _factor(measured_over_predicted) * tensors + 2 * _workspace(gpu) + CONTEXT_BYTES
 
 
-def _guaranteed(step: StepShape, native_bf16: bool) -> Holding:
+def _guaranteed(step: StepShape, gpu: Gpu) -> Holding:
     """Nobody measured compiled code yet, so its guarantee is that of eager code, which holds more."""
-    return peak_holding(replace(step, compiles=False) if step.compiles else step, _iteration_width(native_bf16))
+    return peak_holding(replace(step, compiles=False) if step.compiles else step, _iteration_width(gpu))
 
 
-def _iteration_width(native_bf16: bool) -> int:
-    return 2 if native_bf16 else 4
+def _iteration_width(gpu: Gpu) -> int:
+    return 2 if gpu.native_bf16 else 4
 
 
 def _buckets(step: StepShape, cards: int) -> int:
@@ -100,6 +99,5 @@ def _parts(holding: Holding, buckets: int) -> dict[str, float]:
     }
 
 
-def _workspace(capability: str) -> int:
-    is_number = capability.replace(".", "", 1).isdigit()
-    return LARGE_WORKSPACE_BYTES if is_number and float(capability) >= 9 else WORKSPACE_BYTES
+def _workspace(gpu: Gpu) -> int:
+    return LARGE_WORKSPACE_BYTES if (gpu.compute_capability or 0.0) >= 9 else WORKSPACE_BYTES

@@ -122,12 +122,12 @@ def _optimizer_values(optimizer: Any, candidate: Candidate, steps: int, tokens_p
     config = candidate.step.config
     rate = recommended_learning_rate(config, optimizer, tokens=candidate.tokens, tokens_per_step=tokens_per_step)
     settings = optimizer_defaults(
-        optimizer, tokens_per_step=tokens_per_step, steps=steps, n_embd=config.n_embd, learning_rate=_rounded(rate)
+        optimizer, tokens_per_step=tokens_per_step, steps=steps, n_embd=config.n_embd, learning_rate=rounded(rate)
     )
-    return {name: _rounded(value) if isinstance(value, float) else value for name, value in asdict(settings).items()}
+    return {name: rounded(value) if isinstance(value, float) else value for name, value in asdict(settings).items()}
 
 
-def _rounded(value: float) -> float:
+def rounded(value: float) -> float:
     """Three digits: more would pretend to precision."""
     return float(f"{value:.3g}")
 

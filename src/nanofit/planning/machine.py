@@ -43,10 +43,8 @@ class Machine:
     @property
     def compiles(self) -> bool:
         """Whether training compiles there: on cards from compute capability 7.0 on."""
-        capability = self.gpu.capability
-        if not capability.replace(".", "", 1).isdigit():
-            return not self.is_cpu
-        return float(capability) >= 7
+        capability = self.gpu.compute_capability
+        return not self.is_cpu if capability is None else capability >= 7
 
     def document(self) -> dict[str, Any]:
         """The machine as `nanofit plan --json` prints it under `gpu`."""

@@ -11,14 +11,12 @@ from functools import cache, lru_cache
 from typing import NamedTuple
 
 from nanofit.architecture import ModelConfig, parameters
+from nanofit.hyperparameters import STACKED_ENTRIES
 from nanofit.planning.blocks import FLOAT32, block_stages, final_norm
 from nanofit.planning.step import StepShape
 
-STACKED_ENTRIES = 2**24
-"""Entries of matrices that Muon updates at once (`optim/muon.py`)."""
-
 SAMPLED = 2**16
-"""Most entries of a tensor that a logged step copies for its update ratio (`training/health.py`)."""
+"""Entries of a tensor, evenly spaced, that stand for all of them in a logged step's update ratio (`training/health.py`)."""
 
 
 class Holding(NamedTuple):

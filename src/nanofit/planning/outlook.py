@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from nanofit.planning.interval import Interval
 from nanofit.planning.loss import TARGETS, expected_loss
 from nanofit.planning.plan import Plan
-from nanofit.planning.predict import pace, unique_tokens
+from nanofit.planning.predict import final_rate_share, pace, steps_within, unique_tokens, widened
 from nanofit.planning.rules import recommended_learning_rate, recommended_tokens_per_step
 
 
@@ -53,15 +53,13 @@ def _finished_after(steps: int, plan: Plan) -> FinishedRun:
             tokens=max(trained, 1) * recipe.tokens_per_step,
             tokens_per_step=batch,
             learning_rate=settings.learning_rate * rule / own_rule,
-            final_rate_share=recipe.schedule_over(all_steps).learning_rate(all_steps) / settings.learning_rate,
+            final_rate_share=final_rate_share(recipe, all_steps),
             unique_tokens=unique_tokens(recipe),
         )
 
     expected, hours = after(steps), pace(recipe, speed.mid, machine).hours_of(steps)
     if recipe.budget.hours is not None:  # then a slower card sees fewer tokens
-        fewest, most = (pace(recipe, rate, machine).steps_in(hours) for rate in (speed.low, speed.high))
-        low, high = after(most).low, after(fewest).high
-        expected = Interval(min(low, expected.mid), expected.mid, max(high, expected.mid))
+        expected = widened(expected, after, steps_within(recipe, speed, hours, machine))
     return FinishedRun(hours, tokens, expected)
 
 
@@ -73,9 +71,7 @@ def tokens_within(plan: Plan) -> Interval | None:
     speed, hours, mid = predicted.tokens_per_second, recipe.budget.hours, float(predicted.tokens)
     if hours is None or machine is None or speed is None:
         return Interval(mid, mid, mid)
-    fewest, most = (
-        float(pace(recipe, rate, machine).steps_in(hours) * recipe.tokens_per_step) for rate in (speed.low, speed.high)
-    )
+    fewest, most = (float(steps * recipe.tokens_per_step) for steps in steps_within(recipe, speed, hours, machine))
     return Interval(min(fewest, mid), mid, max(most, mid))
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from nanofit.planning.loss import decay_price
 from nanofit.planning.machine import Machine
-from nanofit.planning.predict import Predicted, predict
+from nanofit.planning.predict import Predicted, final_rate_share, predict
 from nanofit.recipe import Recipe
 
 
@@ -82,7 +82,7 @@ def schedule_warnings(recipe: Recipe, steps: int | None = None) -> list[str]:
     if schedule.schedule != "constant" and schedule.decay_steps is not None:
         decay_end, final = schedule.decay_steps, recipe.schedule_over(steps).learning_rate(steps)
         if decay_end > steps:
-            price = decay_price(final / recipe.optimizer_settings.learning_rate)
+            price = decay_price(final_rate_share(recipe, steps))
             found.append(
                 f"the decay ends at step {decay_end:,} and the run at {steps:,}: the learning rate only falls to {final:.2g}, "
                 f"not to {schedule.min_lr:.2g}, which costs {price.low:.2f} to {price.high:.2f} nats; "

@@ -4,6 +4,7 @@ Without a machine only what can be counted is filled in; what is not modelled is
 """
 
 import re
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from math import ceil
 from typing import Any
@@ -146,8 +147,7 @@ def peak_on(step: StepShape, machine: Machine) -> float:
 def _card(step: StepShape, machine: Machine) -> dict[str, Any]:
     measured = measured_of(step, machine)
     return {
-        "capability": machine.gpu.capability,
-        "native_bf16": machine.gpu.native_bf16,
+        "gpu": machine.gpu,
         "cards": machine.cards,
         "measured_over_predicted": measured.memory_ratio if measured is not None else None,
     }
@@ -227,7 +227,7 @@ def _loss(recipe: Recipe, steps: int, speed: Interval, machine: Machine) -> Inte
     if not has_loss_law(recipe):
         return None
     config, settings = recipe.model_config_of_run(), recipe.optimizer_settings
-    share = recipe.schedule_over(steps).learning_rate(steps) / settings.learning_rate
+    share = final_rate_share(recipe, steps)
 
     def after(trained: int) -> Interval:
         return expected_loss(
@@ -243,6 +243,21 @@ def _loss(recipe: Recipe, steps: int, speed: Interval, machine: Machine) -> Inte
     expected = after(steps)
     if recipe.budget.hours is None:
         return expected
-    # A slower card sees fewer tokens in its hours.
-    fewest, most = (pace(recipe, rate, machine).steps_in(recipe.budget.hours) for rate in (speed.low, speed.high))
+    return widened(expected, after, steps_within(recipe, speed, recipe.budget.hours, machine))
+
+
+def final_rate_share(recipe: Recipe, steps: int) -> float:
+    """The learning rate after `steps` steps over its peak: 0 where the decay is finished."""
+    return recipe.schedule_over(steps).learning_rate(steps) / recipe.optimizer_settings.learning_rate
+
+
+def steps_within(recipe: Recipe, speed: Interval, hours: float, machine: Machine) -> tuple[int, int]:
+    """The fewest and the most steps that fit into `hours`, by the bounds of the speed: a slower card sees fewer tokens."""
+    fewest, most = (pace(recipe, rate, machine).steps_in(hours) for rate in (speed.low, speed.high))
+    return fewest, most
+
+
+def widened(expected: Interval, after: Callable[[int], Interval], steps: tuple[int, int]) -> Interval:
+    """The loss `expected`, its bounds widened to what it is `after` the fewest and after the most steps."""
+    fewest, most = steps
     return Interval(min(after(most).low, expected.mid), expected.mid, max(after(fewest).high, expected.mid))

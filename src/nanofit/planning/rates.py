@@ -4,6 +4,7 @@ The few shares are measured ones with their sources, and none is fitted to one c
 """
 
 from nanofit.gpus import Gpu
+from nanofit.planning.cpu import CPU
 from nanofit.planning.work import Work
 
 # Shares of the catalogue's rate in large 16-bit products. Measured ones: zzc0721/torch-performance-test-data (database.md
@@ -68,7 +69,7 @@ def product_rate(gpu: Gpu, is_float32: bool) -> float:
     A10G 0.50, same source); before it without tensor cores, a quarter of GeForce's half rate and an eighth of a full one
     (RTX 2080 0.24, V100S 0.15, T4 0.10). A CPU's rate is that of float32."""
     rate = gpu.tflops * 1e12 * _product_share(gpu)
-    if not is_float32 or gpu.capability == "cpu":
+    if not is_float32 or gpu.capability == CPU:
         return rate
     if not _is_before_ampere(gpu):
         return rate / 2

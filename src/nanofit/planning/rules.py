@@ -5,11 +5,11 @@ All are continuous, so that a search may follow them, and say what is best, not 
 """
 
 import math
-from dataclasses import replace
 from functools import cache
 
-from nanofit.architecture import ModelConfig, parameters
+from nanofit.architecture import ModelConfig
 from nanofit.hyperparameters import REFERENCE_TOKENS_PER_STEP, OptimizerName, optimizer_defaults
+from nanofit.planning.memory import sizes
 
 MUON_BATCH = 2.44
 """Muon's best batch over Step Law's: an octave below 2^19 at the 1.7B tokens of the best plain record, which
@@ -27,8 +27,7 @@ WARMUP_SHARE = 0.02
 @cache
 def block_parameters(config: ModelConfig) -> int:
     """Parameters in the blocks, which are all alike."""
-    block = parameters(replace(config, n_layer=1))
-    return config.n_layer * sum(row.size for row in block if row.layer is not None)
+    return config.n_layer * sizes(config).block
 
 
 def step_law_batch(tokens: float) -> float:

@@ -7,10 +7,7 @@ Everything is linear: so much a token, and so much a pass over the model, whatev
 from dataclasses import dataclass
 
 from nanofit.architecture import ModelConfig
-from nanofit.hyperparameters import OptimizerName
-
-NEWTON_SCHULZ_STEPS = 5
-"""Iterations of Muon, as in optim/muon.py."""
+from nanofit.hyperparameters import NEWTON_SCHULZ_STEPS, OptimizerName
 
 RESIDUAL = 4
 """Bytes an entry of the residual stream, which autocast leaves in float32."""

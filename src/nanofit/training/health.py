@@ -7,8 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-SAMPLED = 2**16
-"""Entries of a tensor, evenly spaced, that stand for all of them."""
+from nanofit.planning.memory import SAMPLED
 
 WINDOW = 100
 FEWEST = 30
