@@ -6,7 +6,7 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from nanofit.data.order import WindowOrder, _splitmix64, permutation
-from nanofit.recipe import GROUP_TOKENS
+from nanofit.quantities import GROUP_TOKENS
 
 seeds = st.integers(0, 2**64)
 # Blocks large enough that some streams have several groups and few windows.

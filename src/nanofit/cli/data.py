@@ -105,7 +105,7 @@ def _show_status(folder: Path) -> None:
 
 def _tokens(option: str, text: str) -> int:
     from nanofit.errors import UserError
-    from nanofit.recipe import token_count
+    from nanofit.quantities import token_count
 
     try:
         value = token_count(text)

@@ -10,7 +10,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from nanofit.recipe import GROUP_TOKENS
+from nanofit.quantities import GROUP_TOKENS
 
 
 @dataclass(frozen=True)
