@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from nanofit.data.shards import TokenStream, read_manifest
+from nanofit.data.manifest import read_manifest
+from nanofit.data.stream import TokenStream
 from nanofit.data.tokenizers import get_tokenizer
 from nanofit.device import choose_device
 from nanofit.evaluation.baselines import Baselines, compute_baselines

@@ -57,7 +57,7 @@ def status_command(
 
 
 def _status(folder: Path) -> dict[str, object]:
-    from nanofit.data.shards import read_manifest
+    from nanofit.data.manifest import read_manifest
 
     manifest = read_manifest(folder)
     splits = {

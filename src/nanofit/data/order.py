@@ -54,6 +54,12 @@ class WindowOrder:
         return result
 
 
+def tokens_of_windows(count: int, block_size: int) -> int:
+    """Tokens of a growing stream in which the first `count` positions have their windows: whole groups, and the one after."""
+    groups = -(-count // (GROUP_TOKENS // block_size))
+    return groups * GROUP_TOKENS + 1
+
+
 @lru_cache(maxsize=4)
 def permutation(seed: int, epoch: int, group: int, count: int) -> np.ndarray:
     """A permutation of 0 .. count-1 fixed by its arguments for ever: indices sorted by a 64-bit hash.

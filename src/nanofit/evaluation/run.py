@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from nanofit.data.shards import TokenStream, read_manifest
+from nanofit.data.prepare import set_in
+from nanofit.data.stream import TokenStream
 from nanofit.evaluation.validation import Validation, validate
 from nanofit.events import Report
 from nanofit.training.trained import load_trained
@@ -12,7 +13,7 @@ def evaluate_run(path: Path, report: Report) -> Validation:
     """The validation loss of the run at `path`. Raises UserError where there is no run, checkpoint or data."""
     trained = load_trained(path, report)
     recipe = trained.recipe
-    stream = TokenStream(read_manifest(trained.data_folder), "val")
+    stream = TokenStream(set_in(trained.data_folder), "val")
     return validate(
         lambda inputs, targets: trained.model(inputs, targets, "none"),
         stream,

@@ -1,0 +1,245 @@
+"""The manifest of a folder of shards: `manifest.jsonl`, the one word on what lies there.
+
+Its first line says what the set is made of; a line a shard follows, appended when the shard is whole and on disk, with the
+cursor from which the source goes on after it; a line closes the set. Other lines tell which files of the source turned out
+to be as promised. A file that the manifest does not name does not exist.
+"""
+
+import hashlib
+import json
+import os
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from nanofit.errors import UserError
+
+MANIFEST_NAME = "manifest.jsonl"
+FORMAT_VERSION = 1
+HEADER_BYTES = 4 * 256
+
+Split = Literal["train", "val"]
+
+
+@dataclass(frozen=True)
+class ShardLine:
+    """A manifest's line for one shard.
+
+    `text_bytes` is the UTF-8 length of the text that its tokens encode, `documents` those that begin in it. `cursor` is
+    where its split goes on after it (`place.Place`), `files` the source's files that its text came from, where the source
+    knows their hash. `header_bytes` is 0 for a file of nothing but tokens.
+    """
+
+    file: str
+    split: Split
+    sha256: str
+    tokens: int
+    documents: int
+    text_bytes: int
+    source: str
+    tokenizer: str
+    starts_sha256: str = ""
+    engine: str = ""
+    files: tuple[str, ...] = ()
+    cursor: dict[str, Any] = field(default_factory=dict)
+    header_bytes: int = HEADER_BYTES
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A folder of shards. `made_of` is the first line (empty in sets from before it was written); `closing` the last one,
+    None while the set is not complete; `confirmed` the source's files whose sha256 was found right; `redone` those that were
+    found wrong, after which their shards were made again."""
+
+    folder: Path
+    shards: tuple[ShardLine, ...]
+    closing: dict[str, Any] | None
+    made_of: dict[str, Any] = field(default_factory=dict)
+    confirmed: frozenset[str] = frozenset()
+    redone: tuple[str, ...] = ()
+
+    @property
+    def tokenizer(self) -> str:
+        return self.shards[0].tokenizer if self.shards else self.made_of["tokenizer"]
+
+    @cached_property
+    def digest(self) -> str:
+        """Identifies the tokens: equal digests are equal streams."""
+        return _digest([line.sha256 for line in self.shards])
+
+    @property
+    def is_final(self) -> bool:
+        """Whether no more tokens will ever come: the source was read to its end, or as far as it was asked for once."""
+        return self.closing is not None and bool(self.closing.get("exhausted", True))
+
+    @property
+    def has_whole_validation(self) -> bool:
+        """Whether the validation split is complete, though training's may not be."""
+        target = self.made_of.get("val_tokens")
+        return self.closing is not None or (target is not None and self.tokens("val") >= target)
+
+    def of(self, split: Split) -> list[ShardLine]:
+        return [line for line in self.shards if line.split == split]
+
+    def tokens(self, split: Split) -> int:
+        return sum(line.tokens for line in self.of(split))
+
+    def documents(self, split: Split) -> int:
+        return sum(line.documents for line in self.of(split))
+
+    def text_bytes(self, split: Split) -> int:
+        return sum(line.text_bytes for line in self.of(split))
+
+    def unconfirmed(self) -> list[ShardLine]:
+        """Shards with text of a file whose sha256 is not known to be right yet."""
+        return [line for line in self.shards if not set(line.files) <= self.confirmed]
+
+    def state(self) -> str:
+        """What a run remembers of its data: the digest of a final set; of one that may grow, of its training shards so far
+        but for the last, which is made again when the set grows."""
+        if self.is_final:
+            return self.digest
+        whole = self.of("train")[:-1]
+        return f"{len(whole)}:{_digest([line.sha256 for line in whole])}"
+
+    def agrees_with(self, state: str) -> bool:
+        """Whether a run that remembers `state` finds here the tokens that it began with."""
+        if ":" not in state:
+            return state == self.digest
+        count, digest = state.split(":")
+        return digest == _digest([line.sha256 for line in self.of("train")[: int(count)]])
+
+
+def _digest(hashes: list[str]) -> str:
+    return hashlib.sha256("".join(hashes).encode()).hexdigest()
+
+
+def is_prepared(folder: Path) -> bool:
+    """Whether `folder` holds shards, a complete set of them or not."""
+    return (folder / MANIFEST_NAME).exists()
+
+
+def is_complete(folder: Path) -> bool:
+    """Whether `folder` holds all that its source has, so that neither the source nor a network is needed."""
+    return is_prepared(folder) and read_manifest(folder).is_final
+
+
+def append_line(folder: Path, line: dict[str, Any]) -> None:
+    """Appends one line to the manifest and puts it on disk."""
+    raw = (json.dumps({"format_version": FORMAT_VERSION} | line) + "\n").encode()
+    with (folder / MANIFEST_NAME).open("ab") as stream:
+        end = stream.tell()
+        try:
+            stream.write(raw)
+            stream.flush()
+            os.fsync(stream.fileno())
+        except OSError:
+            stream.truncate(end)
+            raise
+    if end == 0:
+        sync_folder(folder)
+
+
+def append_shard(folder: Path, line: ShardLine) -> None:
+    """Appends the line of one shard."""
+    append_line(folder, asdict(line))
+
+
+def sync_folder(folder: Path) -> None:
+    """Puts the names in `folder` on disk, where the system can."""
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError:  # Windows opens no folders
+        return
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def cut_back(folder: Path, keep: int, *notes: dict[str, Any]) -> None:
+    """Leaves the first line, the first `keep` shards' lines and what was said of the source's files; appends `notes`.
+
+    Closing lines go. The file is replaced whole: who reads it meanwhile sees the old one or the new one.
+    """
+    kept, shards = [], 0
+    for line in _lines(folder / MANIFEST_NAME):
+        if "file" in line:
+            shards += 1
+            if shards > keep:
+                continue
+        if not line.get("closed"):
+            kept.append(line)
+    temporary = folder / f"{MANIFEST_NAME}.tmp"
+    with temporary.open("w", encoding="utf-8") as stream:
+        for line in (*kept, *({"format_version": FORMAT_VERSION} | note for note in notes)):
+            stream.write(json.dumps(line) + "\n")
+        stream.flush()
+        os.fsync(stream.fileno())
+    temporary.replace(folder / MANIFEST_NAME)
+    sync_folder(folder)
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Reads the manifest of `folder`; a last line that a crash cut short does not count. Raises UserError if there is none."""
+    file = folder / MANIFEST_NAME
+    if not file.exists():
+        raise UserError(f"{folder} holds no shards (no {MANIFEST_NAME}): nanofit data prepare SOURCE --out {folder}")
+    shards: list[ShardLine] = []
+    made_of: dict[str, Any] = {}
+    confirmed: set[str] = set()
+    redone: list[str] = []
+    closing = None
+    for number, line in enumerate(_lines(file), start=1):
+        version = line.pop("format_version", None)
+        if version is not None and version != FORMAT_VERSION:
+            raise UserError(
+                f"{file} has format_version {version}, this nanofit reads {FORMAT_VERSION}: install a newer nanofit"
+            )
+        closing = None
+        try:
+            if line.get("closed"):
+                closing = line
+            elif "made_of" in line:
+                made_of = dict(line["made_of"])
+            elif "confirmed" in line:
+                confirmed.add(line["confirmed"])
+            elif "redone" in line:
+                redone.append(line["redone"])
+                confirmed.discard(line["redone"])
+            else:
+                shards.append(ShardLine(**line | {"files": tuple(line.get("files", ()))}))
+            assert version is not None
+        except (ValueError, KeyError, TypeError, AttributeError, AssertionError):
+            raise _damaged(file, number) from None
+    return Manifest(folder, tuple(shards), closing, made_of, frozenset(confirmed), tuple(redone))
+
+
+def _lines(file: Path) -> list[dict[str, Any]]:
+    """The whole lines of a manifest."""
+    lines = []
+    texts = file.read_text(encoding="utf-8", errors="replace").split("\n")
+    for number, text in enumerate(texts[:-1], start=1):
+        try:
+            line = json.loads(text)
+        except ValueError:
+            raise _damaged(file, number) from None
+        if not isinstance(line, dict):
+            raise _damaged(file, number)
+        lines.append(line)
+    return lines
+
+
+def mend_of_line(file: Path) -> None:
+    """Takes a last line away that a crash cut short, so that what is appended begins a line of its own."""
+    raw = file.read_bytes()
+    whole = raw.rfind(b"\n") + 1
+    if whole < len(raw):
+        os.truncate(file, whole)
+
+
+def _damaged(file: Path, number: int) -> UserError:
+    return UserError(
+        f"{file}, line {number} is damaged: remove that folder, or nanofit data prepare SOURCE --out another one"
+    )
