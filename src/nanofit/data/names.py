@@ -1,0 +1,124 @@
+"""What a source by name stands for: which dataset of the hub, which folder of it, at which revision.
+
+Nothing is asked of the hub here. A name that looks like no hub's at all is left to the local sources.
+"""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+from urllib.parse import unquote, urlsplit
+
+from nanofit.errors import UserError, nearest
+
+FINEWEB = "HuggingFaceFW/fineweb"
+
+COMMUNITY_FOLDER = "sample/10BT"
+"""The folder of FineWeb whose first 10,485,760 tokens are the community's validation set."""
+
+_FINEWEBS = {"fineweb": FINEWEB, "fineweb-edu": "HuggingFaceFW/fineweb-edu"}
+_SAMPLES = {"sample-10BT": 9.5e9, "sample-100BT": 95e9, "sample-350BT": 330e9}  # up to how many tokens one is taken
+_PRETOKENISED = ("kjj0/fineweb10B-gpt2", "kjj0/fineweb100B-gpt2")
+_CRAWL = re.compile(r"CC-MAIN-\d{4}-\d{2}")
+
+
+@dataclass(frozen=True)
+class HubName:
+    """A dataset of the hub as a source. `spec` is the name in full, `under` the folder of `repo` that is read ("": all of
+    it); `name` begins the names of shards, `folder_name` is free of slashes and says which subset. `kind`: text, or
+    tokens that are shards already."""
+
+    spec: str
+    repo: str
+    under: str
+    name: str
+    folder_name: str
+    revision: str = "main"
+    is_fineweb: bool = False
+    kind: Literal["text", "tokens"] = "text"
+
+
+def hub_name(spec: str, wanted_tokens: float | None = None) -> HubName | None:
+    """The dataset that `spec` names, None where it names none; of FineWeb without a subset, the smallest that holds
+    `wanted_tokens`. Raises UserError for what is almost a name."""
+    if spec in _PRETOKENISED:
+        return _dataset(spec, "main", "")
+    head, colon, subset = spec.partition(":")
+    if head in _FINEWEBS:
+        chosen = _subset_for(wanted_tokens) if not colon else subset
+        return _fineweb(head, chosen, "main")
+    if spec.startswith("hf:"):
+        return _from_path(spec, spec.removeprefix("hf:").strip("/"))
+    if spec.startswith(("http://", "https://")):
+        url = urlsplit(spec)
+        if url.netloc not in ("huggingface.co", "www.huggingface.co", "hf.co"):
+            raise UserError(f"{spec} is no dataset of huggingface.co: download it, and name the local file or folder")
+        return _from_path(spec, unquote(url.path).strip("/"))
+    if not Path(spec).expanduser().exists():
+        _refuse_near_names(spec, head)
+    return None
+
+
+def _subset_for(wanted_tokens: float | None) -> str:
+    return next((sample for sample, most in _SAMPLES.items() if (wanted_tokens or 0) <= most), "default")
+
+
+def _fineweb(head: str, subset: str, revision: str) -> HubName:
+    """`subset` is a config of the dataset's card or the folder that it stands for."""
+    config = {"data": "default"}.get(subset, subset.removeprefix("data/").replace("sample/", "sample-"))
+    if config in _SAMPLES:
+        under = config.replace("-", "/")
+    elif config == "default":
+        under = "data"
+    elif _CRAWL.fullmatch(config):
+        under = f"data/{config}"
+    else:
+        known = [*_SAMPLES, "default"]
+        hint = nearest(config, known) if not config.startswith("CC") else ""
+        raise UserError(f"{head} has no subset '{config}'{hint}: known are {', '.join(known)} and crawls like CC-MAIN-2024-10")
+    spec = f"{head}:{config}" if revision == "main" else f"hf://datasets/{_FINEWEBS[head]}@{revision}/{under}"
+    folder = _safe(f"{head}-{config}" if revision == "main" else f"{head}-{config}-{revision}")
+    return HubName(spec, _FINEWEBS[head], under, head, folder, revision, is_fineweb=True)
+
+
+def _from_path(spec: str, path: str) -> HubName:
+    """From `datasets/OWNER/NAME[@REVISION][/FOLDER]`, or the address of a page: `datasets/OWNER/NAME/tree/REVISION/FOLDER`."""
+    kind, *parts = path.split("/")
+    if kind != "datasets" or len(parts) < 2 or not all(parts):
+        raise UserError(f"'{spec}' names no dataset: write hf://datasets/OWNER/NAME, or hf://datasets/OWNER/NAME/FOLDER")
+    owner, (name, _, revision), folder = parts[0], parts[1].partition("@"), parts[2:]
+    if not spec.startswith("hf:") and folder[:1] in (["tree"], ["viewer"]):
+        # What a viewer's address says after the config is a split of it.
+        page, rest = folder[0], folder[1:]
+        revision, folder = (rest[0] if rest else revision, rest[1:]) if page == "tree" else (revision, rest[:1])
+    return _dataset(f"{owner}/{name}", unquote(revision) or "main", "/".join(folder))
+
+
+def _dataset(repo: str, revision: str, under: str) -> HubName:
+    for head, fineweb in _FINEWEBS.items():
+        if repo == fineweb:
+            return _fineweb(head, under or "default", revision)
+    owner, name = repo.split("/")
+    at = "" if revision == "main" else f"@{revision}"
+    words = [word for word in (owner, name, under, revision if at else "") if word]
+    kind = "tokens" if repo in _PRETOKENISED else "text"
+    spec = f"hf://datasets/{repo}{at}" + (f"/{under}" if under else "")
+    if kind == "tokens" and not at and not under:
+        spec, words = repo, [name]
+    return HubName(spec, repo, under, _safe(name), _safe("-".join(words)), revision, kind=kind)
+
+
+def _safe(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-.") or "dataset"
+
+
+def _refuse_near_names(spec: str, head: str) -> None:
+    known = [*_FINEWEBS, *_PRETOKENISED]
+    if spec.lower().startswith("kjj0/") or "/" not in spec:
+        folded = {name.lower(): name for name in known}
+        word = spec if "/" in spec else head
+        same = folded.get(word.lower())
+        hint = f" (did you mean '{same}'?)" if same else nearest(word, known)
+        # `fineweb.txt` and the like are files that are missing, not names.
+        if hint and ("/" in spec or "." not in word):
+            raise UserError(f"no source '{spec}'{hint}: sources of the hub are {', '.join(known)} and hf://datasets/OWNER/NAME")
