@@ -15,7 +15,7 @@ from nanofit.data.manifest import (
     is_prepared,
     read_manifest,
 )
-from nanofit.data.names import FINEWEB_REPO, HubName
+from nanofit.data.names import FINEWEB, HubName
 from nanofit.data.prepare import Request, claim, close, require_space, write_to_disk
 from nanofit.data.pretokenised import fetch_shards
 from nanofit.data.writing import Demand, Job, drop_short_end
@@ -62,7 +62,7 @@ def _tokenize(
 ) -> None:
     folder = manifest.folder
     spool = folder / ".spool"
-    validation_hub = Hub(FINEWEB_REPO, manifest.made_of.get("validation_commit") or "main", report=report)
+    validation_hub = Hub(FINEWEB, manifest.made_of.get("validation_commit") or "main", report=report)
     with validation_hub:
         source = open_hub_source(
             name, hub, val_tokens=request.val_tokens, validation_hub=validation_hub, spool=spool, report=report

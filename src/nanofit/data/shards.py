@@ -204,16 +204,13 @@ class ShardWriter:
 
     def _begin_again(self, tokens: int, documents: int) -> None:
         self._hash = hashlib.sha256(header(MAGIC, self._size(self._split, self.index)))
-        streams = []
-        for file, length in ((self.file, 2 * tokens), (starts_file(self.file), 4 * documents)):
-            stream = _temporary(file).open("r+b")
-            streams.append(stream)
-            if stream.seek(0, os.SEEK_END) < HEADER_BYTES + length:
-                for opened in streams:
-                    opened.close()
+        parts = ((self.file, HEADER_BYTES + 2 * tokens), (starts_file(self.file), HEADER_BYTES + 4 * documents))
+        for file, length in parts:
+            if _temporary(file).stat().st_size < length:
                 raise ValueError(f"{file} is shorter than it was")
-            stream.truncate(HEADER_BYTES + length)
-        self._tokens_file, self._starts_file = streams
+        for file, length in parts:
+            os.truncate(_temporary(file), length)
+        self._tokens_file, self._starts_file = (_temporary(file).open("r+b") for file, _ in parts)
         self._tokens_file.seek(HEADER_BYTES)
         while block := self._tokens_file.read(2**20):
             self._hash.update(block)

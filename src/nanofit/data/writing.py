@@ -218,8 +218,7 @@ class _Pass:
             self._begin_number, self._begin_cursor = state["chunk"], state["source"]
             self._tokens_before = state["tokens_before"]
             place = Place(self._begin_number, self._begin_cursor, 0, 0, self._tokens_before)
-            self._places = {"train": place, "val": place}
-            self._ends = dict(self._places)
+            self._ends = {split: max(end, place, key=lambda each: each.chunk) for split, end in self._ends.items()}
             self._documents, self._replaced = state["documents"], state["replaced_documents"]
             for split in ("train", "val"):
                 self._written[split] += writers[split].tokens
