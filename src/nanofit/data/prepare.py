@@ -217,10 +217,15 @@ def write_to_disk(job: Job, engine: Engine, demand: Demand, report: Report) -> W
     try:
         return write_set(job, engine, demand, report)
     except OSError as error:
-        raise UserError(
-            f"{job.folder} can't be written: {error.strerror or error}; free some space and give the same command again, "
-            "or give another folder; what is finished stays"
-        ) from None
+        raise disk_refusal(job.folder, error) from None
+
+
+def disk_refusal(folder: Path, error: OSError) -> UserError:
+    """What a user reads of an error of the disk."""
+    return UserError(
+        f"{folder} can't be written: {error.strerror or error}; free some space and give the same command again, "
+        "or give another folder; what is finished stays"
+    )
 
 
 def close(folder: Path, name: str, closing: dict[str, Any]) -> None:

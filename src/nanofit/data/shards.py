@@ -238,6 +238,19 @@ def file_sha256(file: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def write_starts(shard: Path, starts: np.ndarray) -> str:
+    """Writes the sidecar of `shard`, whole or not at all; its sha256."""
+    sidecar = starts_file(shard)
+    temporary = _temporary(sidecar)
+    with temporary.open("wb") as stream:
+        stream.write(header(STARTS_MAGIC, len(starts)))
+        stream.write(np.ascontiguousarray(starts, dtype="<u4").data)
+        _sync(stream)
+    sha256 = file_sha256(temporary)
+    temporary.replace(sidecar)
+    return sha256
+
+
 def read_starts(shard: Path) -> np.ndarray:
     """Offsets in `shard`, in tokens, at which documents begin. Shape [documents], uint32. Raises UserError for a damaged sidecar."""
     file = starts_file(shard)
