@@ -14,7 +14,7 @@ from dataclasses import replace
 
 from nanofit.data.manifest import MANIFEST_NAME, Manifest, is_prepared, read_manifest
 from nanofit.data.prepare import Found, Request, checked, find, fulfil
-from nanofit.data.preparer import MISTAKE, UNREACHABLE, event_of, request_json
+from nanofit.data.preparer import IN_USE, MISTAKE, UNREACHABLE, event_of, request_json
 from nanofit.data.shards import FIRST_SHARD_TOKENS
 from nanofit.data.stream import TokenStream
 from nanofit.errors import UserError
@@ -200,9 +200,9 @@ class Feed:
             if code == UNREACHABLE and self.manifest().tokens("train"):
                 self._report(Note(f"{message}; trying again in {RETRY_SECONDS:.0f} s", warning=True))
                 self._pause(RETRY_SECONDS)
+            elif code == IN_USE:
+                self._pause(0.1)  # another process was quicker, or looked whether somebody is there
             elif code in (UNREACHABLE, MISTAKE):
-                if is_held(self.folder):
-                    continue  # another process was quicker
                 self._error = UserError(message)
                 return
             elif code != 0:

@@ -7,7 +7,7 @@ from typing import Any
 
 from nanofit.data.engines import fast_engine
 from nanofit.data.hub import Hub, HubUnreachable
-from nanofit.data.hub_source import BYTES_PER_TOKEN, open_hub_source
+from nanofit.data.hub_source import BYTES_PER_TOKEN, COMMUNITY_TOKENS, open_hub_source
 from nanofit.data.manifest import (
     Manifest,
     ShardLine,
@@ -129,6 +129,7 @@ def _fetch(hub: Hub, name: HubName, manifest: Manifest, request: Request, demand
             "validation": f"{name.spec}'s own, which begins with the community's set",
             "comparable": True,
             "val_tokens": 1,  # its one file is there, or not
+            "evaluated_tokens": COMMUNITY_TOKENS,
         }
         append_line(folder, {"made_of": _made_of(name, hub, request) | made_of})
     with _Ticker(hub, manifest, download, demand, report) as ticker:
