@@ -130,7 +130,7 @@ class ShardWriter:
         self._starts_file.write(begins.data)
         self.tokens += len(part)
         self._documents += len(begins)
-        text_bytes = int(self._text_bytes_of[part].sum(dtype=np.int64))
+        text_bytes = int(np.add.reduce(np.take(self._text_bytes_of, part), dtype=np.uint32))
         self._text_bytes += text_bytes
         self.text_bytes += text_bytes
 
