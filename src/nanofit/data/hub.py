@@ -164,6 +164,8 @@ class Hub:
         url = f"{self._endpoint}/datasets/{quote(self.repo)}/resolve/{self.commit}/{quote(file.path)}"
         headers = {"Range": f"bytes={start}-{end - 1}", "Accept-Encoding": "identity"}
         with self._answer(url, file.path, headers) as response:
+            if response.status_code == 416:
+                raise self._changed(file)
             skip = self._offset_in_answer(response, file, start)
             left = end - start
             for received in response.iter_raw():
@@ -189,10 +191,7 @@ class Hub:
         else:
             size = response.headers.get("Content-Length", "*")
         if size not in ("*", str(file.size)):
-            raise UserError(
-                f"{file.path} of dataset {self.repo} has {int(size):,} bytes now and was listed with {file.size:,}: "
-                "it changed on the hub; start anew, in another folder"
-            )
+            raise self._changed(file)
         if response.status_code == 206:
             return 0
         if start > SKIPPED_BYTES:
@@ -201,6 +200,12 @@ class Hub:
                 "set HF_ENDPOINT to a hub that does, or download the files and give their folder as the source"
             )
         return start
+
+    def _changed(self, file: HubFile) -> UserError:
+        return UserError(
+            f"{file.path} of dataset {self.repo} was listed with {file.size:,} bytes and has another size now: "
+            "it changed on the hub; start anew, in another folder"
+        )
 
     def _json(self, url: str, what: str) -> tuple[Any, str | None]:
         """A JSON answer, and the query of the page that follows it."""
@@ -223,13 +228,13 @@ class Hub:
 
     @contextmanager
     def _answer(self, url: str, what: str, headers: dict[str, str]) -> "Iterator[httpx2.Response]":
-        """A good answer, its body not read yet. Raises _Failure, UserError."""
+        """A good answer, or that there is no such range; its body is not read yet. Raises _Failure, UserError."""
         import httpx2
 
         try:
             with self._client.stream("GET", url, headers=self._headers | headers) as response:
                 self.heard = True
-                if response.status_code not in (200, 206):
+                if response.status_code not in (200, 206, 416):
                     self._refuse(response, what)
                 yield response
         except httpx2.RequestError as error:
