@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from hub_server import Drop, LocalHub, Stall, Status, WholeFile
 from nanofit.data import hub as hub_module
+from nanofit.data import patience
 from nanofit.data.hub import Hub, HubFile, HubUnreachable
 from nanofit.errors import UserError
 from nanofit.events import Event, Note
@@ -69,8 +70,8 @@ class Clock:
 @pytest.fixture(autouse=True)
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(hub_module, "monotonic", lambda: clock.now)
-    monkeypatch.setattr(Hub, "pause", lambda hub, seconds: clock.wait(seconds))
+    monkeypatch.setattr(patience, "monotonic", lambda: clock.now)
+    monkeypatch.setattr(patience.Patience, "pause", lambda patience, seconds: clock.wait(seconds))
     return clock
 
 
@@ -292,6 +293,12 @@ def test_another_hosts_refusal_passes(redirecting: LocalHub) -> None:
     """The addresses that the hub redirects to hold for a time only."""
     redirecting.add(Status(code=403, path="/cdn/"), Status(code=404, path="/cdn/", skip=1))
     assert read_all() == CONTENT
+
+
+def test_a_dataset_that_was_renamed_is_followed_and_its_refusal_counts(server: LocalHub) -> None:
+    moved = {"Location": f"/datasets/{REPO}/resolve/main/missing.bin"}
+    server.add(Status(code=307, headers=moved, path="/resolve/", times=1))
+    assert "missing.bin is not in" in refusal(path="missing.bin")
 
 
 def test_a_page_that_is_not_the_hubs_passes(server: LocalHub) -> None:
