@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 from dataclasses import replace
+from pathlib import Path
 
 from nanofit.data.manifest import MANIFEST_NAME, Manifest, is_prepared, read_manifest
 from nanofit.data.prepare import Found, Request, checked, find, fulfil
@@ -151,7 +152,7 @@ class Feed:
             try:
                 self._child.stdin.write(json.dumps({"tokens": self._limit, "hold": self._hold}).encode() + b"\n")
                 self._child.stdin.flush()
-            except OSError:  # it has ended: its successor is told when it starts
+            except (OSError, ValueError):  # it has ended: its successor is told when it starts
                 pass
 
     def _news(self, tokens: int, stop: threading.Event) -> Manifest:
