@@ -127,13 +127,14 @@ def is_complete(folder: Path) -> bool:
 
 
 def append_line(folder: Path, line: dict[str, Any]) -> None:
-    """Appends one line to the manifest and puts it on disk."""
-    raw = (json.dumps({"format_version": FORMAT_VERSION} | line) + "\n").encode()
-    with (folder / MANIFEST_NAME).open("ab") as stream:
+    """Appends one line to the manifest and puts it on disk. Raises OSError, and then nothing of the line stays."""
+    rest = memoryview((json.dumps({"format_version": FORMAT_VERSION} | line) + "\n").encode())
+    # Unbuffered: what a full disk refuses must not be tried again by the truncation, or when the file is closed.
+    with (folder / MANIFEST_NAME).open("ab", buffering=0) as stream:
         end = stream.tell()
         try:
-            stream.write(raw)
-            stream.flush()
+            while rest:
+                rest = rest[stream.write(rest) :]
             os.fsync(stream.fileno())
         except OSError:
             stream.truncate(end)
@@ -211,9 +212,10 @@ def read_manifest(folder: Path) -> Manifest:
                 confirmed.discard(line["redone"])
             else:
                 shards.append(ShardLine(**line | {"files": tuple(line.get("files", ()))}))
-            assert version is not None
-        except (ValueError, KeyError, TypeError, AttributeError, AssertionError):
+        except (ValueError, TypeError):
             raise _damaged(file, number) from None
+        if version is None:
+            raise _damaged(file, number)
     return Manifest(folder, tuple(shards), closing, made_of, frozenset(confirmed), tuple(redone))
 
 
