@@ -1,7 +1,7 @@
 """A hub on this machine: folders served as dataset repositories, with the faults that a test asks for.
 
     with LocalHub({"HuggingFaceFW/fineweb": fineweb_repo(folder, {"sample/10BT/000_00000.parquet": texts})}) as hub:
-        monkeypatch.setenv("HF_ENDPOINT", hub.endpoint)
+        hub.only_one(monkeypatch)
         hub.add(Drop(after_bytes=1000, path="000_00000.parquet"))
 
 In a process of its own, for benchmarks and trials: python tests/hub_server.py OWNER/NAME=FOLDER --mbit 50
@@ -26,8 +26,11 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import islice
 from pathlib import Path
-from typing import Literal, Self
+from typing import TYPE_CHECKING, Literal, Self
 from urllib.parse import parse_qs, quote, unquote, urlencode, urlsplit
+
+if TYPE_CHECKING:
+    import pytest
 
 LFS_SUFFIXES = {".parquet", ".arrow", ".bin", ".gz", ".zst", ".zip", ".npy"}
 LFS_BYTES = 10 * 2**20
@@ -62,12 +65,22 @@ class Fault:
 
 @dataclass(kw_only=True)
 class Status(Fault):
-    """An error instead of the answer; `retry_after` as the header says it, in seconds or as a date."""
+    """This instead of the answer; `retry_after` as the header says it, in seconds or as a date. `page` is a body of HTML."""
 
     code: int
     retry_after: str | None = None
     error_code: str | None = None
     headers: dict[str, str] = field(default_factory=dict)
+    page: str | None = None
+
+    def answer(self) -> "Answer":
+        answer = refusal(self.code, self.error_code, f"status {self.code} on request")
+        answer.headers.update(self.headers)
+        if self.retry_after is not None:
+            answer.headers["Retry-After"] = self.retry_after
+        if self.page is None:
+            return answer
+        return Answer(self.code, answer.headers | {"Content-Type": "text/html"}, self.page.encode())
 
 
 @dataclass(kw_only=True)
@@ -216,6 +229,24 @@ class LocalHub:
         """From now on these happen, each counting for itself."""
         with self._lock:
             self._faults.extend(faults)
+
+    def heal(self) -> None:
+        """No fault happens any more."""
+        with self._lock:
+            self._faults.clear()
+
+    def only_one(self, monkeypatch: "pytest.MonkeyPatch") -> None:
+        """Makes this the hub of the process, for clients and child processes that are made from now on: without a token, proxies, or
+        what the user set for the real one."""
+        from huggingface_hub import constants
+
+        monkeypatch.setenv("HF_ENDPOINT", self.endpoint)
+        monkeypatch.setenv("HF_TOKEN_PATH", "/nonexistent/token")
+        monkeypatch.setattr(constants, "HF_TOKEN_PATH", "/nonexistent/token")
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        unset = ["HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"]
+        for name in (*unset, "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"):
+            monkeypatch.delenv(name, raising=False)
 
     def commit(self, repo: str) -> str:
         """The commit that `main` of `repo` names: 40 hex digits."""
@@ -420,13 +451,18 @@ class Handler(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
 
     def __init__(self, hub: LocalHub, host: Host, *arguments: object) -> None:
-        self.hub, self.host = hub, host
+        self.hub = hub
+        self.host: Host = host
         hub.connected()
         super().__init__(*arguments)  # type: ignore[arg-type]
 
-    def do_GET(self) -> None:
+    def handle(self) -> None:
+        # Clients go when they like.
         with suppress(ConnectionError):
-            self._serve(self.command)
+            super().handle()
+
+    def do_GET(self) -> None:
+        self._serve(self.command)
 
     do_HEAD = do_GET
 
@@ -444,10 +480,7 @@ class Handler(BaseHTTPRequestHandler):
         if self.hub.latency_seconds:
             time.sleep(self.hub.latency_seconds)
         if (fault := self.hub.status_fault(path)) is not None:
-            answer = refusal(fault.code, fault.error_code, f"status {fault.code} on request")
-            answer.headers.update(fault.headers)
-            if fault.retry_after is not None:
-                answer.headers["Retry-After"] = fault.retry_after
+            answer = fault.answer()
         else:
             if asked is not None and self.hub.ignores_range(path):
                 asked = None

@@ -20,7 +20,7 @@ class Preparing:
     """Progress of turning text into shards; `total_bytes` is the size of the source as it lies on disk or on the hub.
 
     `text_bytes` are those written in this process, `target_tokens` the tokens asked for where that is not all,
-    `slowest` what took most of the time since the last one: reading, tokenizing or disk.
+    `slowest` what took most of the time since the last one: reading, tokenizing or disk. `is_download`: read from the hub.
     """
 
     read_bytes: int
@@ -30,6 +30,7 @@ class Preparing:
     text_bytes: int = 0
     target_tokens: int | None = None
     slowest: str = ""
+    is_download: bool = False
 
 
 @dataclass(frozen=True)

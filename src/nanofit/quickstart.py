@@ -54,7 +54,7 @@ def quickstart(out: Path, report: Report) -> QuickstartResult:
     outcome = train(recipe, out, fresh=summarize(run).state == "finished", report=report)
 
     report(Note("evaluating on the whole validation split, and counting plain models to hold it against"))
-    validation = evaluate_run(out, report)
+    validation = evaluate_run(out, report).validation
     stored = load_recipe(run.recipe_file).recipe
     assert stored.data.folder is not None, "a run folder's recipe is written in full"
     manifest = read_manifest(Path(stored.data.folder))

@@ -71,14 +71,14 @@ class DataSection(_Section):
     source: str = Field(
         default="python",
         min_length=1,
-        description="a .txt, .jsonl or .parquet file, a folder of them, shards, or python",
+        description="fineweb, fineweb-edu, hf://datasets/OWNER/NAME, a file or folder of text, shards, or python",
     )
     tokenizer: Literal["gpt2", "bytes"] = Field(default="gpt2", description="gpt2 (50257 ids) or bytes (257 ids)")
     val_tokens: Tokens = Field(
-        default=10_485_760, ge=1, description="tokens wanted in the validation split (at most a tenth)"
+        default=10_485_760, ge=1, description="tokens of validation (at most a tenth of the source)"
     )
     folder: str | None = Field(
-        default=None, description="where the shards lie; data/SOURCE-TOKENIZER-FINGERPRINT unless given"
+        default=None, description="where the shards lie; a folder of the source's own in data/ unless given"
     )
 
 

@@ -18,7 +18,14 @@ def named(spec: str, wanted_tokens: float | None = None) -> HubName:
 
 @pytest.mark.parametrize(
     ("wanted_tokens", "folder"),
-    [(None, "sample/10BT"), (3e9, "sample/10BT"), (9.5e9, "sample/10BT"), (1e10, "sample/100BT"), (2e11, "sample/350BT"), (1e12, "data")],
+    [
+        (None, "sample/10BT"),
+        (3e9, "sample/10BT"),
+        (9.5e9, "sample/10BT"),
+        (1e10, "sample/100BT"),
+        (2e11, "sample/350BT"),
+        (1e12, "data"),
+    ],
 )
 def test_fineweb_alone_is_the_smallest_subset_that_holds_the_tokens(wanted_tokens, folder):
     for spec, repo in (("fineweb", "HuggingFaceFW/fineweb"), ("fineweb-edu", "HuggingFaceFW/fineweb-edu")):
@@ -48,11 +55,19 @@ def test_other_ways_to_write_a_name_are_the_same_source(spec):
 
 def test_any_dataset():
     name = named("hf://datasets/some/Stories")
-    assert (name.repo, name.under, name.revision, name.name, name.folder_name) == ("some/Stories", "", "main", "Stories", "some-Stories")
+    assert (name.repo, name.under, name.revision, name.name, name.folder_name) == (
+        "some/Stories",
+        "",
+        "main",
+        "Stories",
+        "some-Stories",
+    )
     name = named("hf://datasets/some/Stories@refs%2Fconvert%2Fparquet/en/train")
     assert (name.repo, name.under, name.revision) == ("some/Stories", "en/train", "refs/convert/parquet")
     assert named("https://huggingface.co/datasets/some/Stories/") == named("hf://datasets/some/Stories")
-    assert named("https://huggingface.co/datasets/some/Stories/tree/abc/en") == named("hf://datasets/some/Stories@abc/en")
+    assert named("https://huggingface.co/datasets/some/Stories/tree/abc/en") == named(
+        "hf://datasets/some/Stories@abc/en"
+    )
 
 
 def test_pretokenised_datasets():
@@ -67,7 +82,14 @@ def test_names_of_folders_and_shards_may_stand_in_a_path(owner, folder):
     name = hub_name(f"hf://datasets/{owner}/x/{folder.strip('/')}".rstrip("/"))
     assert name is not None
     for word in (name.name, name.folder_name):
-        assert word and word not in (".", "..") and "/" not in word and word.isascii() and word.isprintable() and " " not in word
+        assert (
+            word
+            and word not in (".", "..")
+            and "/" not in word
+            and word.isascii()
+            and word.isprintable()
+            and " " not in word
+        )
 
 
 @pytest.mark.parametrize("spec", ["named", "named@v1", "named/sub dir", "named@v1/sub"])
@@ -76,7 +98,9 @@ def test_the_full_name_names_the_same(spec):
     assert named(name.spec) == name
 
 
-@pytest.mark.parametrize("spec", ["python", "corpus", "data/fineweb", "fineweb.jsonl", "./fineweb", "wikitext.txt", "C:/text"])
+@pytest.mark.parametrize(
+    "spec", ["python", "corpus", "data/fineweb", "fineweb.jsonl", "./fineweb", "wikitext.txt", "C:/text"]
+)
 def test_what_is_no_hub_name_is_left_to_local_sources(spec):
     assert hub_name(spec, None) is None
 

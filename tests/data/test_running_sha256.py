@@ -45,7 +45,9 @@ def test_another_process_goes_on():
         "import sys; from nanofit.data.running_sha256 import RunningSha256;"
         "r = RunningSha256(sys.argv[1]); r.update(b'b' * 77); print(r.hexdigest())"
     )
-    other = subprocess.run([sys.executable, "-c", script, str(running.state())], capture_output=True, text=True, check=True)
+    other = subprocess.run(
+        [sys.executable, "-c", script, str(running.state())], capture_output=True, text=True, check=True
+    )
     assert other.stdout.strip() == hashlib.sha256(b"a" * 1000 + b"b" * 77).hexdigest()
 
 

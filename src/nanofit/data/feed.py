@@ -11,10 +11,11 @@ import subprocess
 import sys
 import threading
 from dataclasses import replace
+from pathlib import Path
 
 from nanofit.data.manifest import MANIFEST_NAME, Manifest, is_prepared, read_manifest
 from nanofit.data.prepare import Found, Request, checked, find, fulfil
-from nanofit.data.preparer import MISTAKE, UNREACHABLE, event_of, request_json
+from nanofit.data.preparer import IN_USE, MISTAKE, UNREACHABLE, event_of, request_json
 from nanofit.data.shards import FIRST_SHARD_TOKENS
 from nanofit.data.stream import TokenStream
 from nanofit.errors import UserError
@@ -151,7 +152,7 @@ class Feed:
             try:
                 self._child.stdin.write(json.dumps({"tokens": self._limit, "hold": self._hold}).encode() + b"\n")
                 self._child.stdin.flush()
-            except OSError:  # it has ended: its successor is told when it starts
+            except (OSError, ValueError):  # it has ended: its successor is told when it starts
                 pass
 
     def _news(self, tokens: int, stop: threading.Event) -> Manifest:
@@ -200,9 +201,9 @@ class Feed:
             if code == UNREACHABLE and self.manifest().tokens("train"):
                 self._report(Note(f"{message}; trying again in {RETRY_SECONDS:.0f} s", warning=True))
                 self._pause(RETRY_SECONDS)
+            elif code == IN_USE:
+                self._pause(0.1)  # another process was quicker, or looked whether somebody is there
             elif code in (UNREACHABLE, MISTAKE):
-                if is_held(self.folder):
-                    continue  # another process was quicker
                 self._error = UserError(message)
                 return
             elif code != 0:

@@ -7,20 +7,19 @@ those of huggingface_hub's HfApi wait for ever on a connection that stalls, and 
 """
 
 import os
-import random
 import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
-from time import monotonic
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote, urlsplit
 
+from nanofit.data.patience import Failure, HubUnreachable, Patience, Tries, asked_wait
 from nanofit.errors import UserError
-from nanofit.events import Note, Report, silent
+from nanofit.events import Report, silent
+
+__all__ = ["Hub", "HubFile", "HubUnreachable"]
 
 if TYPE_CHECKING:
     import httpx2
@@ -29,24 +28,8 @@ CONNECT_SECONDS = 10.0
 READ_SECONDS = 30.0
 """No byte for so long counts as a broken connection."""
 
-FIRST_WAIT_SECONDS, MOST_WAIT_SECONDS = 1.0, 30.0
-"""The wait before try n + 1 is drawn from 0 to FIRST * 2^(n-1), or to MOST."""
-
-UNCONNECTED_SECONDS = 20.0
-"""The patience with a hub that could never be connected to: most likely there is no network."""
-
-MOST_ASKED_SECONDS = 3600.0
-"""Waits that the hub asks for (Retry-After) come on top of the patience, up to so much."""
-
-NOTED_WAIT_SECONDS, NOTE_SECONDS = 5.0, 30.0
-"""Waits longer than the first are told, one in the second at most."""
-
 SKIPPED_BYTES = 8 * 2**20
 """Where a server ignores a Range, up to so many bytes before it are read and thrown away."""
-
-
-class HubUnreachable(UserError):
-    """The hub gave no new byte for as long as the patience lasts."""
 
 
 @dataclass(frozen=True)
@@ -56,14 +39,6 @@ class HubFile:
     path: str
     size: int
     sha256: str | None
-
-
-class _Failure(Exception):
-    """A try that failed for a reason that may pass. `asked_wait` is what the hub asked for, in seconds."""
-
-    def __init__(self, reason: str, *, asked_wait: float | None = None, unconnected: bool = False) -> None:
-        super().__init__(reason)
-        self.reason, self.asked_wait, self.unconnected = reason, asked_wait, unconnected
 
 
 class Hub:
@@ -81,16 +56,10 @@ class Hub:
 
         self.repo = repo
         self.downloaded_bytes = 0
-        self.patience_seconds = patience_seconds
-        self.heard = False
-        """Whether the hub ever answered."""
         self._revision = revision
-        self._report = report
         self._commit = revision if re.fullmatch(r"[0-9a-f]{40}", revision) else None
         self._lock = threading.Lock()
         self._asking_commit = threading.Lock()
-        self._noted_at = -NOTE_SECONDS
-        self._closed = threading.Event()
         # From the environment of now, not of the moment when huggingface_hub was imported.
         self._endpoint = os.environ.get("HF_ENDPOINT", "").rstrip("/") or constants.ENDPOINT
         address = urlsplit(self._endpoint)
@@ -101,6 +70,7 @@ class Hub:
         if constants.is_offline_mode():
             raise UserError(f"HF_HUB_OFFLINE is set, so dataset {repo} is not asked for: unset it, or give local data")
         self._headers = _headers()
+        self._patience = Patience(self.host, repo, patience_seconds, report)
         self._client = httpx2.Client(
             timeout=httpx2.Timeout(READ_SECONDS, connect=CONNECT_SECONDS), follow_redirects=True
         )
@@ -113,7 +83,7 @@ class Hub:
 
     def close(self) -> None:
         """Ends connections and waits; who still reads gets an error."""
-        self._closed.set()
+        self._patience.end()
         self._client.close()
 
     @property
@@ -146,7 +116,7 @@ class Hub:
         """Bytes [start, end) of the file in pieces as they come, each byte once, however often a connection breaks."""
         assert 0 <= start <= end <= file.size, f"{file.path} has no bytes {start} to {end}"
         position = start
-        tries = _Tries(self, file.path)
+        tries = Tries(self._patience, file.path)
         while position < end:
             try:
                 for piece in self._pieces(file, position, end):
@@ -155,15 +125,17 @@ class Hub:
                     # Only now: the time that the reader took is not the hub's.
                     tries.progressed()
                 if position < end:
-                    raise _Failure("the answer ended early")
-            except _Failure as failure:
+                    raise Failure("the answer ended early")
+            except Failure as failure:
                 tries.failed(failure)
 
     def _pieces(self, file: HubFile, start: int, end: int) -> Iterator[bytes]:
-        """What one request gives of [start, end): all of it, or less and then _Failure or an early end."""
+        """What one request gives of [start, end): all of it, or less and then Failure or an early end."""
         url = f"{self._endpoint}/datasets/{quote(self.repo)}/resolve/{self.commit}/{quote(file.path)}"
         headers = {"Range": f"bytes={start}-{end - 1}", "Accept-Encoding": "identity"}
         with self._answer(url, file.path, headers) as response:
+            if response.status_code == 416:
+                raise self._changed(file)
             skip = self._offset_in_answer(response, file, start)
             left = end - start
             for received in response.iter_raw():
@@ -184,15 +156,12 @@ class Hub:
             content_range = response.headers.get("Content-Range", "")
             match = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", content_range)
             if match is None or int(match[1]) != start:
-                raise _Failure(f"bytes {start}- were asked for and '{content_range}' came")
+                raise Failure(f"bytes {start}- were asked for and '{content_range}' came")
             size = match[2]
         else:
             size = response.headers.get("Content-Length", "*")
         if size not in ("*", str(file.size)):
-            raise UserError(
-                f"{file.path} of dataset {self.repo} has {int(size):,} bytes now and was listed with {file.size:,}: "
-                "it changed on the hub; start anew, in another folder"
-            )
+            raise self._changed(file)
         if response.status_code == 206:
             return 0
         if start > SKIPPED_BYTES:
@@ -202,9 +171,15 @@ class Hub:
             )
         return start
 
+    def _changed(self, file: HubFile) -> UserError:
+        return UserError(
+            f"{file.path} of dataset {self.repo} was listed with {file.size:,} bytes and has another size now: "
+            "it changed on the hub; start anew, in another folder"
+        )
+
     def _json(self, url: str, what: str) -> tuple[Any, str | None]:
         """A JSON answer, and the query of the page that follows it."""
-        tries = _Tries(self, what)
+        tries = Tries(self._patience, what)
         while True:
             try:
                 with self._answer(url, what, {}) as response:
@@ -214,35 +189,39 @@ class Hub:
                     try:
                         content = response.json()
                     except ValueError:
-                        raise _Failure("an answer that is not a hub's (a login page of the network?)") from None
+                        raise Failure("an answer that is not a hub's (a login page of the network?)") from None
                     # The address of ours and only the query of theirs: a mirror's next page lies on the mirror.
                     following = response.links.get("next", {}).get("url")
                     return content, None if following is None else urlsplit(following).query
-            except _Failure as failure:
+            except Failure as failure:
                 tries.failed(failure)
 
     @contextmanager
     def _answer(self, url: str, what: str, headers: dict[str, str]) -> "Iterator[httpx2.Response]":
-        """A good answer, its body not read yet. Raises _Failure, UserError."""
+        """A good answer, or that there is no such range; its body is not read yet. Raises Failure, UserError."""
         import httpx2
 
         try:
             with self._client.stream("GET", url, headers=self._headers | headers) as response:
-                self.heard = True
-                if response.status_code not in (200, 206):
+                self._patience.heard = True
+                if response.status_code not in (200, 206, 416):
                     self._refuse(response, what)
                 yield response
         except httpx2.RequestError as error:
             unconnected = isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout | httpx2.ProxyError)
-            raise _Failure(_reason(error), unconnected=unconnected) from error
+            raise Failure(_reason(error), unconnected=unconnected) from error
 
     def _refuse(self, response: "httpx2.Response", what: str) -> None:
-        """Raises what an error status means: _Failure when it may pass, else UserError with the mend."""
+        """Raises what an error status means: Failure when it may pass, else UserError with the mend."""
         status = response.status_code
         code = response.headers.get("X-Error-Code", "")
-        # The other host, where a redirect led, knows nothing of repositories; and its addresses hold for a time only.
-        if status in (408, 429) or status >= 500 or response.history:
-            raise _Failure(f"status {status} ({response.reason_phrase})", asked_wait=_asked_wait(response))
+        # Another host, where a redirect led, knows nothing of repositories; and its addresses hold for a time only.
+        elsewhere = bool(response.history) and response.url.netloc != response.history[0].url.netloc
+        if status in (408, 429) or status >= 500 or elsewhere:
+            raise Failure(
+                f"status {status} ({response.reason_phrase})",
+                asked_wait=asked_wait(response.status_code, response.headers),
+            )
         has_token = "Authorization" in self._headers
         if code == "GatedRepo":
             then = "with the account of your token" if has_token else "then set HF_TOKEN to a token of that account"
@@ -277,56 +256,6 @@ class Hub:
     def _page(self) -> str:
         return f"{self.host}/datasets/{self.repo}/tree/{quote(self._commit or self._revision)}"
 
-    def note_wait(self, reason: str, seconds: float) -> None:
-        """Tells of a wait, unless another one was told just now."""
-        with self._lock:
-            now = monotonic()
-            if now - self._noted_at < NOTE_SECONDS:
-                return
-            self._noted_at = now
-        self._report(Note(f"{self.host}: {reason}; next try in {seconds:.0f} s", warning=True))
-
-    def pause(self, seconds: float) -> None:
-        """Waits, unless the hub is closed meanwhile."""
-        if self._closed.wait(seconds):
-            raise HubUnreachable(f"dataset {self.repo} was closed while it was waited for")
-
-
-class _Tries:
-    """One piece of work with the hub: counts failures since the last new byte, waits between them, and ends the patience."""
-
-    def __init__(self, hub: Hub, what: str) -> None:
-        self._hub, self._what = hub, what
-        self.progressed()
-
-    def progressed(self) -> None:
-        """A new byte came: patience begins anew."""
-        self._began = monotonic()
-        self._count = 0
-        self._asked_seconds = 0.0
-
-    def failed(self, failure: _Failure) -> None:
-        """Waits until the next try is due; raises HubUnreachable when there is to be none."""
-        self._count += 1
-        wait = random.uniform(0, min(FIRST_WAIT_SECONDS * 2 ** min(self._count - 1, 16), MOST_WAIT_SECONDS))
-        if failure.asked_wait is not None:
-            # Not all clients that were sent away at once come back at once.
-            wait = failure.asked_wait + random.uniform(0, FIRST_WAIT_SECONDS)
-            self._asked_seconds += wait
-        patience = self._hub.patience_seconds
-        if failure.unconnected and not self._hub.heard:
-            patience = min(patience, UNCONNECTED_SECONDS)
-        spent = monotonic() - self._began
-        if self._asked_seconds > MOST_ASKED_SECONDS or spent + wait > patience + self._asked_seconds:
-            raise HubUnreachable(
-                f"{self._hub.host} gives nothing for {self._what} of dataset {self._hub.repo}: "
-                f"{self._count} {'try' if self._count == 1 else 'tries'} in {spent:.0f} s, "
-                f"the last ended with: {failure.reason}"
-            ) from failure
-        if wait > NOTED_WAIT_SECONDS:
-            self._hub.note_wait(failure.reason, wait)
-        self._hub.pause(wait)
-
 
 def _headers() -> dict[str, str]:
     """Who asks, and the token where there is one. huggingface_hub's own headers would ask the hub for a list of agents first,
@@ -357,23 +286,3 @@ def _reason(error: Exception) -> str:
         return "the connection broke"
     text = str(error).strip().splitlines()
     return text[0] if text else type(error).__name__
-
-
-def _asked_wait(response: "httpx2.Response") -> float | None:
-    """The seconds that a hub asks to wait, by Retry-After (seconds or a date) or by its RateLimit header."""
-    from huggingface_hub.utils import parse_ratelimit_headers
-
-    asked = response.headers.get("Retry-After", "").strip()
-    if asked.isdigit():
-        return float(asked)
-    if asked:
-        try:
-            date = parsedate_to_datetime(asked)
-        except ValueError:
-            return None
-        now = datetime.now(UTC if date.tzinfo else None)
-        return max((date - now).total_seconds(), 0.0)
-    limit = parse_ratelimit_headers(response.headers)
-    if response.status_code == 429 and limit is not None and limit.remaining == 0:
-        return float(limit.reset_in_seconds)
-    return None

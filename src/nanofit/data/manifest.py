@@ -49,7 +49,8 @@ class ShardLine:
 
 @dataclass(frozen=True)
 class Manifest:
-    """A folder of shards. `made_of` is the first line (empty in sets from before it was written); `closing` the last one,
+    """A folder of shards. `made_of` is the first line: the source's name and state, the tokenizer, what validation is and
+    whether that is the community's set (empty in sets from before it was written); `closing` the last one,
     None while the set is not complete; `confirmed` the source's files whose sha256 was found right; `redone` those that were
     found wrong, after which their shards were made again."""
 

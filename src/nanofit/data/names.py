@@ -75,7 +75,9 @@ def _fineweb(head: str, subset: str, revision: str) -> HubName:
     else:
         known = [*_SAMPLES, "default"]
         hint = nearest(config, known) if not config.startswith("CC") else ""
-        raise UserError(f"{head} has no subset '{config}'{hint}: known are {', '.join(known)} and crawls like CC-MAIN-2024-10")
+        raise UserError(
+            f"{head} has no subset '{config}'{hint}: known are {', '.join(known)} and crawls like CC-MAIN-2024-10"
+        )
     spec = f"{head}:{config}" if revision == "main" else f"hf://datasets/{_FINEWEBS[head]}@{revision}/{under}"
     folder = _safe(f"{head}-{config}" if revision == "main" else f"{head}-{config}-{revision}")
     return HubName(spec, _FINEWEBS[head], under, head, folder, revision, is_fineweb=True)
@@ -85,7 +87,9 @@ def _from_path(spec: str, path: str) -> HubName:
     """From `datasets/OWNER/NAME[@REVISION][/FOLDER]`, or the address of a page: `datasets/OWNER/NAME/tree/REVISION/FOLDER`."""
     kind, *parts = path.split("/")
     if kind != "datasets" or len(parts) < 2 or not all(parts):
-        raise UserError(f"'{spec}' names no dataset: write hf://datasets/OWNER/NAME, or hf://datasets/OWNER/NAME/FOLDER")
+        raise UserError(
+            f"'{spec}' names no dataset: write hf://datasets/OWNER/NAME, or hf://datasets/OWNER/NAME/FOLDER"
+        )
     owner, (name, _, revision), folder = parts[0], parts[1].partition("@"), parts[2:]
     if not spec.startswith("hf:") and folder[:1] in (["tree"], ["viewer"]):
         # What a viewer's address says after the config is a split of it.
@@ -121,4 +125,6 @@ def _refuse_near_names(spec: str, head: str) -> None:
         hint = f" (did you mean '{same}'?)" if same else nearest(word, known)
         # `fineweb.txt` and the like are files that are missing, not names.
         if hint and ("/" in spec or "." not in word):
-            raise UserError(f"no source '{spec}'{hint}: sources of the hub are {', '.join(known)} and hf://datasets/OWNER/NAME")
+            raise UserError(
+                f"no source '{spec}'{hint}: sources of the hub are {', '.join(known)} and hf://datasets/OWNER/NAME"
+            )

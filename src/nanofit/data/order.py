@@ -68,13 +68,13 @@ def permutation(seed: int, epoch: int, group: int, count: int) -> np.ndarray:
     """
     key = np.zeros(1, dtype=np.uint64)
     for part in (seed, epoch, group):
-        key = _splitmix64(key ^ np.uint64(part & 0xFFFF_FFFF_FFFF_FFFF))
-    result = np.argsort(_splitmix64(key + np.arange(count, dtype=np.uint64)), kind="stable")
+        key = splitmix64(key ^ np.uint64(part & 0xFFFF_FFFF_FFFF_FFFF))
+    result = np.argsort(splitmix64(key + np.arange(count, dtype=np.uint64)), kind="stable")
     result.flags.writeable = False
     return result
 
 
-def _splitmix64(values: np.ndarray) -> np.ndarray:
+def splitmix64(values: np.ndarray) -> np.ndarray:
     """splitmix64 of each value (Steele, Lea, Flood: Fast splittable pseudorandom number generators, 2014)."""
     values = values + np.uint64(0x9E3779B97F4A7C15)  # arrays of uint64 wrap around, as the hash wants
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)

@@ -17,12 +17,14 @@ from nanofit.data.prepare import Request, fulfil
 from nanofit.data.writing import Demand
 from nanofit.errors import UserError
 from nanofit.events import Event, Note, Preparing
+from nanofit.locks import InUse
 
 NICE = 5
 """The preparer yields to the run: it is several times faster than any single card consumes."""
 
-UNREACHABLE, MISTAKE = 3, 2
-"""Exit codes: the hub does not answer, which may change by itself; and what only the user can mend."""
+MISTAKE, UNREACHABLE, IN_USE = 2, 3, 4
+"""Exit codes: what only the user can mend; the hub does not answer, or another process has the folder, which may change by
+itself."""
 
 
 def request_json(request: Request) -> str:
@@ -66,6 +68,8 @@ def main(argument: str) -> int:
 
     try:
         fulfil(request, report, demand)
+    except InUse:
+        return IN_USE
     except UserError as error:
         from nanofit.data.hub import HubUnreachable
 

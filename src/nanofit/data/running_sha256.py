@@ -63,7 +63,9 @@ class RunningSha256:
             piece = view[start : start + _LONGEST_UPDATE]
             # ctypes passes bytes as they are, and writable memory by address; the rest is copied.
             whole = isinstance(data, bytes) and len(piece) == len(data)
-            passed = data if whole else bytes(piece) if piece.readonly else (ctypes.c_char * len(piece)).from_buffer(piece)
+            passed = (
+                data if whole else bytes(piece) if piece.readonly else (ctypes.c_char * len(piece)).from_buffer(piece)
+            )
             self._functions.update(self._struct, passed, ctypes.c_size_t(len(piece)))
 
     def state(self) -> str | None:
@@ -102,7 +104,10 @@ def _candidates() -> Iterator[_Functions]:
     """OpenSSL's functions as hashlib is linked to them, then those of the system."""
     # A library of macOS named libcrypto ends the process that loads it; its CommonCrypto is always loaded.
     mac = sys.platform == "darwin"
-    places = [getattr(sys.modules.get("_hashlib"), "__file__", None), None if mac else ctypes.util.find_library("crypto")]
+    places = [
+        getattr(sys.modules.get("_hashlib"), "__file__", None),
+        None if mac else ctypes.util.find_library("crypto"),
+    ]
     for place in places:
         if place is not None:
             yield from _functions(place, "openssl", "SHA256_{}", 112)  # SHA256_CTX: the same since OpenSSL 0.9.8

@@ -130,7 +130,7 @@ class ShardWriter:
         self._starts_file.write(begins.data)
         self.tokens += len(part)
         self._documents += len(begins)
-        text_bytes = int(self._text_bytes_of[part].sum(dtype=np.int64))
+        text_bytes = int(np.add.reduce(np.take(self._text_bytes_of, part), dtype=np.uint32))
         self._text_bytes += text_bytes
         self.text_bytes += text_bytes
 
@@ -236,6 +236,19 @@ def _sync(stream: BinaryIO) -> None:
 def file_sha256(file: Path) -> str:
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def write_starts(shard: Path, starts: np.ndarray) -> str:
+    """Writes the sidecar of `shard`, whole or not at all; its sha256."""
+    sidecar = starts_file(shard)
+    temporary = _temporary(sidecar)
+    with temporary.open("wb") as stream:
+        stream.write(header(STARTS_MAGIC, len(starts)))
+        stream.write(np.ascontiguousarray(starts, dtype="<u4").data)
+        _sync(stream)
+    sha256 = file_sha256(temporary)
+    temporary.replace(sidecar)
+    return sha256
 
 
 def read_starts(shard: Path) -> np.ndarray:

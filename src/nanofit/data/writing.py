@@ -316,6 +316,7 @@ class _Pass:
                 text_bytes=sum(writer.text_bytes for writer in self._writers.values()),
                 target_tokens=self._demand.tokens,
                 slowest=slowest,
+                is_download=self._job.val_tokens is not None,
             )
         )
         self._seconds = dict.fromkeys(self._seconds, 0.0)

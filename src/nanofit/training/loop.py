@@ -185,8 +185,8 @@ class TrainingLoop:
             self._save()
         if self._stop.requested:
             self._save_and_stop()
-        self._owes_evaluation |= evaluates
-        if self._owes_evaluation and "val_loss" not in self._line and self._has_validation(last):
+        self._owes_evaluation |= evaluates and "val_loss" not in self._line
+        if self._owes_evaluation and self._has_validation(last):
             self._evaluate()
         if last:
             self.val_loss = self._line.get("val_loss")
