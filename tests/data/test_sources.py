@@ -19,10 +19,10 @@ FINEWEB = Path(__file__).parents[3] / "shared" / "data" / "fineweb"
 def documents(spec: str | Path) -> list[str]:
     """The documents of a source in the order of its files, before they are mixed."""
     return [
-        text
+        raw.decode()
         for part in open_source(str(spec)).parts
         for documents in part.read(0)
-        for text in documents.texts.to_pylist()
+        for raw in documents.texts.to_pylist()
     ]
 
 
