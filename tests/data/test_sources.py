@@ -45,6 +45,12 @@ def test_a_path_that_is_not_there(tmp_path: Path) -> None:
     assert "no source 'pyhton'" in refusal("pyhton")
 
 
+def test_a_dataset_of_nanogpts_that_was_not_prepared() -> None:
+    said = refusal("openwebtext")
+    assert said.startswith("no source 'openwebtext': it is neither `fineweb`, which needs no preparation, nor ")
+    assert said.endswith(", data/openwebtext/train.bin is not there either")
+
+
 @pytest.mark.parametrize("name", ["a.txt", "a.jsonl", "a.jsonl.gz", "a.jsonl.zst", "a.parquet"])
 def test_an_empty_file(tmp_path: Path, name: str) -> None:
     (tmp_path / name).touch()

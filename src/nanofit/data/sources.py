@@ -26,8 +26,10 @@ def open_source(spec: str) -> LocalSource:
         return _python_source()
     path = Path(spec).expanduser()
     if not path.exists():
+        prepared = f", data/{spec}/train.bin is not there either" if path.name == spec and not path.suffix else ""
         raise UserError(
-            f"no source '{spec}': it is neither `python` nor an existing file or folder of .txt, .jsonl or .parquet"
+            f"no source '{spec}': it is neither `fineweb`, which needs no preparation, nor `python`, nor an existing file "
+            f"or folder of .txt, .jsonl or .parquet{prepared}"
         )
     try:
         return _local_source(path)
