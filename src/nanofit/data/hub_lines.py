@@ -9,7 +9,7 @@ import io
 import json
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -40,8 +40,8 @@ class LinesSource:
     files: tuple[HubFile, ...]
     spool: Path
 
-    def read(self, cursor: Cursor | None) -> Iterator[Chunk]:
-        """The chunks from `cursor` on. Closing the iterator ends the thread that fetches."""
+    def read(self, cursor: Cursor | None) -> Generator[Chunk, None, None]:
+        """The chunks from `cursor` on. Closing the generator ends the thread that fetches."""
         place = cursor or {"file": 0, "byte": 0, "line": 0, "hash": None}
         ahead = _Ahead(self.hub, self.files, place["file"], place["byte"], self.spool)
         threading.Thread(target=ahead.work, name="hub-lines", daemon=True).start()
