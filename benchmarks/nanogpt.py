@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from nanofit.architecture import ModelConfig
-    from nanofit.data.shards import Manifest
+    from nanofit.data.manifest import Manifest
     from nanofit.model import GPT
 
 DATASET = "benchmark"
@@ -58,7 +58,7 @@ def commit_of(checkout: Path) -> str | None:
 
 def write_data(manifest: "Manifest", vocab_size: int, copy: Path) -> None:
     """The tokens of our shards as nanoGPT reads them: train.bin, val.bin (bare uint16) and meta.pkl."""
-    from nanofit.data.shards import TokenStream
+    from nanofit.data.stream import TokenStream
 
     folder = copy / "data" / DATASET
     folder.mkdir(parents=True)

@@ -36,7 +36,7 @@ from benchmarks.race import Run, run_nanofit, run_nanogpt
 from benchmarks.turns import Contender, ProgramFailed
 
 if TYPE_CHECKING:
-    from nanofit.data.shards import Manifest
+    from nanofit.data.manifest import Manifest
 
 FORMAT_VERSION = 1
 RESULTS = Path(__file__).parent / "results"
@@ -259,7 +259,7 @@ def _evaluator(manifest: "Manifest", block_size: int, device: str) -> Callable[[
     import torch
     from safetensors.torch import load_file
 
-    from nanofit.data.shards import TokenStream
+    from nanofit.data.stream import TokenStream
     from nanofit.device import choose_device
     from nanofit.evaluation.validation import validate
     from nanofit.recipe import RunSection

@@ -1,10 +1,9 @@
 """The Recipe: its names, its units, and what it refuses."""
 
-from decimal import Decimal
 from typing import Any
 
 import pytest
-from hypothesis import example, given
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -17,10 +16,7 @@ from nanofit.recipe import (
     build_recipe,
     known_names,
     lay_over,
-    token_count,
 )
-
-MULTIPLES = {"": 1, "K": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}
 
 
 def refusal(**values: Any) -> str:
@@ -216,21 +212,6 @@ def test_a_recipe_can_not_be_changed() -> None:
 )
 def test_tokens_read_as_people_write_them(text: object, tokens: int) -> None:
     assert build_recipe({"tokens": text}).budget.tokens == tokens
-
-
-@given(st.integers(0, 9999), st.integers(0, 999), st.sampled_from("KMBT"))
-@example(1, 70, "B")  # 1.07e9 in binary floating point is not 1,070,000,000
-@example(2, 10, "K")
-def test_every_decimal_with_a_suffix_reads_exactly(whole: int, thousandths: int, suffix: str) -> None:
-    text = f"{whole}.{thousandths:03d}{suffix}"
-    value = token_count(text)
-    assert isinstance(value, int)
-    assert value == Decimal(text[:-1]) * MULTIPLES[suffix]
-
-
-@given(st.integers(0, 10**6), st.sampled_from(["", "K", "M", "B", "T"]))
-def test_every_whole_number_with_a_suffix_reads_exactly(number: int, suffix: str) -> None:
-    assert token_count(f"{number}{suffix}") == number * MULTIPLES[suffix]
 
 
 # What follows

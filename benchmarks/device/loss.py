@@ -14,8 +14,8 @@ from typing import Any
 from benchmarks.device.session import Session, described
 from benchmarks.device.steps import Trainer, clear
 from nanofit.data.batches import StepBatches
-from nanofit.data.order import WindowOrder
-from nanofit.data.shards import TokenStream, read_manifest
+from nanofit.data.manifest import read_manifest
+from nanofit.data.stream import TokenStream
 from nanofit.device import Device, choose_device
 from nanofit.evaluation.validation import validate
 from nanofit.events import silent
@@ -132,7 +132,8 @@ def _train(
     trained = begin = 0.0
     batches = StepBatches(
         stream,
-        WindowOrder(len(stream), recipe.model.block_size, recipe.run.seed),
+        block_size=recipe.model.block_size,
+        seed=recipe.run.seed,
         micro_batch=recipe.batch.micro_batch,
         grad_accum=recipe.batch.grad_accum,
         first_step=0,

@@ -6,14 +6,15 @@ encodes), `tokenizer`, `vocab_size` (ids in use) and `format_version`.
 
 import tempfile
 import zipfile
-from dataclasses import dataclass
-from itertools import pairwise
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from nanofit.data.prepare import prepare
-from nanofit.data.shards import Manifest, ShardWriter, Split, TokenStream, append_line, read_manifest
+from nanofit.data.manifest import Manifest, ShardLine, Split, append_line, append_shard, read_manifest
+from nanofit.data.shards import Made, ShardWriter
+from nanofit.data.stream import TokenStream
 from nanofit.errors import UserError
 from nanofit.events import Report
 from nanofit.vocabulary import VOCABULARIES
@@ -103,12 +104,21 @@ def unpack(tokens: Tokens, folder: Path) -> Manifest:
     splits: tuple[Split, ...] = ("val", "train")
     for split in splits:
         ids = tokens.of(split)
-        writer = ShardWriter(folder, split, "benchmark", TOKENIZER)
-        starts = [0, *(int(index) for index in np.flatnonzero(ids == separator) if index), len(ids)]
-        for begin, end in pairwise(starts):
-            # Bytes were counted over the split: each document gets its tokens' share.
-            shares = [tokens.text_bytes[split] * place // len(ids) for place in (begin, end)]
-            writer.add_document(ids[begin:end], shares[1] - shares[0])
-        writer.finish()
+        text_bytes = tokens.text_bytes[split]
+
+        def commit(folder: Path, line: ShardLine, text_bytes: int = text_bytes) -> None:
+            append_shard(folder, replace(line, text_bytes=text_bytes))  # as it was counted where the text was
+
+        writer = ShardWriter(
+            folder,
+            split,
+            Made("benchmark", TOKENIZER, "benchmark"),
+            np.zeros(2**16, dtype=np.uint8),
+            size=lambda split, index: 10**8,
+            commit=commit,
+        )
+        starts = np.flatnonzero(ids == separator)
+        writer.add(ids, starts, (), lambda count: {})
+        writer.finish({})
     append_line(folder, {"closed": True})
     return read_manifest(folder)

@@ -17,18 +17,36 @@ class Note:
 
 @dataclass(frozen=True)
 class Preparing:
-    """Progress of turning text into shards; `total_bytes` is the size of the source as it lies on disk."""
+    """Progress of turning text into shards; `total_bytes` is the size of the source as it lies on disk or on the hub.
+
+    `text_bytes` are those written in this process, `target_tokens` the tokens asked for where that is not all,
+    `slowest` what took most of the time since the last one: reading, tokenizing or disk. `is_download`: read from the hub.
+    """
 
     read_bytes: int
     total_bytes: int
     tokens: int
     documents: int
+    text_bytes: int = 0
+    target_tokens: int | None = None
+    slowest: str = ""
+    is_download: bool = False
+
+
+@dataclass(frozen=True)
+class Verifying:
+    """Progress of looking through shards, or of making one again: `doing` says which, in a few words."""
+
+    doing: str
+    done_bytes: int
+    total_bytes: int
 
 
 @dataclass(frozen=True)
 class Progress:
     """The state of a run after `step` updates, each time it is known. `steps` is None while hours set the horizon and
-    the speed is not measured yet. Rates are over the time since the last one."""
+    the speed is not measured yet. Rates are over the time since the last one; `data_wait_seconds` is what this process has
+    waited for data so far, which is in no rate."""
 
     step: int
     steps: int | None
@@ -39,6 +57,7 @@ class Progress:
     mfu: float | None
     peak_memory_bytes: int
     seconds: float
+    data_wait_seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -57,7 +76,7 @@ class Waiting:
     reason: str
 
 
-Event = Note | Preparing | Progress | Evaluated | Waiting
+Event = Note | Preparing | Verifying | Progress | Evaluated | Waiting
 Report = Callable[[Event], None]
 
 

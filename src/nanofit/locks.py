@@ -13,19 +13,23 @@ from filelock import FileLock, Timeout
 
 from nanofit.errors import UserError
 
+class InUse(UserError):
+    """Another process holds the folder, or held it for a moment."""
+
+
 LOCK_NAME = ".lock"
 HOLDER_NAME = ".lock-holder"
 
 
 @contextmanager
 def exclusive(folder: Path, doing: str) -> Iterator[None]:
-    """Holds `folder` for this process; raises UserError, naming the holder, when another process has it."""
+    """Holds `folder` for this process; raises InUse, naming the holder, when another process has it."""
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / LOCK_NAME)
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        raise UserError(
+        raise InUse(
             f"{folder} is in use by process {holder(folder)}: wait until it ends, or stop it, before {doing}"
         ) from None
     try:

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from nanofit.data.shards import TokenStream, read_manifest
+from nanofit.data.manifest import read_manifest
+from nanofit.data.stream import TokenStream
 from nanofit.data.tokenizers import get_tokenizer
 from nanofit.device import choose_device
 from nanofit.evaluation.baselines import Baselines, compute_baselines
@@ -53,7 +54,7 @@ def quickstart(out: Path, report: Report) -> QuickstartResult:
     outcome = train(recipe, out, fresh=summarize(run).state == "finished", report=report)
 
     report(Note("evaluating on the whole validation split, and counting plain models to hold it against"))
-    validation = evaluate_run(out, report)
+    validation = evaluate_run(out, report).validation
     stored = load_recipe(run.recipe_file).recipe
     assert stored.data.folder is not None, "a run folder's recipe is written in full"
     manifest = read_manifest(Path(stored.data.folder))

@@ -6,7 +6,6 @@ Each field has its name, its unit and its check here and nowhere else. `recipe_f
 
 import re
 from dataclasses import replace
-from decimal import Decimal
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
@@ -14,27 +13,11 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from nanofit.architecture import Architecture, ModelConfig
 from nanofit.errors import UserError, nearest
 from nanofit.hyperparameters import OptimizerName, OptimizerSettings, optimizer_defaults
+from nanofit.quantities import GROUP_TOKENS, token_count
 from nanofit.schedule import Schedule, Shape
 from nanofit.vocabulary import VOCABULARIES
 
 FORMAT_VERSION = 1
-
-GROUP_TOKENS = 2**20
-"""The order of data permutes windows inside groups of this many tokens; a window must fit into one."""
-
-_SUFFIXES = {"": 1, "K": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}
-
-
-def token_count(value: Any) -> Any:
-    """Reads a number of tokens: 10B, 500M, 1e10 or 10_000. Anything else is left for the field's own check to refuse."""
-    if isinstance(value, str):
-        match = re.fullmatch(r"([\d_]*\.?\d+(?:e\+?\d{1,2})?)\s*([KMBT]?)", value.strip(), re.IGNORECASE)
-        if match is None:
-            raise ValueError(f"'{value}' is not a number of tokens: write 10B, 500M or 1e10")
-        exact = Decimal(match[1]) * _SUFFIXES[match[2].upper()]  # a float would make 1.07B no whole number
-        return int(exact) if exact == int(exact) else float(exact)
-    return int(value) if isinstance(value, float) and value.is_integer() else value
-
 
 Checkpointing = Literal["off", "half", "all"]
 Precision = Literal["float32", "bfloat16", "float16"]
@@ -88,14 +71,14 @@ class DataSection(_Section):
     source: str = Field(
         default="python",
         min_length=1,
-        description="a .txt, .jsonl or .parquet file, a folder of them, shards, or python",
+        description="fineweb, fineweb-edu, hf://datasets/OWNER/NAME, a file or folder of text, shards, or python",
     )
     tokenizer: Literal["gpt2", "bytes"] = Field(default="gpt2", description="gpt2 (50257 ids) or bytes (257 ids)")
     val_tokens: Tokens = Field(
-        default=10_485_760, ge=1, description="tokens wanted in the validation split (at most a tenth)"
+        default=10_485_760, ge=1, description="tokens of validation (at most a tenth of the source)"
     )
     folder: str | None = Field(
-        default=None, description="where the shards lie; data/SOURCE-TOKENIZER-FINGERPRINT unless given"
+        default=None, description="where the shards lie; a folder of the source's own in data/ unless given"
     )
 
 

@@ -16,7 +16,8 @@ from benchmarks.device.__main__ import main
 from benchmarks.device.loss import Curve
 from benchmarks.device.report import Result, merge
 from benchmarks.device.wheels import use_wheels
-from nanofit.data.shards import TokenStream, read_manifest
+from nanofit.data.manifest import read_manifest
+from nanofit.data.stream import TokenStream
 from nanofit.errors import UserError
 from nanofit.events import silent
 from nanofit.vocabulary import VOCABULARIES

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from nanofit.data.order import WindowOrder, _splitmix64, permutation
-from nanofit.recipe import GROUP_TOKENS
+from nanofit.data.order import WindowOrder, permutation, splitmix64
+from nanofit.quantities import GROUP_TOKENS
 
 seeds = st.integers(0, 2**64)
 # Blocks large enough that some streams have several groups and few windows.
@@ -103,7 +103,7 @@ def test_the_hash_is_splitmix64() -> None:
     # The published first outputs of splitmix64 seeded with 1234567; its state grows by the golden gamma.
     gamma = 0x9E3779B97F4A7C15
     states = np.array([(1234567 + step * gamma) % 2**64 for step in range(5)], dtype=np.uint64)
-    assert _splitmix64(states).tolist() == [
+    assert splitmix64(states).tolist() == [
         6457827717110365317,
         3203168211198807973,
         9817491932198370423,

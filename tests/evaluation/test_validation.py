@@ -11,7 +11,8 @@ from torch.nn import functional as F
 
 from nanofit.architecture import ModelConfig
 from nanofit.data.prepare import prepare
-from nanofit.data.shards import Manifest, TokenStream
+from nanofit.data.manifest import Manifest
+from nanofit.data.stream import TokenStream
 from nanofit.data.tokenizers import get_tokenizer
 from nanofit.device import choose_device
 from nanofit.evaluation.baselines import compute_baselines

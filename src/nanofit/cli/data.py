@@ -57,7 +57,7 @@ def status_command(
 
 
 def _status(folder: Path) -> dict[str, object]:
-    from nanofit.data.shards import read_manifest
+    from nanofit.data.manifest import read_manifest
 
     manifest = read_manifest(folder)
     splits = {
@@ -105,7 +105,7 @@ def _show_status(folder: Path) -> None:
 
 def _tokens(option: str, text: str) -> int:
     from nanofit.errors import UserError
-    from nanofit.recipe import token_count
+    from nanofit.quantities import token_count
 
     try:
         value = token_count(text)

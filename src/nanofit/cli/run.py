@@ -12,7 +12,7 @@ def evaluate(
     tasks: str = typer.Option("val", "--tasks", help="What to measure: val."),
     as_json: bool = typer.Option(False, "--json", help="Print one JSON document."),
 ) -> None:
-    """Measure a run: its loss on the whole validation split, and bits per byte.
+    """Measure a run: its loss on its validation set, and bits per byte.
 
     Example: nanofit eval runs/quickstart --json
     """
@@ -25,13 +25,15 @@ def evaluate(
     from nanofit.evaluation.run import evaluate_run
 
     with Watcher() as report:
-        result = evaluate_run(run, report)
+        evaluation = evaluate_run(run, report)
+    result = evaluation.validation
     if as_json:
         document = {
             "val_loss": result.loss,
             "val_loss_stderr": result.stderr,
             "bits_per_byte": result.bits_per_byte,
             "tokens": result.tokens,
+            "validation": {"text": evaluation.measured_on, "comparable": evaluation.comparable},
             "tasks": {},
             "predicted": {"val_loss": None},
         }
@@ -39,7 +41,7 @@ def evaluate(
     else:
         typer.echo(f"val loss      {result.loss:.4f} ± {result.stderr:.4f} nats a token")
         typer.echo(f"bits per byte {result.bits_per_byte:.4f}")
-        typer.echo(f"on            {result.tokens:,} tokens")
+        typer.echo(f"on            {result.tokens:,} tokens: {evaluation.measured_on or 'the validation split'}")
 
 
 def sample(

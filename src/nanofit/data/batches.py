@@ -7,8 +7,8 @@ from typing import Generic, TypeVar
 
 import numpy as np
 
-from nanofit.data.order import WindowOrder
-from nanofit.data.shards import TokenStream
+from nanofit.data.order import WindowOrder, tokens_of_windows
+from nanofit.data.stream import TokenStream
 from nanofit.errors import UserError
 
 Staged = TypeVar("Staged")
@@ -16,26 +16,33 @@ Staged = TypeVar("Staged")
 AHEAD = 4
 """Steps read ahead: enough that a slow read never stalls the device."""
 
+WAIT_SECONDS = 0.25
+
 
 class StepBatches(Generic[Staged]):
     """The batches of steps first_step, first_step + 1, ... without end, each passed through `stage` on the thread.
 
     What is staged is an array of shape [grad_accum, micro_batch, block_size + 1], uint16: inputs are all but the last
-    column, targets all but the first. Use as a context manager; the thread ends with it.
+    column, targets all but the first. Tokens that are not there yet are waited for, on the thread; who takes a batch
+    then waits too, and `late` is called about every WAIT_SECONDS; what it raises ends the wait. Use as a context manager; the
+    thread ends with it.
     """
 
     def __init__(
         self,
         stream: TokenStream,
-        order: WindowOrder,
         *,
+        block_size: int,
+        seed: int,
         micro_batch: int,
         grad_accum: int,
         first_step: int,
         stage: Callable[[np.ndarray], Staged],
+        late: Callable[[], None] = lambda: None,
     ) -> None:
-        self._stream, self._order, self._stage = stream, order, stage
-        self._shape = (grad_accum, micro_batch, order.block_size + 1)
+        self._stream, self._stage, self._late = stream, stage, late
+        self._block_size, self._seed = block_size, seed
+        self._shape = (grad_accum, micro_batch, block_size + 1)
         self._queue: queue.Queue[Staged | BaseException] = queue.Queue(maxsize=AHEAD)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._read, args=(first_step,), name="batches", daemon=True)
@@ -50,7 +57,11 @@ class StepBatches(Generic[Staged]):
 
     def _batches(self) -> Iterator[Staged]:
         while True:
-            item = self._queue.get()
+            try:
+                item = self._queue.get(timeout=WAIT_SECONDS)
+            except queue.Empty:
+                self._late()
+                continue
             if isinstance(item, BaseException):
                 raise item
             yield item
@@ -58,15 +69,24 @@ class StepBatches(Generic[Staged]):
     def _read(self, step: int) -> None:
         try:
             while not self._stop.is_set():
-                self._put(self._stage(self._rows(step)))
-                step += 1
+                rows = self._rows(step)
+                if rows is not None:
+                    self._put(self._stage(rows))
+                    step += 1
         except BaseException as error:
             self._put(error)
 
-    def _rows(self, step: int) -> np.ndarray:
+    def _rows(self, step: int) -> np.ndarray | None:
+        """The rows of a step; None when the thread was told to end while it waited for them."""
         grad_accum, micro_batch, length = self._shape
         windows = grad_accum * micro_batch
-        starts = self._order.starts(step * windows, windows)
+        needed = tokens_of_windows((step + 1) * windows, self._block_size)
+        self._stream.wait_for(needed, self._stop)
+        # Of a stream that still grows only whole groups of windows are read, whose order no later token moves.
+        total = len(self._stream) if self._stream.is_final else needed
+        if len(self._stream) < min(total, needed):
+            return None
+        starts = WindowOrder(total, self._block_size, self._seed).starts(step * windows, windows)
         return np.stack([self._stream.read(int(start), length) for start in starts]).reshape(self._shape)
 
     def _put(self, item: Staged | BaseException) -> None:

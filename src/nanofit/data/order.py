@@ -10,7 +10,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from nanofit.recipe import GROUP_TOKENS
+from nanofit.quantities import GROUP_TOKENS
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,12 @@ class WindowOrder:
         return result
 
 
+def tokens_of_windows(count: int, block_size: int) -> int:
+    """Tokens of a growing stream in which the first `count` positions have their windows: whole groups, and the one after."""
+    groups = -(-count // (GROUP_TOKENS // block_size))
+    return groups * GROUP_TOKENS + 1
+
+
 @lru_cache(maxsize=4)
 def permutation(seed: int, epoch: int, group: int, count: int) -> np.ndarray:
     """A permutation of 0 .. count-1 fixed by its arguments for ever: indices sorted by a 64-bit hash.
@@ -62,13 +68,13 @@ def permutation(seed: int, epoch: int, group: int, count: int) -> np.ndarray:
     """
     key = np.zeros(1, dtype=np.uint64)
     for part in (seed, epoch, group):
-        key = _splitmix64(key ^ np.uint64(part & 0xFFFF_FFFF_FFFF_FFFF))
-    result = np.argsort(_splitmix64(key + np.arange(count, dtype=np.uint64)), kind="stable")
+        key = splitmix64(key ^ np.uint64(part & 0xFFFF_FFFF_FFFF_FFFF))
+    result = np.argsort(splitmix64(key + np.arange(count, dtype=np.uint64)), kind="stable")
     result.flags.writeable = False
     return result
 
 
-def _splitmix64(values: np.ndarray) -> np.ndarray:
+def splitmix64(values: np.ndarray) -> np.ndarray:
     """splitmix64 of each value (Steele, Lea, Flood: Fast splittable pseudorandom number generators, 2014)."""
     values = values + np.uint64(0x9E3779B97F4A7C15)  # arrays of uint64 wrap around, as the hash wants
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)

@@ -1,31 +1,34 @@
-"""Turns a source of text into shards: encode, split off the validation documents by hash, write, close the manifest.
+"""The shards of a source, made unless they are there: whichever kind of source it is, with one promise.
 
-Whole documents go to validation when the hash of their text says so: the same text always lands on the same side, in
-whatever order it is read, and a document that occurs twice never stands on both. Documents are mixed inside buffers of
-64 MB, by hash again, since corpora are sorted by topic or date and training reads them in order.
+Text is tokenised, shards that lie on the hub are fetched, shards that somebody else made are taken as they stand. Calling
+again goes on where the last call was interrupted, and asking for more tokens goes on where the set ended.
 """
 
 import glob
-import hashlib
 import shutil
-import time
-from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-
-from nanofit.data.shards import MANIFEST_NAME, Manifest, ShardWriter, append_line, read_manifest
-from nanofit.data.sources import Source, Tally, open_source
-from nanofit.data.tokenizers import Tokenizer, get_tokenizer
+from nanofit.data.documents import Source
+from nanofit.data.existing import existing_set
+from nanofit.data.manifest import (
+    MANIFEST_NAME,
+    Manifest,
+    append_line,
+    is_prepared,
+    mend_of_line,
+    read_manifest,
+)
+from nanofit.data.names import HubName, hub_name
+from nanofit.data.sources import open_source
+from nanofit.data.engines import Engine
+from nanofit.data.writing import SNAPSHOT_NAME, Demand, Job, Written, write_set
 from nanofit.errors import UserError
-from nanofit.events import Note, Preparing, Report
+from nanofit.events import Note, Report
 from nanofit.locks import exclusive
 
-MIX_BYTES = 64 * 2**20
 MOST_VALIDATION = 0.1
-REPORT_SECONDS = 0.25
 PREPARING_NAME = ".preparing"
 """Stands in a folder while its shards are being written: what lies there then is ours."""
 
@@ -34,31 +37,67 @@ BYTES_PER_TOKEN = {"bytes": 1.0, "gpt2": 4.3}
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What to prepare, and where the shards go."""
+class Request:
+    """What to prepare. `most_tokens`: how many are needed, of training from the hub, of both splits from local text; None is
+    all there is. `folder` None is the source's own place under data/. `block_size`: both splits must have a window."""
 
-    source: Source
-    tokenizer: Tokenizer
-    folder: Path
+    spec: str
+    tokenizer: str
     val_tokens: int
-    most_tokens: int | None
-    block_size: int
+    most_tokens: int | None = None
+    folder: Path | None = None
+    block_size: int = 1024
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a request names: a set that is there (`manifest`), a name on the hub, or local text; and the folder of its shards."""
+
+    folder: Path
+    manifest: Manifest | None = None
+    hub: HubName | None = None
+    local: Source | None = None
+
+
+def find(request: Request) -> Found:
+    """What `request` names, without a network. Raises UserError for a name that is nothing."""
+    path = Path(request.spec).expanduser()
+    if is_prepared(path):
+        return Found(path, manifest=read_manifest(path))
+    existing = existing_set(path) if path.is_dir() else None
+    if existing is not None:
+        return Found(path, manifest=existing.manifest())
+    name = _name_of(request)
+    if name is not None:
+        return Found(request.folder or Path("data") / f"{name.folder_name}-{request.tokenizer}", hub=name)
+    local = open_source(request.spec)
+    return Found(request.folder or shards_folder(local, request.tokenizer, request.most_tokens), local=local)
+
+
+def _name_of(request: Request) -> HubName | None:
+    """The name on the hub; a set that was begun under it stays with the subset that was chosen then."""
+    if request.folder is not None and is_prepared(request.folder):
+        made_of = read_manifest(request.folder).made_of
+        if made_of.get("asked") == request.spec:
+            return hub_name(made_of["spec"], request.most_tokens)
+    return hub_name(request.spec, request.most_tokens)
+
+
+def set_in(folder: Path) -> Manifest:
+    """The set of shards that lies in `folder`, nanofit's or another's. Raises UserError when there is none."""
+    existing = None if is_prepared(folder) else existing_set(folder)
+    return existing.manifest() if existing is not None else read_manifest(folder)
 
 
 def shards_folder(source: Source, tokenizer: str, most_tokens: int | None) -> Path:
-    """Where a source's shards lie unless the user says otherwise: an edited corpus, or a part of it, gets its own folder."""
+    """Where local text's shards lie unless the user says otherwise: an edited corpus, or a part of it, gets its own folder."""
     part = "" if most_tokens is None else f"-{most_tokens}"
     return Path("data") / f"{source.name}-{tokenizer}-{source.fingerprint}{part}"
 
 
-def is_prepared(folder: Path) -> bool:
-    """Whether `folder` holds shards, a complete set of them or not."""
-    return (folder / MANIFEST_NAME).exists()
-
-
 def prepare(
     spec: str,
-    tokenizer_name: str,
+    tokenizer: str,
     *,
     val_tokens: int,
     report: Report,
@@ -66,171 +105,164 @@ def prepare(
     most_tokens: int | None = None,
     block_size: int = 1024,
 ) -> Manifest:
-    """The shards of source `spec`, made now unless they are there already. `most_tokens` ends reading early.
+    """The shards of source `spec`: `fulfil` of the Request that the arguments make."""
+    return fulfil(Request(spec, tokenizer, val_tokens, most_tokens, folder, block_size), report)
 
-    Raises UserError when there is too little text for one window of `block_size` tokens in both splits.
+
+def fulfil(request: Request, report: Report, demand: Demand | None = None) -> Manifest:
+    """The shards of `request`, made now as far as they are not there. `demand` may raise what is needed meanwhile.
+
+    Raises UserError when there is too little text for one window in both splits, and for all that a user can mend.
     """
-    itself = Path(spec).expanduser()
-    if is_prepared(itself):
-        return checked(read_manifest(itself), tokenizer_name, block_size)
-    source = open_source(spec)
-    plan = Plan(
-        source=source,
-        tokenizer=get_tokenizer(tokenizer_name),
-        folder=folder or shards_folder(source, tokenizer_name, most_tokens),
-        val_tokens=val_tokens,
-        most_tokens=most_tokens,
-        block_size=block_size,
-    )
-    with exclusive(plan.folder, "preparing data there"):
-        manifest = _finished(plan) or _write(plan, report)
-    return checked(manifest, tokenizer_name, block_size)
+    found = find(request)
+    if found.manifest is None:
+        with exclusive(found.folder, "preparing data there"):
+            return checked(_prepared(found, request, report, demand), request)
+    return checked(found.manifest, request)
 
 
-def _finished(plan: Plan) -> Manifest | None:
-    """The set in the plan's folder if it is complete; raises UserError when it was made of something else."""
-    if not is_prepared(plan.folder):
+def _prepared(found: Found, request: Request, report: Report, demand: Demand | None) -> Manifest:
+    demand = demand or Demand(request.most_tokens)
+    while True:
+        manifest = _at_hand(found, request, demand)
+        if manifest is not None:
+            return manifest
+        if found.local is not None:
+            _write_local(found.local, found.folder, request, demand, report)
+        else:
+            assert found.hub is not None
+            from nanofit.data import hub_sets  # the hub's client takes a third of a second to import
+
+            hub_sets.write(found.hub, found.folder, request, demand, report)
+
+
+def _at_hand(found: Found, request: Request, demand: Demand) -> Manifest | None:
+    """The set in the folder if it has what is asked for. Raises UserError when it was made of something else."""
+    if not is_prepared(found.folder):
         return None
-    manifest = read_manifest(plan.folder)
-    if manifest.closing is None:
-        return None
-    made_of = (manifest.closing.get("fingerprint"), manifest.closing.get("most_tokens"))
-    if made_of != (plan.source.fingerprint, plan.most_tokens):
+    manifest = read_manifest(found.folder)
+    if manifest.shards and manifest.tokenizer != request.tokenizer:
+        return manifest  # `checked` says so
+    if found.hub is not None:
+        _require_same(found.folder, manifest.made_of.get("spec") == found.hub.spec)
+        enough = demand.tokens is not None and manifest.tokens("train") >= demand.tokens
+        return manifest if manifest.closing is not None and (manifest.is_final or enough) else None
+    assert found.local is not None
+    made_of = manifest.made_of or manifest.closing or {}
+    same = (made_of.get("fingerprint"), made_of.get("most_tokens")) == (found.local.fingerprint, request.most_tokens)
+    if manifest.closing is not None or manifest.made_of:
+        _require_same(found.folder, same)
+    return manifest if manifest.closing is not None else None
+
+
+def _require_same(folder: Path, same: bool) -> None:
+    if not same:
         raise UserError(
-            f"{plan.folder} holds shards of other text, of an older state of it, or of another part of it: "
+            f"{folder} holds shards of other text, of an older state of it, or of another part of it: "
             "give another folder, or remove this one"
         )
-    return manifest
 
 
-def checked(manifest: Manifest, tokenizer: str, block_size: int) -> Manifest:
-    """`manifest`, if a recipe with this tokenizer and context can train on it."""
-    if manifest.closing is None or not manifest.shards:
+def checked(manifest: Manifest, request: Request) -> Manifest:
+    """`manifest`, if the request's recipe can train on it."""
+    if not manifest.shards:
         raise UserError(f"{manifest.folder} is not complete: nanofit data prepare SOURCE --out {manifest.folder}")
-    if manifest.tokenizer != tokenizer:
+    if manifest.tokenizer != request.tokenizer:
         raise UserError(
-            f"{manifest.folder} was made with tokenizer {manifest.tokenizer}, the recipe says {tokenizer}: "
+            f"{manifest.folder} was made with tokenizer {manifest.tokenizer}, the recipe says {request.tokenizer}: "
             f"--tokenizer {manifest.tokenizer}, or another --folder"
         )
     for split in ("train", "val"):
-        if manifest.tokens(split) <= block_size:
+        if manifest.tokens(split) <= request.block_size:
             raise UserError(
                 f"the corpus is too short: {manifest.tokens(split):,} {split} tokens, and one window takes "
-                f"{block_size + 1:,}: give more text, or a smaller block_size"
+                f"{request.block_size + 1:,}: give more text, or a smaller block_size"
             )
     return manifest
 
 
-def _write(plan: Plan, report: Report) -> Manifest:
-    """Writes all shards; when validation came out shorter than a window, again with a larger share of the documents."""
-    expected_tokens = plan.source.total_bytes / BYTES_PER_TOKEN[plan.tokenizer.name]
-    if plan.most_tokens is not None:
-        expected_tokens = min(expected_tokens, plan.most_tokens)
-    share = min(MOST_VALIDATION, plan.val_tokens / max(expected_tokens, 1))
-    while True:
-        replaced_documents = _write_once(plan, share, report)
-        if not is_prepared(plan.folder):
-            raise UserError(f"{plan.source.name} holds no tokens: point --source at text")
-        manifest = read_manifest(plan.folder)
-        short = manifest.tokens("val") <= plan.block_size < manifest.tokens("train")
-        if not short or share >= 0.5:
-            break
-        share = min(0.5, 2 * share)
-    if replaced_documents:
-        text = f"bytes that are not UTF-8 were replaced, in {replaced_documents:,} document(s)"
+def _write_local(source: Source, folder: Path, request: Request, demand: Demand, report: Report) -> None:
+    """Writes all shards of local text, split by hash, and closes the set."""
+    from nanofit.data.engines import fast_engine
+
+    engine = fast_engine(request.tokenizer, report)
+    expected_tokens = source.total_bytes / BYTES_PER_TOKEN[request.tokenizer]
+    if request.most_tokens is not None:
+        expected_tokens = min(expected_tokens, request.most_tokens)
+    share = min(MOST_VALIDATION, request.val_tokens / max(expected_tokens, 1))
+    claim(folder, source.name)
+    require_space(folder, 2 * expected_tokens, source.total_bytes)
+    made_of = {
+        "spec": request.spec,
+        "fingerprint": source.fingerprint,
+        "tokenizer": request.tokenizer,
+        "most_tokens": request.most_tokens,
+        "validation": source.validation,
+        "comparable": source.comparable,
+    }
+    job = Job(source, folder, request.tokenizer, made_of, val_tokens=None, val_share=share, window=request.block_size)
+    written = write_to_disk(job, engine, demand, report)
+    if not is_prepared(folder) or not read_manifest(folder).shards:
+        (folder / MANIFEST_NAME).unlink(missing_ok=True)
+        (folder / PREPARING_NAME).unlink(missing_ok=True)
+        raise UserError(f"{source.name} holds no tokens: point --source at text")
+    if written.replaced_documents:
+        text = f"bytes that are not UTF-8 were replaced, in {written.replaced_documents:,} document(s)"
         report(Note(text, warning=True))
-    closing = {
-        "closed": True,
-        "fingerprint": plan.source.fingerprint,
-        "most_tokens": plan.most_tokens,
-        "replaced_documents": replaced_documents,
-        "val_share": share,
-    }
-    append_line(plan.folder, closing)
-    (plan.folder / PREPARING_NAME).unlink()
-    return read_manifest(plan.folder)
+    close(folder, source.name, {"exhausted": True, "replaced_documents": written.replaced_documents})
 
 
-def _write_once(plan: Plan, share: float, report: Report) -> int:
-    """Writes all shards, without closing the set; returns the number of documents in which bytes were replaced."""
-    _claim(plan)
-    _require_space(plan)
-    tally = Tally()
-    writers = {
-        split: ShardWriter(plan.folder, split, plan.source.name, plan.tokenizer.name) for split in ("val", "train")
-    }
-    tokens = documents = 0
-    reported = 0.0
-    separator = np.array([plan.tokenizer.vocabulary.separator], dtype=np.uint16)
+def write_to_disk(job: Job, engine: Engine, demand: Demand, report: Report) -> Written:
+    """`write_set`, with the disk's refusals as a user reads them."""
     try:
-        for digest, text in _mixed(plan.source.documents(tally)):
-            ids = plan.tokenizer.encode(text)
-            # The digest's second half, since its first half is the order of the documents.
-            split = "val" if int.from_bytes(digest[8:]) < share * 2**64 else "train"
-            writers[split].add_document(np.concatenate([separator, ids]), len(text.encode()))
-            tokens += len(ids) + 1
-            documents += 1
-            if time.monotonic() - reported > REPORT_SECONDS:
-                reported = time.monotonic()
-                report(Preparing(tally.read_bytes, plan.source.total_bytes, tokens, documents))
-            if plan.most_tokens is not None and tokens >= plan.most_tokens:
-                break
-        for writer in writers.values():
-            writer.finish()
+        return write_set(job, engine, demand, report)
     except OSError as error:
-        raise UserError(
-            f"{plan.folder} can't be written: {error.strerror or error}; free some space, or give another --out"
-        ) from None
-    finally:
-        for writer in writers.values():
-            with suppress(OSError):
-                writer.abandon()
-    report(Preparing(plan.source.total_bytes, plan.source.total_bytes, tokens, documents))
-    return tally.replaced_documents
+        raise disk_refusal(job.folder, error) from None
 
 
-def _mixed(texts: Iterator[str]) -> Iterator[tuple[bytes, str]]:
-    """Documents with the 16-byte digest of their text, buffers of them in the order of their digests; empty ones left out."""
-    buffer: list[tuple[bytes, str]] = []
-    size = 0
-    for text in texts:
-        if not text.strip():
-            continue
-        raw = text.encode()
-        buffer.append((hashlib.blake2b(raw, digest_size=16).digest(), text))
-        size += len(raw)
-        if size >= MIX_BYTES:
-            yield from sorted(buffer)
-            buffer, size = [], 0
-    yield from sorted(buffer)
+def disk_refusal(folder: Path, error: OSError) -> UserError:
+    """What a user reads of an error of the disk."""
+    return UserError(
+        f"{folder} can't be written: {error.strerror or error}; free some space and give the same command again, "
+        "or give another folder; what is finished stays"
+    )
 
 
-def _claim(plan: Plan) -> None:
-    """Makes the folder ours to write, without what an unfinished preparation of ours left in it.
+def close(folder: Path, name: str, closing: dict[str, Any]) -> None:
+    """Writes the set's last line and takes away what only its making needed."""
+    append_line(folder, {"closed": True} | closing)
+    for leftover in _ours(folder, name, "*.tmp"):
+        leftover.unlink(missing_ok=True)
+    for leftover in (SNAPSHOT_NAME, PREPARING_NAME):
+        (folder / leftover).unlink(missing_ok=True)
 
-    Raises UserError when shards lie there that nanofit did not begin: they may be somebody's only copy.
-    """
-    marker, manifest = plan.folder / PREPARING_NAME, plan.folder / MANIFEST_NAME
-    files = [
-        file
-        for split in ("train", "val")
-        for ending in ("bin", "tmp")
-        for file in plan.folder.glob(f"{glob.escape(plan.source.name)}_{split}_??????.{ending}")
-    ]
-    if files and not marker.exists():
-        raise UserError(f"{plan.folder} holds {files[0].name}, which nanofit did not write: give another folder")
+
+def claim(folder: Path, name: str) -> None:
+    """Makes the folder ours to write. Raises UserError when shards lie there that nanofit did not begin: they may be
+    somebody's only copy."""
+    marker = folder / PREPARING_NAME
+    files = _ours(folder, name, "*.bin")
+    if files and not marker.exists() and not is_prepared(folder):
+        raise UserError(f"{folder} holds {files[0].name}, which nanofit did not write: give another folder")
+    if is_prepared(folder) and not read_manifest(folder).made_of:
+        (folder / MANIFEST_NAME).unlink()  # an unfinished set from before sets could be gone on with
     marker.touch()
-    for file in (manifest, *files):
-        file.unlink(missing_ok=True)
+    if is_prepared(folder):
+        mend_of_line(folder / MANIFEST_NAME)
 
 
-def _require_space(plan: Plan) -> None:
-    needed = 2 * plan.source.total_bytes / BYTES_PER_TOKEN[plan.tokenizer.name]
-    if plan.most_tokens is not None:
-        needed = min(needed, 2 * plan.most_tokens)
-    free = shutil.disk_usage(plan.folder).free
-    if plan.source.total_bytes > 2**20 and needed > free:
+def _ours(folder: Path, name: str, ending: str) -> list[Path]:
+    """Files in `folder` that are named as a set's shards."""
+    return [file for split in ("train", "val") for file in folder.glob(f"{glob.escape(name)}_{split}_??????{ending}")]
+
+
+def require_space(folder: Path, needed_bytes: float, source_bytes: int) -> None:
+    """Raises UserError when the shards to come don't fit on the disk."""
+    free = shutil.disk_usage(folder).free
+    if source_bytes > 2**20 and needed_bytes > free:
         raise UserError(
-            f"{plan.folder} has {free / 2**30:.1f} GiB free and the shards need about {needed / 2**30:.1f}: "
+            f"{folder} has {free / 2**30:.1f} GiB free and the shards need about {needed_bytes / 2**30:.1f}: "
             "free some space, give another --out, or fewer --tokens"
         )
+
+

@@ -1,119 +1,236 @@
-"""Shards of tokens on disk, and the manifest that says which of them count.
+"""Shard files: llm.c's and modded-nanogpt's format, written so that a crash at any instant leaves a set that goes on.
 
-A shard is llm.c's and modded-nanogpt's format: 256 int32 (magic 20240520, version 1, number of tokens), then the tokens
-as uint16, each document begun by its separator. `manifest.jsonl` has a line a shard, appended when the shard is whole and
-on disk, and a last line that closes the set. A file that the manifest does not name does not exist.
+A shard is 256 int32 (magic 20240520, version 1, number of tokens), then the tokens as uint16, each document begun by its
+separator. Beside it lies a sidecar with the offset of each document that begins in it: 256 int32 (magic, version, count),
+then uint32. Both are written under a temporary name, put on disk, renamed, and only then named by the manifest.
 """
 
 import hashlib
-import json
 import os
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-from functools import cached_property
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, BinaryIO
 
 import numpy as np
 
+from nanofit.data.manifest import HEADER_BYTES, ShardLine, Split, append_shard, sync_folder
 from nanofit.errors import UserError
+from nanofit.quantities import GROUP_TOKENS
 
-MAGIC, VERSION, HEADER_INTS = 20240520, 1, 256
-HEADER_BYTES = 4 * HEADER_INTS
+MAGIC, VERSION, HEADER_INTS = 20240520, 1, HEADER_BYTES // 4
+STARTS_MAGIC = 20241126
 SHARD_TOKENS = 10**8
-MANIFEST_NAME = "manifest.jsonl"
-FORMAT_VERSION = 1
+FIRST_SHARD_TOKENS = GROUP_TOKENS + 1
+"""The first group of windows and the token after it, which is the last window's last target: training can begin."""
 
-Split = Literal["train", "val"]
+
+def shard_tokens(split: Split, index: int) -> int:
+    """Tokens of a full shard: those of training are small at first and double up to 10^8."""
+    if split == "val":
+        return SHARD_TOKENS
+    return FIRST_SHARD_TOKENS if index == 1 else min(GROUP_TOKENS << min(index - 1, 10), SHARD_TOKENS)
+
+
+def first_index(split: Split) -> int:
+    """llm.c counts validation as shard 0 and training from 1."""
+    return 0 if split == "val" else 1
+
+
+def shard_name(name: str, split: Split, index: int) -> str:
+    return f"{name}_{split}_{index:06d}.bin"
+
+
+def starts_file(shard: Path) -> Path:
+    """The sidecar of a shard."""
+    return shard.with_suffix(".starts")
+
+
+def header(magic: int, count: int) -> bytes:
+    """The 1024 bytes that begin a shard, or its sidecar."""
+    ints = np.zeros(HEADER_INTS, dtype="<i4")
+    ints[:3] = magic, VERSION, count
+    return ints.tobytes()
 
 
 @dataclass(frozen=True)
-class ShardLine:
-    """A manifest's line for one shard. `text_bytes` is the UTF-8 length of the text that its tokens encode."""
+class Made:
+    """What the tokens of a set were made of and with; goes into every shard's line."""
 
-    file: str
-    split: Split
-    sha256: str
-    tokens: int
-    documents: int
-    text_bytes: int
-    source: str
+    name: str
     tokenizer: str
+    engine: str
 
 
 class ShardWriter:
-    """Writes the shards of one split into `folder`; `lines` are those finished so far."""
+    """Writes the shards of one split into `folder`, from shard `index` on.
 
-    def __init__(self, folder: Path, split: Split, name: str, tokenizer: str, shard_tokens: int = SHARD_TOKENS) -> None:
-        self._folder = folder
+    `text_bytes` is the byte length of every id; `size` says how many tokens the shard of an index takes. `snapshot` and
+    the argument `restored` carry an unfinished shard over to another process.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        split: Split,
+        made: Made,
+        text_bytes: np.ndarray,
+        *,
+        index: int | None = None,
+        restored: dict[str, Any] | None = None,
+        size: Callable[[Split, int], int] = shard_tokens,
+        commit: Callable[[Path, ShardLine], None] = append_shard,
+    ) -> None:
+        self.folder, self.split = folder, split
+        self.made = made
         self._split: Split = split
-        self._name = name
-        self._tokenizer = tokenizer
-        self._shard_tokens = shard_tokens
-        # llm.c counts validation as shard 0 and training from 1.
-        self._index = 0 if split == "val" else 1
-        self._begin()
+        self._text_bytes_of = text_bytes
+        self._size, self._commit = size, commit
+        self.index = first_index(split) if index is None else index
+        self._tokens_file: BinaryIO | None = None
+        self._starts_file: BinaryIO | None = None
+        self.tokens = self._documents = self._text_bytes = 0
+        self.text_bytes = 0  # written by this object, over all its shards
+        self._files: dict[str, None] = {}
+        if restored is not None:
+            self._restore(restored)
+
+    @property
+    def file(self) -> Path:
+        return self.folder / shard_name(self.made.name, self._split, self.index)
+
+    @property
+    def room(self) -> int:
+        """Tokens that the open shard still takes."""
+        return self._size(self._split, self.index) - self.tokens
+
+    def add(
+        self, tokens: np.ndarray, starts: np.ndarray, files: tuple[str, ...], cursor: Callable[[int], dict[str, Any]]
+    ) -> None:
+        """Adds `tokens`, uint16, in which documents begin at `starts`. Where a shard ends with the n-th of these tokens, its
+        line gets `cursor(n)`."""
+        done = 0
+        while done < len(tokens):
+            part = tokens[done : done + self.room]
+            first, last = np.searchsorted(starts, (done, done + len(part)))
+            self._append(part, starts[first:last] - done)
+            self._files |= dict.fromkeys(files)
+            done += len(part)
+            if self.room == 0:
+                self.finish(cursor(done))
+
+    def _append(self, part: np.ndarray, starts: np.ndarray) -> None:
+        if self._tokens_file is None or self._starts_file is None:
+            self._begin()
+        assert self._tokens_file is not None and self._starts_file is not None
+        raw = np.ascontiguousarray(part, dtype="<u2").data
+        self._tokens_file.write(raw)
+        self._hash.update(raw)
+        begins = (starts + self.tokens).astype("<u4")
+        self._starts_file.write(begins.data)
+        self.tokens += len(part)
+        self._documents += len(begins)
+        text_bytes = int(np.add.reduce(np.take(self._text_bytes_of, part), dtype=np.uint32))
+        self._text_bytes += text_bytes
+        self.text_bytes += text_bytes
 
     def _begin(self) -> None:
-        self._file = self._folder / f"{self._name}_{self._split}_{self._index:06d}.bin"
-        self._temporary = self._file.with_suffix(".tmp")
-        self._stream = self._temporary.open("wb")
-        self._stream.write(bytes(HEADER_BYTES))
-        self._tokens = self._documents = self._text_bytes = 0
+        self._tokens_file = _temporary(self.file).open("wb")
+        self._starts_file = _temporary(starts_file(self.file)).open("wb")
+        self._tokens_file.write(bytes(HEADER_BYTES))
+        self._starts_file.write(bytes(HEADER_BYTES))
+        # As if the shard were full, which all are but the last: then the hash is at hand when it is.
+        self._hash = hashlib.sha256(header(MAGIC, self._size(self._split, self.index)))
 
-    def add_document(self, tokens: np.ndarray, text_bytes: int) -> None:
-        """Adds one document, separator included. One that crosses a shard's end counts where it begins; its bytes of
-        text are shared by its tokens."""
-        self._documents += 1
-        written = 0
-        while written < len(tokens):
-            part = tokens[written : written + self._shard_tokens - self._tokens]
-            self._stream.write(part.astype("<u2").tobytes())
-            before, written = written, written + len(part)
-            self._tokens += len(part)
-            self._text_bytes += text_bytes * written // len(tokens) - text_bytes * before // len(tokens)
-            if self._tokens == self._shard_tokens:
-                self.finish()
-                self._index += 1
-                self._begin()
-
-    def finish(self) -> None:
-        """Puts the open shard on disk and into the manifest; an empty one leaves nothing."""
-        header = np.zeros(HEADER_INTS, dtype="<i4")
-        header[:3] = MAGIC, VERSION, self._tokens
-        self._stream.seek(0)
-        self._stream.write(header.tobytes())
-        self._stream.flush()
-        os.fsync(self._stream.fileno())
-        self._stream.close()
-        if self._tokens == 0:
-            self._temporary.unlink()
+    def finish(self, cursor: dict[str, Any]) -> None:
+        """Puts the open shard on disk and into the manifest, and makes room for the next; an empty one leaves nothing."""
+        if self.tokens == 0:
             return
+        assert self._tokens_file is not None and self._starts_file is not None
+        sidecar = starts_file(self.file)
+        full = self.room == 0
+        for stream, magic, count in (
+            (self._tokens_file, MAGIC, self.tokens),
+            (self._starts_file, STARTS_MAGIC, self._documents),
+        ):
+            stream.seek(0)
+            stream.write(header(magic, count))
+            _sync(stream)
+            stream.close()
         line = ShardLine(
-            file=self._file.name,
+            file=self.file.name,
             split=self._split,
-            sha256=file_sha256(self._temporary),
-            tokens=self._tokens,
+            sha256=self._hash.hexdigest() if full else file_sha256(_temporary(self.file)),
+            tokens=self.tokens,
             documents=self._documents,
             text_bytes=self._text_bytes,
-            source=self._name,
-            tokenizer=self._tokenizer,
+            source=self.made.name,
+            tokenizer=self.made.tokenizer,
+            starts_sha256=file_sha256(_temporary(sidecar)),
+            engine=self.made.engine,
+            files=tuple(self._files),
+            cursor=cursor,
         )
-        self._temporary.replace(self._file)
-        append_line(self._folder, asdict(line))
+        _temporary(sidecar).replace(sidecar)
+        _temporary(self.file).replace(self.file)
+        sync_folder(self.folder)
+        self._commit(self.folder, line)
+        self.index += 1
+        self._tokens_file = self._starts_file = None
+        self.tokens = self._documents = self._text_bytes = 0
+        self._files = {}
 
-    def abandon(self) -> None:
-        """Closes and removes the open shard."""
-        self._stream.close()
-        self._temporary.unlink(missing_ok=True)
+    def snapshot(self) -> dict[str, Any]:
+        """Puts what the open shard holds on disk; `restored` gives it back, whatever was added afterwards."""
+        for stream in (self._tokens_file, self._starts_file):
+            if stream is not None:
+                _sync(stream)
+        return {
+            "index": self.index,
+            "tokens": self.tokens,
+            "documents": self._documents,
+            "text_bytes": self._text_bytes,
+            "files": list(self._files),
+        }
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        """Raises OSError or ValueError where the files don't hold what `state` says."""
+        self.index = state["index"]
+        if not state["tokens"]:
+            return
+        self._begin_again(state["tokens"], state["documents"])
+        self.tokens, self._documents, self._text_bytes = state["tokens"], state["documents"], state["text_bytes"]
+        self._files = dict.fromkeys(state["files"])
+
+    def _begin_again(self, tokens: int, documents: int) -> None:
+        self._hash = hashlib.sha256(header(MAGIC, self._size(self._split, self.index)))
+        parts = ((self.file, HEADER_BYTES + 2 * tokens), (starts_file(self.file), HEADER_BYTES + 4 * documents))
+        for file, length in parts:
+            if _temporary(file).stat().st_size < length:
+                raise ValueError(f"{file} is shorter than it was")
+        for file, length in parts:
+            os.truncate(_temporary(file), length)
+        self._tokens_file, self._starts_file = (_temporary(file).open("r+b") for file, _ in parts)
+        self._tokens_file.seek(HEADER_BYTES)
+        while block := self._tokens_file.read(2**20):
+            self._hash.update(block)
+        self._starts_file.seek(0, os.SEEK_END)
+
+    def close(self) -> None:
+        """Closes the open shard as it is; its temporary files stay for `restored`."""
+        for stream in (self._tokens_file, self._starts_file):
+            if stream is not None:
+                stream.close()
+        self._tokens_file = self._starts_file = None
 
 
-def append_line(folder: Path, line: dict[str, object]) -> None:
-    """Appends one line to the manifest and puts it on disk."""
-    with (folder / MANIFEST_NAME).open("a", encoding="utf-8") as stream:
-        stream.write(json.dumps({"format_version": FORMAT_VERSION} | line) + "\n")
-        stream.flush()
-        os.fsync(stream.fileno())
+def _temporary(file: Path) -> Path:
+    return file.with_name(f"{file.name}.tmp")
+
+
+def _sync(stream: BinaryIO) -> None:
+    stream.flush()
+    os.fsync(stream.fileno())
 
 
 def file_sha256(file: Path) -> str:
@@ -121,108 +238,36 @@ def file_sha256(file: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-@dataclass(frozen=True)
-class Manifest:
-    """A folder of shards. `closing` is the last line, or None while the set is not complete."""
-
-    folder: Path
-    shards: tuple[ShardLine, ...]
-    closing: dict[str, object] | None
-
-    @property
-    def tokenizer(self) -> str:
-        return self.shards[0].tokenizer
-
-    @property
-    def digest(self) -> str:
-        """Identifies the tokens: equal digests are equal streams."""
-        return hashlib.sha256("".join(line.sha256 for line in self.shards).encode()).hexdigest()
-
-    def of(self, split: Split) -> list[ShardLine]:
-        return [line for line in self.shards if line.split == split]
-
-    def tokens(self, split: Split) -> int:
-        return sum(line.tokens for line in self.of(split))
-
-    def documents(self, split: Split) -> int:
-        return sum(line.documents for line in self.of(split))
-
-    def text_bytes(self, split: Split) -> int:
-        return sum(line.text_bytes for line in self.of(split))
+def write_starts(shard: Path, starts: np.ndarray) -> str:
+    """Writes the sidecar of `shard`, whole or not at all; its sha256."""
+    sidecar = starts_file(shard)
+    temporary = _temporary(sidecar)
+    with temporary.open("wb") as stream:
+        stream.write(header(STARTS_MAGIC, len(starts)))
+        stream.write(np.ascontiguousarray(starts, dtype="<u4").data)
+        _sync(stream)
+    sha256 = file_sha256(temporary)
+    temporary.replace(sidecar)
+    return sha256
 
 
-def read_manifest(folder: Path) -> Manifest:
-    """Reads the manifest of `folder`; a last line that a crash cut short does not count. Raises UserError if there is none."""
-    file = folder / MANIFEST_NAME
+def read_starts(shard: Path) -> np.ndarray:
+    """Offsets in `shard`, in tokens, at which documents begin. Shape [documents], uint32. Raises UserError for a damaged sidecar."""
+    file = starts_file(shard)
+    begin = np.fromfile(file, dtype="<i4", count=3) if file.exists() else np.zeros(0)
+    if len(begin) < 3 or begin[0] != STARTS_MAGIC or file.stat().st_size != HEADER_BYTES + 4 * begin[2]:
+        raise UserError(f"{file} is missing or damaged: nanofit data verify {file.parent} makes it again")
+    return np.fromfile(file, dtype="<u4", offset=HEADER_BYTES)
+
+
+def open_tokens(file: Path, line: ShardLine) -> np.ndarray:
+    """The tokens of a shard as a memory map, uint16. Raises UserError where the file is not what the manifest says."""
+    mend = f"nanofit data verify {file.parent}"
+    tokens = line.tokens
     if not file.exists():
-        raise UserError(f"{folder} holds no shards (no {MANIFEST_NAME}): nanofit data prepare SOURCE --out {folder}")
-    shards: list[ShardLine] = []
-    closing = None
-    for number, text in enumerate(
-        file.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True), start=1
-    ):
-        if not text.endswith("\n"):
-            break
-        try:
-            line = json.loads(text)
-            version = line.pop("format_version")
-            if version != FORMAT_VERSION:
-                raise UserError(
-                    f"{file} has format_version {version}, this nanofit reads {FORMAT_VERSION}: install a newer nanofit"
-                )
-            if line.get("closed"):
-                closing = line
-            else:
-                shards.append(ShardLine(**line))
-        except (ValueError, KeyError, TypeError, AttributeError):
-            raise UserError(f"{file}, line {number} is damaged: nanofit data prepare SOURCE --out {folder}") from None
-    return Manifest(folder, tuple(shards), closing)
-
-
-class TokenStream:
-    """The tokens of one split, its shards joined in manifest order and read through memory maps."""
-
-    def __init__(self, manifest: Manifest, split: Split) -> None:
-        self.manifest = manifest
-        self.split: Split = split
-        self._lines = manifest.of(split)
-        self._begins = np.cumsum([0, *(line.tokens for line in self._lines)])
-        self._maps: list[np.ndarray] = [self._open(manifest.folder / line.file, line.tokens) for line in self._lines]
-
-    @staticmethod
-    def _open(file: Path, tokens: int) -> np.ndarray:
-        mend = f"nanofit data prepare SOURCE --out {file.parent}"
-        if not file.exists():
-            raise UserError(f"{file} is missing, though the manifest names it: {mend}")
-        if file.stat().st_size != HEADER_BYTES + 2 * tokens:
-            raise UserError(f"{file} is cut off or altered (its size is not that of {tokens:,} tokens): {mend}")
-        header = np.fromfile(file, dtype="<i4", count=3)
-        if tuple(header) != (MAGIC, VERSION, tokens):
-            raise UserError(f"{file} does not begin as a shard of {tokens:,} tokens does: {mend}")
-        return np.memmap(file, dtype="<u2", mode="r", offset=HEADER_BYTES, shape=(tokens,))
-
-    def __len__(self) -> int:
-        return int(self._begins[-1])
-
-    def read(self, start: int, count: int) -> np.ndarray:
-        """Tokens start .. start + count - 1 of the stream, across shard borders. Shape [count], uint16."""
-        result = np.empty(count, dtype=np.uint16)
-        filled = 0
-        shard = int(np.searchsorted(self._begins, start, side="right")) - 1
-        while filled < count:
-            offset = start + filled - int(self._begins[shard])
-            part = self._maps[shard][offset : offset + count - filled]
-            assert len(part), "a read past the end of the stream"
-            result[filled : filled + len(part)] = part
-            filled += len(part)
-            shard += 1
-        return result
-
-    @cached_property
-    def bytes_per_token(self) -> float:
-        """Bytes of text a token, separators counted as tokens without text."""
-        return self.manifest.text_bytes(self.split) / max(len(self), 1)
-
-    def parts(self) -> Iterator[np.ndarray]:
-        """The stream's tokens, a shard at a time."""
-        yield from self._maps
+        raise UserError(f"{file} is missing, though the manifest names it: {mend}")
+    if file.stat().st_size != line.header_bytes + 2 * tokens:
+        raise UserError(f"{file} is cut off or altered (its size is not that of {tokens:,} tokens): {mend}")
+    if line.header_bytes and tuple(np.fromfile(file, dtype="<i4", count=3)) != (MAGIC, VERSION, tokens):
+        raise UserError(f"{file} does not begin as a shard of {tokens:,} tokens does: {mend}")
+    return np.memmap(file, dtype="<u2", mode="r", offset=line.header_bytes, shape=(tokens,))

@@ -1,7 +1,7 @@
-"""Sources of text: a file or folder of .txt, .jsonl or .parquet, and `python`, the text on every machine.
+"""Sources of text on this machine: a file or folder of text, a folder that datasets.save_to_disk wrote, and `python`.
 
-A source gives documents one by one, in an order that depends on its content alone, and never holds more than one piece
-of it in memory. Bytes that are not UTF-8 are replaced and counted, never an error.
+The order of the documents depends on their content alone (`mixing.py`); bytes that are not UTF-8 are replaced and
+counted, never an error (`text_files.py`).
 """
 
 import hashlib
@@ -9,39 +9,20 @@ import importlib
 import json
 import platform
 import sysconfig
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from nanofit.errors import UserError
 
-TEXT_PIECE_BYTES = 16 * 1024
-"""A longer .txt file is read as documents of about this size, cut where a paragraph ends."""
+if TYPE_CHECKING:
+    from nanofit.data.mixing import MixedSource
 
-PARQUET_ROWS = 1024
-"""Rows decoded at once: about 3 MB of web text."""
-
-
-@dataclass
-class Tally:
-    """What was seen while reading: bytes of the source consumed, and documents in which bytes were replaced."""
-
-    read_bytes: int = 0
-    replaced_documents: int = 0
+DICT_NAME, STATE_NAME = "dataset_dict.json", "state.json"
+"""Written by datasets.save_to_disk: into a folder of splits, and into the folder of each."""
 
 
-@dataclass(frozen=True)
-class Source:
-    """A readable corpus. `documents` reads it from the start; `total_bytes` is its size on disk; `fingerprint` changes
-    with its content, so that shards made from an older state are never taken for it."""
-
-    name: str
-    fingerprint: str
-    total_bytes: int
-    documents: Callable[[Tally], Iterator[str]] = field(repr=False)
-
-
-def open_source(spec: str) -> Source:
+def open_source(spec: str) -> "MixedSource":
     """The source that `spec` names: `python`, or a path. Raises UserError when there is no text to read."""
     if spec == "python":
         return _python_source()
@@ -50,164 +31,103 @@ def open_source(spec: str) -> Source:
         raise UserError(
             f"no source '{spec}': it is neither `python` nor an existing file or folder of .txt, .jsonl or .parquet"
         )
-    files = _text_files(path)
-    if not files:
-        raise UserError(f"{path} holds no .txt, .jsonl or .parquet file: point --source at text")
+    try:
+        return _local_source(path)
+    except OSError as error:
+        raise UserError(f"{error.filename or path} can't be read: {error.strerror or error}") from None
+
+
+def _local_source(path: Path) -> "MixedSource":
+    from nanofit.data.mixing import MixedSource, Part  # here, because pyarrow takes long to import
+    from nanofit.data.text_files import read_arrow, reader_of
+
+    saved = _saved_dataset(path)
+    files = _text_files(path) if saved is None else saved
     stats = [(file, file.stat()) for file in files]
     total = sum(stat.st_size for _, stat in stats)
     if total == 0:
         raise UserError(f"{path} is empty: point --source at text")
     base = path if path.is_dir() else path.parent
-    state = "\n".join(f"{file.relative_to(base)} {stat.st_size} {stat.st_mtime_ns}" for file, stat in stats)
-    name = path.resolve().name if path.is_dir() else path.stem
-    return Source(name, _digest(state), total, lambda tally: _read_files(files, tally))
+    state = "\\n".join(f"{file.relative_to(base)} {stat.st_size} {stat.st_mtime_ns}" for file, stat in stats)
+    parts = [Part(stat.st_size, partial(reader_of(file) or read_arrow, file)) for file, stat in stats]
+    return MixedSource(_name(path), _digest(state), total, parts)
+
+
+def _name(path: Path) -> str:
+    if path.is_dir():
+        return path.resolve().name
+    packed = path.suffix.lower() in (".gz", ".zst")
+    return Path(path.stem).stem if packed else path.stem
 
 
 def _text_files(path: Path) -> list[Path]:
+    from nanofit.data.text_files import reader_of
+
     if path.is_file():
-        if path.suffix not in _READERS:
+        if reader_of(path) is None:
             raise UserError(f"{path} is not a .txt, .jsonl or .parquet file: convert it, or give it the right ending")
         return [path]
-    return sorted(
+    files = sorted(
         file
         for file in path.rglob("*")
-        if file.suffix in _READERS
+        if reader_of(file) is not None
         and file.is_file()
         and not any(part.startswith(".") for part in file.relative_to(path).parts)
     )
+    if not files:
+        raise UserError(f"{path} holds no .txt, .jsonl or .parquet file: point --source at text")
+    return files
 
 
-def _read_files(files: list[Path], tally: Tally) -> Iterator[str]:
-    for file in files:
-        before = tally.read_bytes
-        try:
-            yield from _READERS[file.suffix](file, tally)
-        except OSError as error:
-            reason = error.strerror or str(error).splitlines()[0]
-            raise UserError(f"{file} can't be read: {reason}") from None
-        tally.read_bytes = before + file.stat().st_size
+def _saved_dataset(path: Path) -> list[Path] | None:
+    """The Arrow files, in their order, of a dataset or of the training split of several that datasets.save_to_disk wrote
+    into `path`; None when `path` is not such a folder."""
+    if (path / DICT_NAME).is_file():
+        splits = _read_json(path / DICT_NAME).get("splits") or []
+        if "train" not in splits and len(splits) != 1:
+            raise UserError(f"{path} holds no split 'train' but {', '.join(splits)}: give the folder of one of them")
+        path /= "train" if "train" in splits else splits[0]
+    elif not (path / STATE_NAME).is_file():
+        return None
+    state = _read_json(path / STATE_NAME)
+    if state.get("_indices_files") or state.get("_indices_data_files"):
+        raise UserError(f"{path} is a selection of rows of its files: save it again after dataset.flatten_indices()")
+    files = [path / entry["filename"] for entry in state.get("_data_files") or []]
+    missing = next((file for file in files if not file.is_file()), None)
+    if missing is not None:
+        raise UserError(f"{missing} is missing, though {STATE_NAME} beside it names it: copy the whole folder again")
+    return files
 
 
-def _decode(raw: bytes, tally: Tally) -> str:
+def _read_json(file: Path) -> dict[str, Any]:
     try:
-        return raw.decode("utf-8")
-    except UnicodeDecodeError:
-        tally.replaced_documents += 1
-        return raw.decode("utf-8", errors="replace")
+        content = json.loads(file.read_bytes())
+    except FileNotFoundError:
+        raise UserError(f"{file} is missing: copy the whole folder that datasets.save_to_disk wrote") from None
+    except ValueError as error:
+        raise UserError(f"{file} is damaged: {error}") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{file} is damaged: it is no object")
+    return content
 
-
-def _read_txt(file: Path, tally: Tally) -> Iterator[str]:
-    with file.open("rb") as stream:
-        piece = bytearray()
-        while line := stream.readline(TEXT_PIECE_BYTES):
-            piece += line
-            tally.read_bytes += len(line)
-            paragraph_ends = not line.strip()
-            if len(piece) >= 2 * TEXT_PIECE_BYTES or (len(piece) >= TEXT_PIECE_BYTES and paragraph_ends):
-                border = _character_border(piece)
-                yield _decode(bytes(piece[:border]), tally)
-                del piece[:border]
-        if piece:
-            yield _decode(bytes(piece), tally)
-
-
-def _character_border(raw: bytearray) -> int:
-    """The length of `raw` without the begun UTF-8 character at its end, if there is one."""
-    for back in range(1, 4):
-        byte = raw[-back]
-        if byte < 0x80:
-            break
-        if byte >= 0xC0:
-            length = 2 if byte < 0xE0 else 3 if byte < 0xF0 else 4
-            return len(raw) - back if length > back else len(raw)
-    return len(raw)
-
-
-def _read_jsonl(file: Path, tally: Tally) -> Iterator[str]:
-    with file.open("rb") as stream:
-        for number, line in enumerate(stream, start=1):
-            tally.read_bytes += len(line)
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(_decode(line, tally))
-            except (ValueError, RecursionError) as error:
-                raise UserError(f"{file}, line {number} is not JSON: {error}") from None
-            if not isinstance(row, dict) or "text" not in row:
-                found = f"its keys are {', '.join(map(str, row))}" if isinstance(row, dict) else "it is no object"
-                raise UserError(f'{file}, line {number} has no "text": {found}')
-            if isinstance(row["text"], str):
-                # JSON may carry half of a surrogate pair, which no encoding can hold.
-                yield row["text"].encode("utf-8", errors="replace").decode("utf-8")
-            elif row["text"] is not None:
-                raise UserError(f'{file}, line {number}: "text" is no string')
-
-
-def _read_parquet(file: Path, tally: Tally) -> Iterator[str]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        parquet = pq.ParquetFile(file)
-    except pa.ArrowInvalid as error:
-        raise _damaged_parquet(file, error) from None
-    with parquet:
-        names = parquet.schema_arrow.names
-        if "text" not in names:
-            raise UserError(f"{file} has no column 'text': its columns are {', '.join(names)}")
-        kind = parquet.schema_arrow.field("text").type
-        if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
-            raise UserError(f"{file}: column 'text' holds {kind}, not strings")
-        start, size, rows_read = tally.read_bytes, file.stat().st_size, 0
-        batches = parquet.iter_batches(batch_size=PARQUET_ROWS, columns=["text"])
-        while True:
-            try:
-                batch = next(batches, None)
-            except pa.ArrowInvalid as error:
-                raise _damaged_parquet(file, error) from None
-            if batch is None:
-                return
-            # Through bytes, so that a string that is not UTF-8 is replaced, not an error.
-            for raw in batch.column(0).cast(pa.large_binary() if pa.types.is_large_string(kind) else pa.binary()):
-                if raw.is_valid:
-                    yield _decode(raw.as_py(), tally)
-            rows_read += batch.num_rows
-            tally.read_bytes = start + size * rows_read // max(parquet.metadata.num_rows, 1)
-
-
-def _damaged_parquet(file: Path, error: Exception) -> UserError:
-    return UserError(f"{file} is not a parquet file, or is cut off: {str(error).splitlines()[0]}")
-
-
-_READERS: dict[str, Callable[[Path, Tally], Iterator[str]]] = {
-    ".txt": _read_txt,
-    ".jsonl": _read_jsonl,
-    ".parquet": _read_parquet,
-}
 
 _NOT_LIBRARY = {"test", "tests", "idle_test", "lib2to3", "site-packages", "dist-packages", "__pycache__", "pydoc_data"}
 
 
-def _python_source() -> Source:
+def _python_source() -> "MixedSource":
     """The standard library's source and the language reference of this interpreter: about 12 MB of real text."""
+    from nanofit.data.mixing import MixedSource, Part
+    from nanofit.data.text_files import read_texts
+
     root = Path(sysconfig.get_path("stdlib"))
     files = sorted(file for file in root.rglob("*.py") if not _NOT_LIBRARY & set(file.relative_to(root).parts))
     if not files:
         raise UserError("this interpreter comes without the source of its standard library: point --source at text")
-
     topics: dict[str, str] = importlib.import_module("pydoc_data.topics").topics
-
-    def documents(tally: Tally) -> Iterator[str]:
-        for _, topic in sorted(topics.items()):
-            tally.read_bytes += len(topic.encode())
-            yield topic
-        for file in files:
-            raw = file.read_bytes()
-            tally.read_bytes += len(raw)
-            yield _decode(raw, tally)
-
-    total = sum(file.stat().st_size for file in files) + sum(len(topic.encode()) for topic in topics.values())
-    return Source("python", _digest(f"{platform.python_version()} {total} {len(files)}"), total, documents)
+    raws = [topic.encode() for _, topic in sorted(topics.items())]
+    total = sum(file.stat().st_size for file in files) + sum(map(len, raws))
+    fingerprint = _digest(f"{platform.python_version()} {total} {len(files)}")
+    return MixedSource("python", fingerprint, total, [Part(total, partial(read_texts, [*raws, *files]))])
 
 
 def _digest(state: str) -> str:

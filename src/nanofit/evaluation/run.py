@@ -1,22 +1,38 @@
-"""Evaluates a run folder's newest checkpoint on its whole validation split."""
+"""Evaluates a run folder's newest checkpoint on its validation set."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
-from nanofit.data.shards import TokenStream, read_manifest
+from nanofit.data.prepare import set_in
+from nanofit.data.stream import TokenStream
 from nanofit.evaluation.validation import Validation, validate
 from nanofit.events import Report
 from nanofit.training.trained import load_trained
 
 
-def evaluate_run(path: Path, report: Report) -> Validation:
+@dataclass(frozen=True)
+class Evaluation:
+    """A run's validation, what it was measured on, and whether that is the community's set, so that it compares with published
+    losses."""
+
+    validation: Validation
+    measured_on: str
+    comparable: bool
+
+
+def evaluate_run(path: Path, report: Report) -> Evaluation:
     """The validation loss of the run at `path`. Raises UserError where there is no run, checkpoint or data."""
     trained = load_trained(path, report)
     recipe = trained.recipe
-    stream = TokenStream(read_manifest(trained.data_folder), "val")
-    return validate(
+    manifest = set_in(trained.data_folder)
+    validation = validate(
         lambda inputs, targets: trained.model(inputs, targets, "none"),
-        stream,
+        TokenStream(manifest, "val"),
         trained.device,
         block_size=recipe.model.block_size,
         micro_batch=recipe.batch.micro_batch,
+        most_tokens=manifest.made_of.get("evaluated_tokens"),
+    )
+    return Evaluation(
+        validation, manifest.made_of.get("validation", ""), bool(manifest.made_of.get("comparable", False))
     )

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from nanofit.data.batches import validation_batches
-from nanofit.data.shards import TokenStream
+from nanofit.data.stream import TokenStream
 from nanofit.device import Device
 
 WindowLosses = Callable[[Tensor, Tensor], Tensor]

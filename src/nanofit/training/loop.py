@@ -16,11 +16,13 @@ from torch import Tensor
 
 import nanofit
 from nanofit.architecture import flops_per_token
-from nanofit.data.shards import TokenStream
+from nanofit.data.batches import WAIT_SECONDS
+from nanofit.data.feed import Feed
+from nanofit.data.stream import TokenStream
 from nanofit.device import Device
 from nanofit.errors import UserError
 from nanofit.evaluation.validation import Interrupted, validate
-from nanofit.events import Evaluated, Note, Progress, Report
+from nanofit.events import Evaluated, Note, Progress, Report, Waiting
 from nanofit.planning.predict import CHECKPOINT_BYTES_PER_SECOND, checkpoint_bytes
 from nanofit.recipe import Recipe
 from nanofit.runs import Metrics, MetricsLog, RunFolder
@@ -32,6 +34,14 @@ from nanofit.training.interrupts import Stopped, StopRequest
 from nanofit.training.pace import Pace
 from nanofit.training.step import StepResult, TrainStep
 from nanofit.training.tracking import Tracking
+
+
+LATE_SECONDS = 10.0
+"""While data is late, this is said so often."""
+
+
+class _StopWhileLate(Exception):
+    """A stop was requested while a step's data was waited for."""
 
 
 @dataclass
@@ -65,7 +75,7 @@ class TrainingLoop:
         recipe: Recipe,
         device: Device,
         train_step: TrainStep,
-        validation: TokenStream,
+        feed: Feed,
         log: MetricsLog,
         past: Metrics,
         tracking: Tracking,
@@ -73,7 +83,6 @@ class TrainingLoop:
         stop: StopRequest,
         *,
         step: int,
-        data_digest: str,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.run_folder, self.recipe, self.device, self.train_step = run, recipe, device, train_step
@@ -81,8 +90,7 @@ class TrainingLoop:
         self.step = step
         self.horizon = Horizon(recipe, past.events)
         self.val_loss: float | None = None
-        self._validation, self._log, self._tracking, self._report, self._stop = validation, log, tracking, report, stop
-        self._data_digest = data_digest
+        self._feed, self._log, self._tracking, self._report, self._stop = feed, log, tracking, report, stop
         self._clock = clock
         self._seconds_before = past.seconds
         self._is_resumed = bool(past.events)
@@ -93,6 +101,10 @@ class TrainingLoop:
         self._saved_step = step
         self._speed = Speed()
         self._pace: Pace | None = None
+        self._owes_evaluation = False  # one was due when its data was not there
+        self._validation: TokenStream | None = None
+        self._waited, self._is_late = 0.0, False
+        self._told_late: float | None = None
         self._noted_steps = self.horizon.newest.steps if self.horizon.newest is not None else None
         self._compiles_forward, self._forward_compilation = device.compile, 0.0
         self._flops_per_token = flops_per_token(train_step.model.config)
@@ -122,8 +134,7 @@ class TrainingLoop:
             if self.step == self.horizon.steps(self.step):
                 self._write_event("finished")
                 return
-            self._speed.resume()
-            rows = self.device.move(next(batches))
+            rows = self.device.move(self._next(batches))
             share, measures = self.horizon.multiplier(self.step), self._has_line(self.step + 1)
             self._result = self.train_step(rows, share, self.step, measures=measures)
             self._losses.append(self._result.loss)
@@ -131,6 +142,35 @@ class TrainingLoop:
             self._line = {}
             self._speed.tokens += self.recipe.tokens_per_step
             self._speed.pause()
+            self._feed.release()
+
+    def _next(self, batches: Iterator[Tensor]) -> Tensor:
+        """The next step's rows. A wait for data that is not prepared yet is no step's, but it is in the run's hours."""
+        begin, self._is_late = self._clock(), False
+        self._speed.resume()
+        try:
+            return next(batches)
+        except _StopWhileLate:
+            self._save_and_stop()
+        finally:
+            if self._is_late:
+                self._leave_out(self._clock() - begin)
+
+    def _leave_out(self, seconds: float) -> None:
+        self._waited += seconds
+        self._speed.resume()
+        if self._pace is not None:
+            self._pace.leave_out(seconds)
+
+    def data_is_late(self) -> None:
+        """Called again and again, on this thread, while a step's data is not there."""
+        if self._stop.requested:
+            raise _StopWhileLate
+        self._is_late = True
+        now = self._clock()
+        if self._told_late is None or now - self._told_late > LATE_SECONDS:
+            self._told_late = now
+            self._report(Waiting(f"waiting for data: {self._feed.state}"))
 
     def _between_steps(self) -> None:
         settings = self.recipe.run
@@ -145,10 +185,28 @@ class TrainingLoop:
             self._save()
         if self._stop.requested:
             self._save_and_stop()
-        if evaluates and "val_loss" not in self._line:
+        self._owes_evaluation |= evaluates and "val_loss" not in self._line
+        if self._owes_evaluation and self._has_validation(last):
             self._evaluate()
         if last:
             self.val_loss = self._line.get("val_loss")
+
+    def _has_validation(self, last: bool) -> bool:
+        """Whether validation's data is there. Training does not wait for it; only the end of the run does."""
+        begin = self._clock()
+        while self._validation is None:
+            self._validation = self._feed.validation()
+            if self._validation is None and not last:
+                return False
+            if self._validation is None:
+                try:
+                    self.data_is_late()
+                except _StopWhileLate:
+                    self._save_and_stop()
+                self._stop.wait(WAIT_SECONDS)
+        if last:
+            self._waited += self._clock() - begin
+        return True
 
     def _has_line(self, step: int) -> bool:
         """Whether the step that ends at `step` is logged, as known before and after it."""
@@ -191,6 +249,7 @@ class TrainingLoop:
             mfu=mfu,
             peak_memory_bytes=self.device.peak_memory_bytes(),
             seconds=self.seconds,
+            data_wait_seconds=self._waited,
         )
         self._line = asdict(progress) | {
             "grad_norm": result.grad_norm.item() if result.grad_norm is not None else None,
@@ -221,7 +280,7 @@ class TrainingLoop:
     def _save(self) -> None:
         if self.step == self._saved_step:
             return
-        state = TrainingState(self.step, self.seconds, self._data_digest, self.train_step.scaler.state_dict())
+        state = TrainingState(self.step, self.seconds, self._feed.manifest().state(), self.train_step.scaler.state_dict())
         optimizer = self.train_step.optimizer
 
         def save() -> None:
@@ -255,6 +314,8 @@ class TrainingLoop:
         return losses
 
     def _evaluate(self) -> None:
+        assert self._validation is not None
+        self._owes_evaluation = False
         begin, self._forward_compilation = self._clock(), 0.0
         self.model.eval()
         try:

@@ -71,6 +71,10 @@ class Pace:
         finally:
             self._paused += self._seconds() - begin
 
+    def leave_out(self, seconds: float) -> None:
+        """The last `seconds` were no step's."""
+        self._paused += seconds
+
     def review(self, step: int, *, evaluated: bool, saved: bool) -> Change | None:
         """To be called between all steps: the change of the run's length that is due, if any.
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import torch
 
-from nanofit.data.batches import StepBatches
-from nanofit.data.order import WindowOrder
-from nanofit.data.prepare import checked, is_prepared, prepare
-from nanofit.data.shards import Manifest, TokenStream, read_manifest
+from nanofit.data.batches import AHEAD, StepBatches
+from nanofit.data.feed import Feed
+from nanofit.data.manifest import is_complete
+from nanofit.data.prepare import Request
 from nanofit.device import Device, choose_device, is_cuda
 from nanofit.errors import UserError
 from nanofit.events import Note, Report
@@ -22,7 +22,7 @@ from nanofit.optim import build_optimizer
 from nanofit.planning.plan import plan_recipe
 from nanofit.recipe import Recipe
 from nanofit.recipe_files import load_recipe, recipe_toml
-from nanofit.runs import FORMAT_VERSION, MetricsLog, RunFolder, read_metrics
+from nanofit.runs import FORMAT_VERSION, Metrics, MetricsLog, RunFolder, read_metrics
 from nanofit.training.checkpoint import load_newest_checkpoint
 from nanofit.training.interrupts import StopRequest
 from nanofit.training.loop import TrainingLoop, out_of_memory
@@ -100,11 +100,16 @@ def _train(recipe: Recipe, run: RunFolder, report: Report, stop: StopRequest) ->
         training_flops=plan_recipe(recipe).predicted.flops,
         training_seconds=3600 * recipe.budget.hours if recipe.budget.hours is not None else None,
     )
-    manifest = _shards(recipe, run, report)
-    stop.raise_if_requested()
-    recipe = _in_full(recipe, run, manifest, device)
-    _write_description(run, recipe)
+    with _feed(recipe, run, report) as feed:
+        stop.raise_if_requested()
+        recipe = _in_full(recipe, run, feed, device)
+        _write_description(run, recipe)
+        return _train_on(feed, recipe, run, device, past, report, stop)
 
+
+def _train_on(
+    feed: Feed, recipe: Recipe, run: RunFolder, device: Device, past: Metrics, report: Report, stop: StopRequest
+) -> Outcome:
     config = recipe.model_config_of_run()
     torch.manual_seed(recipe.run.seed)
     model = build_model(config, device.torch_device, recipe.run.seed)
@@ -112,11 +117,7 @@ def _train(recipe: Recipe, run: RunFolder, report: Report, stop: StopRequest) ->
     train_step = TrainStep(model, optimizer, recipe, device, report)
     state = load_newest_checkpoint(run, model, optimizer, report)
     if state is not None:
-        if state.data_digest != manifest.digest:
-            raise UserError(
-                f"the shards in {manifest.folder} are not those that this run began with: put them back, "
-                "or start over with --fresh"
-            )
+        _require_same_data(feed, state.data_digest, report)
         train_step.scaler.load_state_dict(state.scaler)
     step = state.step if state is not None else 0
     report(Note(f"{device.name}; {'; '.join(device.reasons)}"))
@@ -131,24 +132,24 @@ def _train(recipe: Recipe, run: RunFolder, report: Report, stop: StopRequest) ->
         recipe,
         device,
         train_step,
-        TokenStream(manifest, "val"),
+        feed,
         log,
         past,
         tracking,
         report,
         stop,
         step=step,
-        data_digest=manifest.digest,
     )
-    train_stream = TokenStream(manifest, "train")
     try:
         with StepBatches(
-            train_stream,
-            WindowOrder(len(train_stream), config.block_size, recipe.run.seed),
+            feed.train_stream(),
+            block_size=config.block_size,
+            seed=recipe.run.seed,
             micro_batch=recipe.batch.micro_batch,
             grad_accum=recipe.batch.grad_accum,
             first_step=step,
             stage=device.stage,
+            late=loop.data_is_late,
         ) as batches:
             loop.run(batches)
     finally:
@@ -161,28 +162,58 @@ def _train(recipe: Recipe, run: RunFolder, report: Report, stop: StopRequest) ->
     return Outcome(run, loop.step, loop.step * recipe.tokens_per_step, loop.val_loss, loop.seconds)
 
 
-def _shards(recipe: Recipe, run: RunFolder, report: Report) -> Manifest:
-    """The shards of a new run's source; a run that goes on keeps its own, whatever became of the text."""
+def _feed(recipe: Recipe, run: RunFolder, report: Report) -> Feed:
+    """The data of the run; one that goes on keeps its own shards, whatever became of the text."""
     folder = Path(recipe.data.folder) if recipe.data.folder else None
-    if run.exists and folder is not None and is_prepared(folder):
-        return checked(read_manifest(folder), recipe.data.tokenizer, recipe.model.block_size)
-    return prepare(
-        recipe.data.source,
+    source = recipe.data.source
+    if run.exists and folder is not None and is_complete(folder):
+        source = str(folder)
+    request = Request(
+        source,
         recipe.data.tokenizer,
         val_tokens=recipe.data.val_tokens,
         folder=folder,
         block_size=recipe.model.block_size,
-        report=report,
+    )
+    return Feed(request, _expected_tokens(recipe), report)
+
+
+def _expected_tokens(recipe: Recipe) -> int | None:
+    """What the run will train on by its budget: of hours, as much as the prediction allows at most, None without one."""
+    if recipe.steps is not None:
+        return (recipe.steps + AHEAD) * recipe.tokens_per_step
+    assert recipe.budget.hours is not None
+    speed = plan_recipe(recipe).predicted.tokens_per_second
+    return int(speed.high * 3600 * recipe.budget.hours) if speed is not None else None
+
+
+def _require_same_data(feed: Feed, remembered: str, report: Report) -> None:
+    """Raises UserError unless the shards are those that a checkpoint was trained on."""
+    manifest = feed.manifest()
+    if manifest.agrees_with(remembered):
+        return
+    if manifest.redone:
+        report(
+            Note(
+                f"shards of {manifest.folder} were made again since, because {', '.join(manifest.redone)} had been damaged: "
+                "this run goes on with the mended ones",
+                warning=True,
+            )
+        )
+        return
+    raise UserError(
+        f"the shards in {manifest.folder} are not those that this run began with: put them back, "
+        "or start over with --fresh"
     )
 
 
-def _in_full(recipe: Recipe, run: RunFolder, manifest: Manifest, device: Device) -> Recipe:
+def _in_full(recipe: Recipe, run: RunFolder, feed: Feed, device: Device) -> Recipe:
     """The recipe with every derived value written out, so that a new default never changes this run."""
     return recipe.with_values(
         **asdict(recipe.optimizer_settings),
         vocab_size=recipe.vocab_size,
         n_kv_head=recipe.model_config_of_run().n_kv_heads,
-        folder=str(manifest.folder.resolve()),
+        folder=str(feed.folder.resolve()),
         precision=device.precision,
         out=str(run.path),
     )

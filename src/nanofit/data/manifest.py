@@ -1,0 +1,278 @@
+"""The manifest of a folder of shards: `manifest.jsonl`, the one word on what lies there.
+
+Its first line says what the set is made of; a line a shard follows, appended when the shard is whole and on disk, with the
+cursor from which the source goes on after it; a line closes the set. Other lines tell which files of the source turned out
+to be as promised. A file that the manifest does not name does not exist.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from nanofit.errors import UserError
+
+MANIFEST_NAME = "manifest.jsonl"
+FORMAT_VERSION = 1
+HEADER_BYTES = 4 * 256
+
+Split = Literal["train", "val"]
+
+
+@dataclass(frozen=True)
+class ShardLine:
+    """A manifest's line for one shard.
+
+    `text_bytes` is the UTF-8 length of the text that its tokens encode, `documents` those that begin in it. `cursor` is
+    where its split goes on after it (`place.Place`), `files` the source's files that its text came from, where the source
+    knows their hash. `header_bytes` is 0 for a file of nothing but tokens.
+    """
+
+    file: str
+    split: Split
+    sha256: str
+    tokens: int
+    documents: int
+    text_bytes: int
+    source: str
+    tokenizer: str
+    starts_sha256: str = ""
+    engine: str = ""
+    files: tuple[str, ...] = ()
+    cursor: dict[str, Any] = field(default_factory=dict)
+    header_bytes: int = HEADER_BYTES
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A folder of shards. `made_of` is the first line: the source's name and state, the tokenizer, what validation is and
+    whether that is the community's set (empty in sets from before it was written); `closing` the last one,
+    None while the set is not complete; `confirmed` the source's files whose sha256 was found right; `redone` those that were
+    found wrong, after which their shards were made again."""
+
+    folder: Path
+    shards: tuple[ShardLine, ...]
+    closing: dict[str, Any] | None
+    made_of: dict[str, Any] = field(default_factory=dict)
+    confirmed: frozenset[str] = frozenset()
+    redone: tuple[str, ...] = ()
+
+    @property
+    def tokenizer(self) -> str:
+        return self.shards[0].tokenizer if self.shards else self.made_of["tokenizer"]
+
+    @cached_property
+    def digest(self) -> str:
+        """Identifies the tokens: equal digests are equal streams."""
+        return _digest([line.sha256 for line in self.shards])
+
+    @property
+    def is_final(self) -> bool:
+        """Whether no more tokens will ever come: the source was read to its end, or as far as it was asked for once."""
+        return self.closing is not None and bool(self.closing.get("exhausted", True))
+
+    @property
+    def has_whole_validation(self) -> bool:
+        """Whether the validation split is complete, though training's may not be."""
+        target = self.made_of.get("val_tokens")
+        return self.closing is not None or (target is not None and self.tokens("val") >= target)
+
+    def of(self, split: Split) -> list[ShardLine]:
+        return [line for line in self.shards if line.split == split]
+
+    def tokens(self, split: Split) -> int:
+        return sum(line.tokens for line in self.of(split))
+
+    def documents(self, split: Split) -> int:
+        return sum(line.documents for line in self.of(split))
+
+    def text_bytes(self, split: Split) -> int:
+        return sum(line.text_bytes for line in self.of(split))
+
+    def unconfirmed(self) -> list[ShardLine]:
+        """Shards with text of a file whose sha256 is not known to be right yet."""
+        return [line for line in self.shards if not set(line.files) <= self.confirmed]
+
+    def state(self) -> str:
+        """What a run remembers of its data: the digest of a final set; of one that may grow, of its training shards so far
+        but for the last, which is made again when the set grows."""
+        if self.is_final:
+            return self.digest
+        whole = self.of("train")[:-1]
+        return f"{len(whole)}:{_digest([line.sha256 for line in whole])}"
+
+    def agrees_with(self, state: str) -> bool:
+        """Whether a run that remembers `state` finds here the tokens that it began with."""
+        if ":" not in state:
+            return state == self.digest
+        count, digest = state.split(":")
+        return digest == _digest([line.sha256 for line in self.of("train")[: int(count)]])
+
+
+def _digest(hashes: list[str]) -> str:
+    return hashlib.sha256("".join(hashes).encode()).hexdigest()
+
+
+def is_prepared(folder: Path) -> bool:
+    """Whether `folder` holds shards, a complete set of them or not."""
+    return (folder / MANIFEST_NAME).exists()
+
+
+def is_complete(folder: Path) -> bool:
+    """Whether `folder` holds all that its source has, so that neither the source nor a network is needed."""
+    return is_prepared(folder) and read_manifest(folder).is_final
+
+
+def append_line(folder: Path, line: dict[str, Any]) -> None:
+    """Appends one line to the manifest and puts it on disk. Raises OSError, and then nothing of the line stays."""
+    rest = memoryview((json.dumps({"format_version": FORMAT_VERSION} | line) + "\n").encode())
+    # Unbuffered: what a full disk refuses must not be tried again by the truncation, or when the file is closed.
+    with (folder / MANIFEST_NAME).open("ab", buffering=0) as stream:
+        end = stream.tell()
+        try:
+            while rest:
+                rest = rest[stream.write(rest) :]
+            os.fsync(stream.fileno())
+        except OSError:
+            stream.truncate(end)
+            raise
+    if end == 0:
+        sync_folder(folder)
+
+
+def append_shard(folder: Path, line: ShardLine) -> None:
+    """Appends the line of one shard."""
+    append_line(folder, asdict(line))
+
+
+def sync_folder(folder: Path) -> None:
+    """Puts the names in `folder` on disk, where the system can."""
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError:  # Windows opens no folders
+        return
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def cut_back(folder: Path, keep: int, *notes: dict[str, Any]) -> None:
+    """Leaves the first line, the first `keep` shards' lines and what was said of the source's files; appends `notes`.
+
+    Closing lines go. The file is replaced whole: who reads it meanwhile sees the old one or the new one.
+    """
+    kept, shards = [], 0
+    for line in _lines(folder / MANIFEST_NAME):
+        if "file" in line:
+            shards += 1
+            if shards > keep:
+                continue
+        if not line.get("closed"):
+            kept.append(line)
+    _replace_file(folder, [*kept, *notes])
+
+
+def rewrite(manifest: Manifest) -> None:
+    """Replaces the file by what `manifest` says, whole: who reads it meanwhile sees the old one or the new one."""
+    lines: list[dict[str, Any]] = [{"made_of": manifest.made_of}] if manifest.made_of else []
+    lines += [asdict(line) for line in manifest.shards]
+    lines += [{"redone": file} for file in manifest.redone]
+    lines += [{"confirmed": file} for file in sorted(manifest.confirmed)]
+    if manifest.closing is not None:
+        lines.append(manifest.closing)
+    _replace_file(manifest.folder, lines)
+
+
+def _replace_file(folder: Path, lines: list[dict[str, Any]]) -> None:
+    temporary = folder / f"{MANIFEST_NAME}.tmp"
+    with temporary.open("w", encoding="utf-8") as stream:
+        for line in lines:
+            stream.write(json.dumps({"format_version": FORMAT_VERSION} | line) + "\n")
+        stream.flush()
+        os.fsync(stream.fileno())
+    temporary.replace(folder / MANIFEST_NAME)
+    sync_folder(folder)
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Reads the manifest of `folder`; a last line that a crash cut short does not count. Raises UserError if there is none."""
+    manifest, damaged = salvage(folder)
+    if damaged:
+        raise _damaged(folder / MANIFEST_NAME, damaged[0])
+    return manifest
+
+
+def salvage(folder: Path) -> tuple[Manifest, list[int]]:
+    """What the whole lines of a manifest say, and the numbers of those that say nothing. Raises UserError as `read_manifest`
+    does for a manifest that is missing or of another nanofit."""
+    file = folder / MANIFEST_NAME
+    if not file.exists():
+        raise UserError(f"{folder} holds no shards (no {MANIFEST_NAME}): nanofit data prepare SOURCE --out {folder}")
+    shards: list[ShardLine] = []
+    made_of: dict[str, Any] = {}
+    confirmed: set[str] = set()
+    redone: list[str] = []
+    damaged: list[int] = []
+    closing = None
+    for number, line in enumerate(_parsed(file), start=1):
+        version = line.pop("format_version", None) if line is not None else None
+        if version is not None and version != FORMAT_VERSION:
+            raise UserError(
+                f"{file} has format_version {version}, this nanofit reads {FORMAT_VERSION}: install a newer nanofit"
+            )
+        closing = None
+        if line is None or version is None:
+            damaged.append(number)
+            continue
+        try:
+            if line.get("closed"):
+                closing = line
+            elif "made_of" in line:
+                made_of = dict(line["made_of"])
+            elif "confirmed" in line:
+                confirmed.add(line["confirmed"])
+            elif "redone" in line:
+                redone.append(line["redone"])
+                confirmed.discard(line["redone"])
+            else:
+                shards.append(ShardLine(**line | {"files": tuple(line.get("files", ()))}))
+        except (ValueError, TypeError):
+            damaged.append(number)
+    return Manifest(folder, tuple(shards), closing, made_of, frozenset(confirmed), tuple(redone)), damaged
+
+
+def _lines(file: Path) -> list[dict[str, Any]]:
+    """The whole lines of a manifest. Raises UserError for one that is damaged."""
+    lines = []
+    for number, line in enumerate(_parsed(file), start=1):
+        if line is None:
+            raise _damaged(file, number)
+        lines.append(line)
+    return lines
+
+
+def _parsed(file: Path) -> Iterator[dict[str, Any] | None]:
+    """The whole lines of a manifest, None for one that is no JSON object."""
+    for text in file.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]:
+        try:
+            line = json.loads(text)
+        except ValueError:
+            line = None
+        yield line if isinstance(line, dict) else None
+
+
+def mend_of_line(file: Path) -> None:
+    """Takes a last line away that a crash cut short, so that what is appended begins a line of its own."""
+    raw = file.read_bytes()
+    whole = raw.rfind(b"\n") + 1
+    if whole < len(raw):
+        os.truncate(file, whole)
+
+
+def _damaged(file: Path, number: int) -> UserError:
+    return UserError(f"{file}, line {number} is damaged: nanofit data verify {file.parent} mends it")
