@@ -6,7 +6,7 @@ import pyarrow.parquet as pq
 
 from hub_server import fineweb_repo
 
-COLUMNS = "text id dump url date file_path language language_score token_count".split()
+COLUMNS = ["text", "id", "dump", "url", "date", "file_path", "language", "language_score", "token_count"]
 
 
 def test_a_repository_of_given_texts_has_finewebs_columns_groups_and_footer(tmp_path: Path) -> None:

@@ -34,6 +34,15 @@ class Preparing:
 
 
 @dataclass(frozen=True)
+class Verifying:
+    """Progress of looking through shards, or of making one again: `doing` says which, in a few words."""
+
+    doing: str
+    done_bytes: int
+    total_bytes: int
+
+
+@dataclass(frozen=True)
 class Progress:
     """The state of a run after `step` updates, each time it is known. `steps` is None while hours set the horizon and
     the speed is not measured yet. Rates are over the time since the last one; `data_wait_seconds` is what this process has
@@ -67,7 +76,7 @@ class Waiting:
     reason: str
 
 
-Event = Note | Preparing | Progress | Evaluated | Waiting
+Event = Note | Preparing | Verifying | Progress | Evaluated | Waiting
 Report = Callable[[Event], None]
 
 

@@ -1,5 +1,6 @@
 """The hub client: the bytes that were asked for, whatever the line does; and one line for what can't be mended by waiting."""
 
+import queue
 import random
 import socket
 from collections.abc import Iterator
@@ -53,6 +54,9 @@ def redirecting(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Local
     with LocalHub({REPO: folder}, cdn=True) as server:
         server.only_one(monkeypatch)
         yield server
+
+
+real_pause = patience.Patience.pause
 
 
 class Clock:
@@ -380,6 +384,20 @@ def test_a_hub_that_answered_before_is_waited_for(folder: Path, clock: Clock, mo
     with hub, pytest.raises(HubUnreachable):
         hub.read(file, 0, 10)
     assert clock.now > 200
+
+
+def test_closing_ends_the_waits_of_other_threads(server: LocalHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(patience.Patience, "pause", real_pause)
+    server.add(Status(code=503, path=FILE, times=None, retry_after="600"))
+    told: queue.Queue[Event] = queue.Queue()
+    hub = Hub(REPO, report=told.put)
+    file = file_of(hub)
+    with ThreadPoolExecutor(1) as threads:
+        reading = threads.submit(hub.read, file, 0, 10)
+        told.get()
+        hub.close()
+        with pytest.raises(HubUnreachable, match="closed"):
+            reading.result()
 
 
 # What does not pass

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 from dataclasses import replace
+from pathlib import Path
 
 from nanofit.data.manifest import MANIFEST_NAME, Manifest, is_prepared, read_manifest
 from nanofit.data.prepare import Found, Request, checked, find, fulfil
@@ -25,7 +26,7 @@ from nanofit.quantities import GROUP_TOKENS
 INLINE_BYTES = 64 * 2**20
 """Local text of up to this size is prepared before training begins: that takes a second or two."""
 
-HOLD_TOKENS = FIRST_SHARD_TOKENS + 2 * GROUP_TOKENS
+HOLD_TOKENS = FIRST_SHARD_TOKENS + GROUP_TOKENS // 2
 """Prepared before the first step: a run that fails at its start (a setting, too little memory) has not cost the user's line
 more than that."""
 
@@ -151,7 +152,7 @@ class Feed:
             try:
                 self._child.stdin.write(json.dumps({"tokens": self._limit, "hold": self._hold}).encode() + b"\n")
                 self._child.stdin.flush()
-            except OSError:  # it has ended: its successor is told when it starts
+            except (OSError, ValueError):  # it has ended: its successor is told when it starts
                 pass
 
     def _news(self, tokens: int, stop: threading.Event) -> Manifest:

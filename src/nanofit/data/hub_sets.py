@@ -7,7 +7,7 @@ from typing import Any
 
 from nanofit.data.engines import fast_engine
 from nanofit.data.hub import Hub, HubUnreachable
-from nanofit.data.hub_source import BYTES_PER_TOKEN, COMMUNITY_TOKENS, open_hub_source
+from nanofit.data.hub_source import BYTES_PER_TOKEN, COMMUNITY_TOKENS, ParquetSource, open_hub_source
 from nanofit.data.manifest import (
     Manifest,
     ShardLine,
@@ -79,7 +79,7 @@ def _tokenize(
         download = source.download_bytes(missing) if missing is not None else source.total_bytes
         _announce(name, hub, folder, missing, download, report)
         made_of = _made_of(name, hub, request) | {
-            "validation_commit": validation_hub.commit if source.has_other_validation else None,
+            "validation_commit": validation_hub.commit if isinstance(source, ParquetSource) and source.community else None,
             "fingerprint": source.fingerprint,
             "validation": source.validation,
             "comparable": source.comparable,

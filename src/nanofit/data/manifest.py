@@ -8,6 +8,7 @@ to be as promised. A file that the manifest does not name does not exist.
 import hashlib
 import json
 import os
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -173,10 +174,25 @@ def cut_back(folder: Path, keep: int, *notes: dict[str, Any]) -> None:
                 continue
         if not line.get("closed"):
             kept.append(line)
+    _replace_file(folder, [*kept, *notes])
+
+
+def rewrite(manifest: Manifest) -> None:
+    """Replaces the file by what `manifest` says, whole: who reads it meanwhile sees the old one or the new one."""
+    lines: list[dict[str, Any]] = [{"made_of": manifest.made_of}] if manifest.made_of else []
+    lines += [asdict(line) for line in manifest.shards]
+    lines += [{"redone": file} for file in manifest.redone]
+    lines += [{"confirmed": file} for file in sorted(manifest.confirmed)]
+    if manifest.closing is not None:
+        lines.append(manifest.closing)
+    _replace_file(manifest.folder, lines)
+
+
+def _replace_file(folder: Path, lines: list[dict[str, Any]]) -> None:
     temporary = folder / f"{MANIFEST_NAME}.tmp"
     with temporary.open("w", encoding="utf-8") as stream:
-        for line in (*kept, *({"format_version": FORMAT_VERSION} | note for note in notes)):
-            stream.write(json.dumps(line) + "\n")
+        for line in lines:
+            stream.write(json.dumps({"format_version": FORMAT_VERSION} | line) + "\n")
         stream.flush()
         os.fsync(stream.fileno())
     temporary.replace(folder / MANIFEST_NAME)
@@ -185,6 +201,15 @@ def cut_back(folder: Path, keep: int, *notes: dict[str, Any]) -> None:
 
 def read_manifest(folder: Path) -> Manifest:
     """Reads the manifest of `folder`; a last line that a crash cut short does not count. Raises UserError if there is none."""
+    manifest, damaged = salvage(folder)
+    if damaged:
+        raise _damaged(folder / MANIFEST_NAME, damaged[0])
+    return manifest
+
+
+def salvage(folder: Path) -> tuple[Manifest, list[int]]:
+    """What the whole lines of a manifest say, and the numbers of those that say nothing. Raises UserError as `read_manifest`
+    does for a manifest that is missing or of another nanofit."""
     file = folder / MANIFEST_NAME
     if not file.exists():
         raise UserError(f"{folder} holds no shards (no {MANIFEST_NAME}): nanofit data prepare SOURCE --out {folder}")
@@ -192,14 +217,18 @@ def read_manifest(folder: Path) -> Manifest:
     made_of: dict[str, Any] = {}
     confirmed: set[str] = set()
     redone: list[str] = []
+    damaged: list[int] = []
     closing = None
-    for number, line in enumerate(_lines(file), start=1):
-        version = line.pop("format_version", None)
+    for number, line in enumerate(_parsed(file), start=1):
+        version = line.pop("format_version", None) if line is not None else None
         if version is not None and version != FORMAT_VERSION:
             raise UserError(
                 f"{file} has format_version {version}, this nanofit reads {FORMAT_VERSION}: install a newer nanofit"
             )
         closing = None
+        if line is None or version is None:
+            damaged.append(number)
+            continue
         try:
             if line.get("closed"):
                 closing = line
@@ -213,25 +242,28 @@ def read_manifest(folder: Path) -> Manifest:
             else:
                 shards.append(ShardLine(**line | {"files": tuple(line.get("files", ()))}))
         except (ValueError, TypeError):
-            raise _damaged(file, number) from None
-        if version is None:
-            raise _damaged(file, number)
-    return Manifest(folder, tuple(shards), closing, made_of, frozenset(confirmed), tuple(redone))
+            damaged.append(number)
+    return Manifest(folder, tuple(shards), closing, made_of, frozenset(confirmed), tuple(redone)), damaged
 
 
 def _lines(file: Path) -> list[dict[str, Any]]:
-    """The whole lines of a manifest."""
+    """The whole lines of a manifest. Raises UserError for one that is damaged."""
     lines = []
-    texts = file.read_text(encoding="utf-8", errors="replace").split("\n")
-    for number, text in enumerate(texts[:-1], start=1):
-        try:
-            line = json.loads(text)
-        except ValueError:
-            raise _damaged(file, number) from None
-        if not isinstance(line, dict):
+    for number, line in enumerate(_parsed(file), start=1):
+        if line is None:
             raise _damaged(file, number)
         lines.append(line)
     return lines
+
+
+def _parsed(file: Path) -> Iterator[dict[str, Any] | None]:
+    """The whole lines of a manifest, None for one that is no JSON object."""
+    for text in file.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]:
+        try:
+            line = json.loads(text)
+        except ValueError:
+            line = None
+        yield line if isinstance(line, dict) else None
 
 
 def mend_of_line(file: Path) -> None:
@@ -243,6 +275,4 @@ def mend_of_line(file: Path) -> None:
 
 
 def _damaged(file: Path, number: int) -> UserError:
-    return UserError(
-        f"{file}, line {number} is damaged: remove that folder, or nanofit data prepare SOURCE --out another one"
-    )
+    return UserError(f"{file}, line {number} is damaged: nanofit data verify {file.parent} mends it")

@@ -21,7 +21,7 @@ from nanofit.data.manifest import (
     read_manifest,
 )
 from nanofit.data.names import HubName, hub_name
-from nanofit.data.sources import LocalSource, open_source
+from nanofit.data.sources import open_source
 from nanofit.data.engines import Engine
 from nanofit.data.writing import SNAPSHOT_NAME, Demand, Job, Written, write_set
 from nanofit.errors import UserError
@@ -56,7 +56,7 @@ class Found:
     folder: Path
     manifest: Manifest | None = None
     hub: HubName | None = None
-    local: LocalSource | None = None
+    local: Source | None = None
 
 
 def find(request: Request) -> Found:
@@ -181,7 +181,7 @@ def checked(manifest: Manifest, request: Request) -> Manifest:
     return manifest
 
 
-def _write_local(source: LocalSource, folder: Path, request: Request, demand: Demand, report: Report) -> None:
+def _write_local(source: Source, folder: Path, request: Request, demand: Demand, report: Report) -> None:
     """Writes all shards of local text, split by hash, and closes the set."""
     from nanofit.data.engines import fast_engine
 

@@ -337,7 +337,7 @@ class _Pass:
 
     def _place(self, number: int, chunk: Chunk, encoded: Encoded) -> None:
         self._take_snapshot(number, chunk)
-        documents = _Documents(number, chunk, encoded, self._tokens_before)
+        documents = Documents(number, chunk, encoded, self._tokens_before)
         everyone = np.arange(len(encoded.starts))
         enough = False
         if chunk.role == "hash":
@@ -369,14 +369,14 @@ class _Pass:
         if enough:
             self._done.set()
 
-    def _fill_validation(self, documents: "_Documents", everyone: np.ndarray) -> None:
+    def _fill_validation(self, documents: "Documents", everyone: np.ndarray) -> None:
         assert self._job.val_tokens is not None
         self._give("val", documents, everyone)
         if self._val_is_full:
             self._val_end = self._ends["val"]
             self._writers["val"].finish(self._val_end.json())
 
-    def _give(self, split: Split, documents: "_Documents", chosen: np.ndarray) -> bool:
+    def _give(self, split: Split, documents: "Documents", chosen: np.ndarray) -> bool:
         """Adds the `chosen` documents of a chunk to a split, as far as they are not there yet and still fit; True when the
         split has enough."""
         place, skip = self._places[split], 0
@@ -396,10 +396,7 @@ class _Pass:
 
         def place_of(count: int) -> Place:
             """The place after `count` of the tokens that are added."""
-            document = int(np.searchsorted(begins, count + skip, side="right")) - 1
-            if document >= len(chosen):
-                return documents.place(documents.count, 0)
-            return documents.place(int(chosen[document]), int(count + skip - begins[document]))
+            return documents.place_in(chosen, begins, count + skip)
 
         starts = begins[:-1] if skip == 0 else begins[1:-1]
         self._writers[split].add(
@@ -476,7 +473,7 @@ def _share_with_window(everything: list[tuple[int, Chunk, Encoded]], share: floa
         share = min(0.5, 2 * share)
 
 
-class _Documents:
+class Documents:
     """The encoded documents of one chunk, and places among them."""
 
     def __init__(self, number: int, chunk: Chunk, encoded: Encoded, tokens_before: int) -> None:
@@ -500,6 +497,13 @@ class _Documents:
 
     def place(self, document: int, token: int) -> Place:
         return Place(self.number, self.chunk.cursor, document, token, self._tokens_before)
+
+    def place_in(self, chosen: np.ndarray, begins: np.ndarray, count: int) -> Place:
+        """The place after the first `count` tokens of the `chosen` documents, which begin at `begins`."""
+        document = int(np.searchsorted(begins, count, side="right")) - 1
+        if document >= len(chosen):
+            return self.place(self.count, 0)
+        return self.place(int(chosen[document]), int(count - begins[document]))
 
 
 def place_after(lines: list[ShardLine]) -> Place:
