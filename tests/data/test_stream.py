@@ -58,7 +58,7 @@ def test_it_knows_how_much_text_a_token_is(tmp_path: Path) -> None:
 def test_damage_is_found_when_it_is_opened(tmp_path: Path) -> None:
     manifest = write_set(tmp_path, [[1, 2, 3]], 2)
     (tmp_path / "texts_train_000002.bin").unlink()
-    with pytest.raises(UserError, match="texts_train_000002.bin is missing"):
+    with pytest.raises(UserError, match=r"texts_train_000002\.bin is missing"):
         TokenStream(manifest, "train")
 
 
