@@ -24,10 +24,9 @@ def read_jsonl(file: Path, offset: int) -> Iterator[Documents]:
         while lines := stream.readlines(BATCH_BYTES):
             ends = offset + np.cumsum([len(line) for line in lines])
             try:
-                texts, replaced = _texts(lines)
+                yield _documents(lines, ends, ends)
             except _BadLine as error:
                 raise UserError(f"{file}, line {_line_at(file, int(ends[error.index]))}{error}") from None
-            yield _json_documents(texts, replaced, ends, ends)
             offset = int(ends[-1])
 
 
@@ -58,17 +57,18 @@ def read_packed(codec: str, file: Path, number: int) -> Iterator[Documents]:
                 size += len(line)
             if not lines:
                 return
+            after = number + 1 + np.arange(len(lines))
             try:
-                texts, replaced = _texts(lines)
+                yield _documents(lines, after, np.array(read_bytes))
             except _BadLine as error:
-                raise UserError(f"{file}, line {number + error.index + 1}{error}") from None
-            yield _json_documents(texts, replaced, number + 1 + np.arange(len(lines)), np.array(read_bytes))
-            number += len(lines)
+                raise UserError(f"{file}, line {after[error.index]}{error}") from None
+            number = int(after[-1])
 
 
-def _json_documents(
-    texts: list[str | None], replaced: np.ndarray, after: np.ndarray, read_bytes: np.ndarray
-) -> Documents:
+def _documents(lines: list[bytes], after: np.ndarray, read_bytes: np.ndarray) -> Documents:
+    """The documents of `lines`, which is empty then: a huge line is not kept while its text is."""
+    texts, replaced = _texts(lines)
+    lines.clear()
     try:
         strings = pa.array(texts, pa.large_string())
     except UnicodeEncodeError:

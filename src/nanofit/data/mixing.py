@@ -77,24 +77,23 @@ class LocalSource:
         bytes_before = sum(part.size for part in self.parts[: begin.part])
         for index, part in enumerate(self.parts[begin.part :], start=begin.part):
             for documents in part.read(begin.at if index == begin.part else 0):
-                rest = documents
-                while len(rest):
-                    filled = buffer.filled + np.cumsum(text_sizes(rest.texts))
-                    count = min(int(np.searchsorted(filled, self.mix_bytes)) + 1, len(rest))
-                    buffer.add(rest[:count])
-                    end = _Place(index, int(rest.after[count - 1]), bytes_before + int(rest.read_bytes[count - 1]))
+                while documents:
+                    filled = buffer.filled + np.cumsum(text_sizes(documents.texts))
+                    count = min(int(np.searchsorted(filled, self.mix_bytes)) + 1, len(documents))
+                    buffer.add(documents[:count])
+                    last = count - 1
+                    end = _Place(index, int(documents.after[last]), bytes_before + int(documents.read_bytes[last]))
+                    # Nothing here keeps a batch that is done: it may be one huge document.
+                    documents = documents[count:] if count < len(documents) else None
                     if buffer.filled >= self.mix_bytes:
                         yield begin, end
                         begin = end
-                    rest = rest[count:]
             bytes_before += part.size
         if buffer.filled:
             yield begin, replace(end, read_bytes=self.total_bytes)
 
     def _chunks(self, begin: _Place, end: _Place, buffer: _Buffer, given: int) -> Iterator[Chunk]:
         """The documents of one buffer in the order of their hashes, from the `given`-th on."""
-        import pyarrow as pa  # here, because it takes long to import
-
         texts, replaced = buffer.texts(), buffer.replaced()
         hashes = text_hashes(texts)
         order = np.argsort(hashes, kind="stable")
@@ -104,7 +103,7 @@ class LocalSource:
             before = int(filled[given - 1]) if given else 0
             until = max(given + 1, int(np.searchsorted(filled, before + self.chunk_bytes, side="right")))
             share = int(filled[until - 1]) / int(filled[-1])
-            strings, damaged = _strings(texts.take(pa.array(order[given:until])))
+            strings, damaged = _strings(_picked(texts, order[given:until]))
             yield Chunk(
                 texts=strings,
                 role="hash",
@@ -114,6 +113,13 @@ class LocalSource:
                 replaced_documents=damaged + int(replaced[order[given:until]].sum()),
             )
             given = until
+
+
+def _picked(texts: pa.Array, order: np.ndarray) -> pa.Array:
+    """Those of the texts that `order` names; a single one, which may be huge, is not copied."""
+    import pyarrow as pa  # here, because it takes long to import
+
+    return texts[int(order[0]) :][:1] if len(order) == 1 else texts.take(pa.array(order))
 
 
 def _strings(texts: pa.Array) -> tuple[list[str], int]:

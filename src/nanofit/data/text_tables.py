@@ -14,7 +14,7 @@ from nanofit.errors import UserError
 def read_parquet(file: Path, row: int) -> Iterator[Documents]:
     """The texts from `row` on. Pages are decoded as they are needed, never a whole row group."""
     size = file.stat().st_size
-    with pq.ParquetFile(file, buffer_size=BATCH_BYTES) as parquet:
+    with pq.ParquetFile(file, buffer_size=BATCH_BYTES, pre_buffer=False) as parquet:
         _require_text(file, parquet.schema_arrow)
         groups = [parquet.metadata.row_group(index) for index in range(parquet.metadata.num_row_groups)]
         begins = np.cumsum([0, *(group.num_rows for group in groups)])
@@ -22,11 +22,12 @@ def read_parquet(file: Path, row: int) -> Iterator[Documents]:
         at = int(begins[first])
         batch_rows = min(BATCH_ROWS, max(1, BATCH_BYTES * parquet.metadata.num_rows // _text_size(parquet)))
         for batch in parquet.iter_batches(batch_rows, range(first, len(groups)), columns=["text"], use_threads=False):
-            texts = batch.column(0)[max(0, row - at) :]
+            texts = [batch.column(0)[max(0, row - at) :]]
+            rows = np.arange(max(row, at), at + batch.num_rows) + 1
             at += batch.num_rows
-            if len(texts):
-                rows = np.arange(at - len(texts), at) + 1
-                yield documents_of(texts, rows, size * rows // int(begins[-1]))
+            del batch  # nothing here keeps it while others work on it: it may be one huge document
+            if len(rows):
+                yield documents_of(texts.pop(), rows, size * rows // int(begins[-1]))
 
 
 def _text_size(parquet: pq.ParquetFile) -> int:
