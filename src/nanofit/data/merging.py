@@ -19,7 +19,7 @@ import typer
 from typer.exceptions import TyperException
 
 from nanofit.data.manifest import HEADER_BYTES, Manifest, ShardLine, Split, append_line, is_prepared, read_manifest
-from nanofit.data.prepare import claim, close, require_space
+from nanofit.data.prepare import claim, close, disk_refusal, require_space
 from nanofit.data.ranks import finished_ranks
 from nanofit.data.shards import Made, ShardWriter, file_sha256, first_index, read_starts, starts_file
 from nanofit.data.tokenizers import token_byte_lengths
@@ -67,7 +67,7 @@ def merge(ranks: Path, out: Path, name: str, val_tokens: int, report: Report) ->
     """Makes one set in `out` of all that the tasks of a pipeline wrote into `ranks`; what is there already is kept.
 
     `name` begins the names of its shards, validation has `val_tokens` tokens. Raises UserError when a rank is not done or
-    was altered, when there is too little for both splits, and when `out` holds another set.
+    was altered, when there is too little for both splits, when `out` holds another set, and for what the disk refuses.
     """
     manifests = finished_ranks(ranks)
     shards = _joined(manifests)
@@ -88,13 +88,16 @@ def merge(ranks: Path, out: Path, name: str, val_tokens: int, report: Report) ->
         if done.closing is None:
             claim(out, name)
             require_space(out, 2 * (_end(shards) - done.tokens("train")), 2 * _end(shards))
-            if is_new:
-                append_line(out, {"made_of": made_of})
             engines = sorted({shard.line.engine for shard in shards})
             made = Made(name, manifests[0].tokenizer, ", ".join(engines))
-            _write(out, "val", made, shards, 0, val_tokens, report)
-            _write(out, "train", made, shards, train_begin, _end(shards), report)
-            close(out, name, {"exhausted": True})
+            try:
+                if is_new:
+                    append_line(out, {"made_of": made_of})
+                _write(out, "val", made, shards, 0, val_tokens, report)
+                _write(out, "train", made, shards, train_begin, _end(shards), report)
+                close(out, name, {"exhausted": True})
+            except OSError as error:
+                raise disk_refusal(out, error) from None
         return read_manifest(out)
 
 
@@ -217,7 +220,7 @@ def main() -> int:
     except TyperException as error:
         message = error.format_message()
     except OSError as error:
-        message = f"{error.filename or 'the disk'}: {error.strerror or error}; what is finished stays, give the same command again"
+        message = f"{error.filename}: {error.strerror}"
     except KeyboardInterrupt:
         return 130
     print(f"nanofit: {' '.join(message.split())}", file=sys.stderr)
