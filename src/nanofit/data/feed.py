@@ -26,7 +26,7 @@ from nanofit.quantities import GROUP_TOKENS
 INLINE_BYTES = 64 * 2**20
 """Local text of up to this size is prepared before training begins: that takes a second or two."""
 
-HOLD_TOKENS = FIRST_SHARD_TOKENS + 2 * GROUP_TOKENS
+HOLD_TOKENS = FIRST_SHARD_TOKENS + GROUP_TOKENS // 2
 """Prepared before the first step: a run that fails at its start (a setting, too little memory) has not cost the user's line
 more than that."""
 

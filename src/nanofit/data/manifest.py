@@ -136,13 +136,14 @@ def is_complete(folder: Path) -> bool:
 
 
 def append_line(folder: Path, line: dict[str, Any]) -> None:
-    """Appends one line to the manifest and puts it on disk."""
-    raw = (json.dumps({"format_version": FORMAT_VERSION} | line) + "\n").encode()
-    with (folder / MANIFEST_NAME).open("ab") as stream:
+    """Appends one line to the manifest and puts it on disk. Raises OSError, and then nothing of the line stays."""
+    rest = memoryview((json.dumps({"format_version": FORMAT_VERSION} | line) + "\n").encode())
+    # Unbuffered: what a full disk refuses must not be tried again by the truncation, or when the file is closed.
+    with (folder / MANIFEST_NAME).open("ab", buffering=0) as stream:
         end = stream.tell()
         try:
-            stream.write(raw)
-            stream.flush()
+            while rest:
+                rest = rest[stream.write(rest) :]
             os.fsync(stream.fileno())
         except OSError:
             stream.truncate(end)
@@ -234,8 +235,10 @@ def salvage(folder: Path) -> tuple[Manifest, list[Lost]]:
                 f"{file} has format_version {version}, this nanofit reads {FORMAT_VERSION}: install a newer nanofit"
             )
         closing = None
+        if line is None or version is None:
+            damaged.append(number)
+            continue
         try:
-            assert line is not None and version is not None
             if line.get("closed"):
                 closing = line
             elif "made_of" in line:
@@ -247,7 +250,7 @@ def salvage(folder: Path) -> tuple[Manifest, list[Lost]]:
                 confirmed.discard(line["redone"])
             else:
                 shards.append(ShardLine(**line | {"files": tuple(line.get("files", ()))}))
-        except (ValueError, KeyError, TypeError, AttributeError, AssertionError):
+        except (ValueError, TypeError):
             damaged.append(Lost(number, len(shards)))
     return Manifest(folder, tuple(shards), closing, made_of, frozenset(confirmed), tuple(redone)), damaged
 

@@ -202,7 +202,7 @@ class ReadAhead:
             changed.notify_all()
 
     def _limit(self) -> int:
-        return min(AHEAD_BYTES, FIRST_AHEAD_BYTES + self._taken_bytes)
+        return min(AHEAD_BYTES, FIRST_AHEAD_BYTES + self._taken_bytes // 4)
 
     def _wait_for_room(self) -> None:
         with self._workers.changed:

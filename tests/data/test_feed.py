@@ -1,0 +1,198 @@
+"""A run's data while it is being prepared: the same tokens as afterwards, and a preparer that ends with the run."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hub_server import LocalHub, Status, fineweb_repo
+
+from nanofit.data.feed import HOLD_TOKENS, Feed
+from nanofit.data.manifest import read_manifest
+from nanofit.data.prepare import Request, fulfil
+from nanofit.data.stream import TokenStream
+from nanofit.errors import UserError
+from nanofit.events import Event, silent
+from nanofit.locks import exclusive
+
+NEVER = threading.Event()
+
+
+@pytest.fixture(scope="module")
+def repo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small FineWeb: three files of 2.6 MB of text, in row groups of 50 documents."""
+    generator = random.Random(5)
+    words = ["".join(generator.choices("abcdefghij", k=generator.randint(1, 9))) for _ in range(500)]
+    texts = [" ".join(generator.choices(words, k=1000)) for _ in range(1350)]
+    files = {f"sample/10BT/{number:03d}_00000.parquet": texts[number::3] for number in range(3)}
+    return fineweb_repo(tmp_path_factory.mktemp("hub"), files, rows_per_group=50)
+
+
+@pytest.fixture
+def hub(repo: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalHub]:
+    with LocalHub({"HuggingFaceFW/fineweb": repo}) as server:
+        server.only_one(monkeypatch)
+        yield server
+
+
+def request(folder: Path, spec: str = "fineweb:sample-10BT") -> Request:
+    return Request(spec, "bytes", val_tokens=100_000, folder=folder, block_size=64)
+
+
+def tokens_of(stream: TokenStream) -> np.ndarray:
+    return stream.read(0, len(stream))
+
+
+def wait(condition: Callable[[], bool]) -> None:
+    """Returns when `condition` holds; fails after half a minute."""
+    end = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < end, "it never came"
+        time.sleep(0.02)
+
+
+def is_alive(process: int) -> bool:
+    try:
+        return (Path("/proc") / str(process) / "stat").read_text().split(")")[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_tokens_that_come_while_they_are_read_are_those_of_the_whole_set(hub: LocalHub, tmp_path: Path) -> None:
+    whole = fulfil(request(tmp_path / "whole"), silent)
+    with Feed(request(tmp_path / "set"), 6_000_000, silent) as feed:
+        stream = feed.train_stream()
+        assert not stream.is_final
+        got = []
+        for end in range(500_000, 6_500_000, 500_000):
+            stream.wait_for(end, NEVER)
+            got.append(stream.read(end - 500_000, 500_000))
+            feed.release()
+        wait(lambda: feed.validation() is not None)
+        validation = feed.validation()
+        assert validation is not None
+        assert tokens_of(validation).tolist() == tokens_of(TokenStream(whole, "val")).tolist()
+    assert np.array_equal(np.concatenate(got), tokens_of(TokenStream(whole, "train"))[:6_000_000])
+
+
+def test_a_run_that_needs_more_than_was_expected_gets_it(hub: LocalHub, tmp_path: Path) -> None:
+    whole = fulfil(request(tmp_path / "whole"), silent)
+    with Feed(request(tmp_path / "set"), 10_000, silent) as feed:
+        stream = feed.train_stream()
+        stream.wait_for(1, NEVER)
+        wait(lambda: feed.manifest().closing is not None)
+        assert not feed.manifest().is_final
+        stream.wait_for(4_000_000, NEVER)
+        first = tokens_of(stream)
+        stream.wait_for(10**9, NEVER)  # more than there is: all of it, and the end is known
+        assert stream.is_final
+    assert np.array_equal(first, tokens_of(TokenStream(whole, "train"))[: len(first)])
+    assert [line.sha256 for line in feed.manifest().shards] != []
+    assert sorted(line.sha256 for line in feed.manifest().shards) == sorted(line.sha256 for line in whole.shards)
+
+
+def test_before_the_first_step_no_more_is_fetched_than_it_needs(hub: LocalHub, tmp_path: Path) -> None:
+    with Feed(request(tmp_path / "set"), 7_000_000, silent) as feed:
+        stream = feed.train_stream()
+        stream.wait_for(1_048_577, NEVER)
+        wait(lambda: feed.latest is not None and feed.latest.tokens >= HOLD_TOKENS - 200_000)
+        sent = hub.sent_bytes
+        time.sleep(0.3)
+        assert feed.manifest().tokens("train") <= HOLD_TOKENS
+        feed.release()
+        stream.wait_for(5_000_000, NEVER)
+        assert hub.sent_bytes > sent
+
+
+def test_the_preparer_does_not_outlive_the_run(hub: LocalHub, tmp_path: Path) -> None:
+    with Feed(request(tmp_path / "set"), 7_000_000, silent) as feed:
+        feed.train_stream().wait_for(1, NEVER)
+        assert feed._child is not None
+        process = feed._child.pid
+        assert is_alive(process)
+    wait(lambda: not is_alive(process))
+
+
+OPEN = """
+import sys, threading
+from pathlib import Path
+from nanofit.data.feed import Feed
+from nanofit.data.prepare import Request
+from nanofit.events import silent
+request = Request("fineweb:sample-10BT", "bytes", val_tokens=100_000, folder=Path(sys.argv[1]), block_size=64)
+with Feed(request, 7_000_000, silent) as feed:
+    feed.train_stream().wait_for(1, threading.Event())
+    print(feed._child.pid, flush=True)
+    threading.Event().wait()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_the_preparer_does_not_outlive_a_run_that_dies(hub: LocalHub, tmp_path: Path, number: signal.Signals) -> None:
+    with subprocess.Popen([sys.executable, "-c", OPEN, str(tmp_path / "set")], stdout=subprocess.PIPE) as run:
+        assert run.stdout is not None
+        process = int(run.stdout.readline())
+        assert is_alive(process)
+        os.kill(run.pid, number)
+        run.wait()
+    wait(lambda: not is_alive(process))
+    # What it left is gone on with.
+    whole = fulfil(request(tmp_path / "whole"), silent)
+    assert fulfil(request(tmp_path / "set"), silent).digest == whole.digest
+
+
+def test_a_second_run_follows_the_process_that_prepares(hub: LocalHub, tmp_path: Path) -> None:
+    folder = tmp_path / "set"
+    said: list[Event] = []
+    with Feed(request(folder), 7_000_000, silent) as first:
+        first.train_stream().wait_for(1, NEVER)
+        with Feed(request(folder), 7_000_000, said.append) as second:
+            first.release()
+            second.train_stream().wait_for(6_000_000, NEVER)
+            assert second._child is None
+    assert first._child is not None
+    assert [str(first._child.pid) in str(event) for event in said] == [True]
+
+
+def test_when_the_process_that_was_followed_goes_the_run_prepares_itself(hub: LocalHub, tmp_path: Path) -> None:
+    with exclusive(tmp_path / "set", "testing"):
+        feed = Feed(request(tmp_path / "set"), 2_000_000, silent)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("nanofit.data.feed.is_held", lambda folder: True)
+            feed.__enter__()
+            assert feed.train_stream().manifest.shards == ()
+    feed.train_stream().wait_for(2_000_000, NEVER)
+    feed.__exit__()
+    assert read_manifest(tmp_path / "set").tokens("train") >= 2_000_000
+
+
+def test_a_source_that_is_not_there_is_said_to_whoever_waits(hub: LocalHub, tmp_path: Path) -> None:
+    with Feed(request(tmp_path / "set", "fineweb:CC-MAIN-1999-01"), 10**6, silent) as feed:
+        with pytest.raises(UserError, match=r"CC-MAIN-1999-01"):
+            feed.train_stream().wait_for(1, NEVER)
+        with pytest.raises(UserError, match=r"CC-MAIN-1999-01"):
+            feed.validation()
+
+
+def test_a_hub_that_fails_for_a_while_is_waited_for(hub: LocalHub, tmp_path: Path) -> None:
+    hub.add(Status(code=503, path="000_00000.parquet", times=3))
+    with Feed(request(tmp_path / "set"), 2_000_000, silent) as feed:
+        feed.train_stream().wait_for(1, NEVER)
+
+
+def test_small_text_and_finished_sets_need_no_preparer(hub: LocalHub, tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text("A short text. " * 4000)
+    with Feed(request(tmp_path / "small", str(tmp_path / "text.txt")), None, silent) as feed:
+        assert feed.train_stream().is_final
+        assert feed._thread is None
+    fulfil(request(tmp_path / "set"), silent)
+    with Feed(request(tmp_path / "set"), 100, silent) as feed:
+        assert feed.train_stream().is_final
+        assert feed._thread is None
