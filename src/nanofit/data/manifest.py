@@ -236,7 +236,7 @@ def salvage(folder: Path) -> tuple[Manifest, list[Lost]]:
             )
         closing = None
         if line is None or version is None:
-            damaged.append(number)
+            damaged.append(Lost(number, len(shards)))
             continue
         try:
             if line.get("closed"):
