@@ -20,8 +20,8 @@ from nanofit.errors import UserError
 
 
 class MemoryHub:
-    """Serves `contents`, bytes by path. `requests` has the path and range of every request; `seed` draws the sizes of
-    the blocks that a stream comes in; `before_block` is called before each of them."""
+    """Serves `contents`, bytes by path. `requests` has the path and range of every request; `seed` draws
+    the sizes of the blocks that a stream comes in from `block_bytes`; `before_block` is called before each of them."""
 
     def __init__(self, contents: Mapping[str, bytes], repo: str = "owner/dataset", seed: int = 0) -> None:
         self.repo = repo
@@ -30,6 +30,7 @@ class MemoryHub:
         self.requests: list[tuple[str, int, int]] = []
         self.without_sha256: set[str] = set()
         self.before_block: Callable[[str, int], None] = lambda path, position: None
+        self.block_bytes = [1, 1000, 50_000, 10**9]
         self._random = random.Random(seed)
         self._wrong: dict[str, dict[int, int]] = {}
         self._lock = threading.Lock()
@@ -56,7 +57,9 @@ class MemoryHub:
         return b"".join(self.stream(file, start, end))
 
     def stream(self, file: HubFile, start: int, end: int) -> Iterator[bytes]:
-        assert 0 <= start < end <= file.size
+        assert 0 <= start <= end <= file.size
+        if start == end:
+            return
         with self._lock:
             self.requests.append((file.path, start, end))
             data = bytearray(self.contents[file.path][start:end])
@@ -67,7 +70,7 @@ class MemoryHub:
         position = 0
         while position < len(data):
             with self._lock:
-                size = self._random.choice([1, 1000, 50_000, len(data)])
+                size = self._random.choice(self.block_bytes)
             self.before_block(file.path, start + position)
             yield bytes(data[position : position + size])
             position += size
@@ -79,9 +82,19 @@ class MemoryHub:
         )
 
 
-def parquet(texts: list[Any], rows_per_group: int, first_id: int = 0, **columns: pa.Array) -> bytes:
-    """A parquet file with the columns text and id, and those given in place of them or beside them."""
-    plain = {"text": pa.array(texts, pa.string()), "id": [f"id-{first_id + number}" for number in range(len(texts))]}
+def parquet(
+    texts: list[Any], rows_per_group: int, first_id: int = 0, compression: str = "zstd", **columns: pa.Array
+) -> bytes:
+    """A parquet file with the columns text and id, and those given in place of them. Each text is in it once."""
+    ids = [f"id-{first_id + number}" for number in range(len(texts))]
+    plain = {"text": pa.array(texts, pa.string()), "id": pa.array(ids, pa.string())}
     stream = io.BytesIO()
-    pq.write_table(pa.table(plain | columns), stream, row_group_size=rows_per_group, compression="zstd")
+    pq.write_table(
+        pa.table(plain | columns),
+        stream,
+        row_group_size=rows_per_group,
+        compression=compression,
+        use_dictionary=False,
+        write_statistics=False,
+    )
     return stream.getvalue()

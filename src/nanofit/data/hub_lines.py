@@ -9,7 +9,7 @@ import io
 import json
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -40,8 +40,8 @@ class LinesSource:
     files: tuple[HubFile, ...]
     spool: Path
 
-    def read(self, cursor: Cursor | None) -> Iterator[Chunk]:
-        """The chunks from `cursor` on. Closing the iterator ends the thread that fetches."""
+    def read(self, cursor: Cursor | None) -> Generator[Chunk, None, None]:
+        """The chunks from `cursor` on. Closing the generator ends the thread that fetches."""
         place = cursor or {"file": 0, "byte": 0, "line": 0, "hash": None}
         ahead = _Ahead(self.hub, self.files, place["file"], place["byte"], self.spool)
         threading.Thread(target=ahead.work, name="hub-lines", daemon=True).start()
@@ -158,19 +158,10 @@ class _Raw(io.RawIOBase):
         return True
 
     def read(self, size: int = -1) -> bytes:
-        """Exactly `size` bytes, fewer at the end only."""
+        """Exactly `size` bytes, fewer at the end and before an error only."""
         parts: list[memoryview] = []
         wanted = size if size >= 0 else 2**62
-        while wanted:
-            if not self._block:
-                try:
-                    following = next(self._blocks, b"")
-                except Exception as error:
-                    self.failure = error
-                    raise
-                if not following:
-                    break
-                self._block = memoryview(following)
+        while wanted and self._block_at_hand(raising=not parts):
             part = self._block[:wanted]
             parts.append(part)
             wanted -= len(part)
@@ -180,6 +171,17 @@ class _Raw(io.RawIOBase):
         if self._hashed is not None:
             self._hashed.update(data)
         return data
+
+    def _block_at_hand(self, *, raising: bool) -> bool:
+        """Whether there is a byte to give. What kept it from coming is raised now, or by the next read."""
+        if not self._block and self.failure is None:
+            try:
+                self._block = memoryview(next(self._blocks, b""))
+            except Exception as error:
+                self.failure = error
+        if self.failure is not None and raising:
+            raise self.failure
+        return bool(self._block)
 
 
 class _File:
@@ -271,9 +273,9 @@ class _File:
         skip = self.byte
         try:
             with pa.CompressedInputStream(raw, kind) as stream:
-                while skip and (block := stream.read(min(skip, 2**20))):
+                while skip and (block := stream.read(min(skip, _BLOCK_BYTES))):
                     skip -= len(block)
-                while block := stream.read(2**20):
+                while block := stream.read(_BLOCK_BYTES):
                     yield block
         except (pa.ArrowException, OSError) as error:
             if self.raw.failure is not None:

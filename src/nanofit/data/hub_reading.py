@@ -1,6 +1,6 @@
 """One reading of a dataset's parquet files: from pieces, as they come, to chunks of documents with cursors."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -121,7 +121,7 @@ class Reading:
         self._hashes: dict[int, FileHash] = {}
         self._read_bytes = 0
 
-    def chunks(self, cursor: Cursor | None) -> Iterator[Chunk]:
+    def chunks(self, cursor: Cursor | None) -> Generator[Chunk, None, None]:
         """The chunks from `cursor` on. Closing the iterator ends the threads that fetch."""
         self._workers.start()
         try:
@@ -195,9 +195,11 @@ class Reading:
                 held = Chunk(texts, step.role, cursor, read_bytes, replaced_documents=replaced, files=known)
             data = batches.data
         self._read_bytes += piece_bytes
-        confirmed = () if step.community else self._hash(step, data)
-        if isinstance(data, Path):
-            data.unlink()
+        try:
+            confirmed = () if step.community else self._hash(step, data)
+        finally:
+            if isinstance(data, Path):
+                data.unlink()
         if held is not None:
             yield replace(held, read_bytes=self._read_bytes, confirmed=confirmed)
         elif confirmed and step.role is not None:
@@ -240,10 +242,10 @@ def _read_ids(hub: Hub, footer: Footer, piece: Piece) -> list[str]:
     """The ids of a piece's rows, from the bytes of their column alone."""
     index = column_index(footer.metadata, "id")
     ids: list[str] = []
-    for group in range(piece.first_group, piece.last_group):
+    for group in piece.groups:
         row_group = footer.metadata.row_group(group)
         start, end = column_range(row_group.column(index))
-        part = Piece(start, end, group, group + 1, row_group.num_rows, end - start)
+        part = Piece(start, end, (group,), row_group.num_rows, end - start)
         ids += _ids_of(hub, footer, part)
     return ids
 

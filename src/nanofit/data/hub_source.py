@@ -5,7 +5,7 @@ datasets it is their own first tokens. Every file's sha256 is formed while it st
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,7 +44,8 @@ class ParquetSource:
     community_hub: Hub | None = None
     community: tuple[HubFile, ...] = ()
 
-    def read(self, cursor: Cursor | None) -> Iterator[Chunk]:
+    def read(self, cursor: Cursor | None) -> Generator[Chunk, None, None]:
+        """The chunks from `cursor` on. Closing the generator ends the threads that fetch."""
         reading = Reading(self.hub, self.files, self.community_hub, self.community, self.val_tokens, self.spool)
         return reading.chunks(cursor)
 

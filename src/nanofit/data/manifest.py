@@ -249,7 +249,8 @@ def salvage(folder: Path) -> tuple[Manifest, list[Lost]]:
                 redone.append(line["redone"])
                 confirmed.discard(line["redone"])
             else:
-                shards.append(ShardLine(**line | {"files": tuple(line.get("files", ()))}))
+                line["files"] = tuple(line.get("files", ()))
+                shards.append(ShardLine(**line))
         except (ValueError, TypeError):
             damaged.append(Lost(number, len(shards)))
     return Manifest(folder, tuple(shards), closing, made_of, frozenset(confirmed), tuple(redone)), damaged

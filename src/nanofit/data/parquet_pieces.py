@@ -32,12 +32,11 @@ _TAIL_SHARE = 512  # FineWeb's footers of 3 MB are a 700th of the file
 
 @dataclass(frozen=True)
 class Piece:
-    """Bytes [start, end) of a file, in which row groups [first_group, last_group) lie."""
+    """Bytes [start, end) of a file, in which row groups `groups` lie."""
 
     start: int
     end: int
-    first_group: int
-    last_group: int
+    groups: tuple[int, ...]
     rows: int
     text_bytes: int  # of the text, uncompressed
 
@@ -102,26 +101,28 @@ def _check_column(file: HubFile, schema: Any, column: str) -> None:
 def _pieces(metadata: pq.FileMetaData, file_size: int, text_column: str) -> tuple[Piece, ...]:
     """Borders are where row groups begin; what lies between them (indexes, filters) belongs to the piece before."""
     index = column_index(metadata, text_column)
-    groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
-    rows = [group.num_rows for group in groups]
-    text = [group.column(index).total_uncompressed_size for group in groups]
-    spans = [_span([group.column(number) for number in range(group.num_columns)]) for group in groups]
-    ordered = all(end <= start for (_, end), (start, _) in pairwise(spans))
-    cuts = [0]
-    for number, (start, _) in enumerate(spans):
-        if ordered and number and start - (spans[cuts[-1]][0] if cuts[-1] else 0) >= PIECE_BYTES:
-            cuts.append(number)
-    cuts.append(len(groups))
+    groups = {number: metadata.row_group(number) for number in range(metadata.num_row_groups)}
+    # Row groups without rows have no place in the file.
+    groups = {number: group for number, group in groups.items() if group.num_rows}
+    spans = [_span([group.column(number) for number in range(group.num_columns)]) for group in groups.values()]
+    numbers = list(groups)
+    cuts, borders = [0], [0]
+    if all(end <= start for (_, end), (start, _) in pairwise(spans)):
+        for place, (start, _) in enumerate(spans):
+            if place and start - borders[-1] >= PIECE_BYTES:
+                cuts.append(place)
+                borders.append(start)
+    cuts.append(len(spans))
+    borders.append(file_size)
     return tuple(
         Piece(
-            start=spans[first][0] if first else 0,
-            end=spans[last][0] if last < len(groups) else file_size,
-            first_group=first,
-            last_group=last,
-            rows=sum(rows[first:last]),
-            text_bytes=sum(text[first:last]),
+            start=start,
+            end=end,
+            groups=tuple(numbers[first:last]),
+            rows=sum(groups[number].num_rows for number in numbers[first:last]),
+            text_bytes=sum(groups[number].column(index).total_uncompressed_size for number in numbers[first:last]),
         )
-        for first, last in pairwise(cuts)
+        for (first, last), (start, end) in zip(pairwise(cuts), pairwise(borders), strict=True)
     )
 
 
@@ -193,7 +194,7 @@ def decode(
     rows = max(1, min(1024, CHUNK_BYTES * piece.rows // max(piece.text_bytes, 1)))
     # Threads that call back into Python can end the process at its exit (pyarrow 26), hence use_threads=False.
     with pq.ParquetFile(segment, metadata=footer.metadata, buffer_size=buffer_size) as parquet:
-        groups, seen = list(range(piece.first_group, piece.last_group)), 0
+        groups, seen = list(piece.groups), 0
         for batch in parquet.iter_batches(rows, row_groups=groups, columns=columns, use_threads=False):
             seen += batch.num_rows
             yield batch.select(columns)

@@ -34,6 +34,8 @@ TOKENS_PER_BYTE = 0.216
 
 VALIDATION_SPARE = 1.15
 
+_NEAR_THE_END = 16  # pieces before a file's end at which the footer of the next file is asked for
+
 Place = dict[str, Any]
 
 
@@ -172,13 +174,13 @@ class Order:
     def _rest(self, place: Place) -> Iterator[Step]:
         role: Role = "fill" if self.community is None else "train"
         active, turn, following = [tuple(pair) for pair in place["active"]], place["turn"], place["next"]
-        for file in [file for file, _ in active]:
-            self.footers.ask(file)
         while active:
-            if following < self.footers.count:
-                self.footers.ask(following)
             file, at = active[turn]
             footer = self.footers.get(file)
+            self.footers.ask(active[(turn + 1) % len(active)][0])
+            if len(footer.pieces) - at <= _NEAR_THE_END and following + turn < self.footers.count:
+                # Files are of one size: those beside it will end in turn.
+                self.footers.ask(following + turn)
             here = {"phase": "rest", "active": [list(pair) for pair in active], "turn": turn, "next": following}
             yield Step(here, footer, file, at, len(footer.pieces), role)
             if at + 1 < len(footer.pieces):

@@ -178,7 +178,7 @@ class ReadAhead:
         promise: Promise[Any] = Promise()
         if step.piece.size > SPOOL_BYTES:
             self._spool.path(step.footer.file, step.piece.start).unlink(missing_ok=True)
-        self._request(step, [step.piece], [promise])
+        self._request(step, [step.piece], [promise], first=True)
         return self._workers.wait(promise)
 
     def _schedule(self) -> None:
@@ -228,7 +228,7 @@ class ReadAhead:
             self._ahead_bytes += sum(_held_bytes(piece) for piece in pieces)
         self._request(step, pieces, promises)
 
-    def _request(self, step: Step, pieces: list[Piece], promises: list[Promise[Any]]) -> None:
+    def _request(self, step: Step, pieces: list[Piece], promises: list[Promise[Any]], *, first: bool = False) -> None:
         hub, footer = self._hub_of(step), step.footer
 
         def job() -> None:
@@ -244,7 +244,7 @@ class ReadAhead:
                     if not promise.kept:
                         self._workers.fail(promise, error)
 
-        self._workers.add(job)
+        self._workers.add(job, first=first)
 
     def _blocks(self, hub: Hub, footer: Footer, start: int, end: int) -> Iterator[bytes]:
         """Bytes [start, end) of the file; those that came with the footer are not asked for again."""

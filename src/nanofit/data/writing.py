@@ -61,9 +61,14 @@ class Demand:
             self.tokens, self.hold = tokens, hold
             self.changed.notify_all()
 
-    def wait_while_held(self, tokens: int) -> None:
+    def holds(self, tokens: int) -> bool:
+        """Whether who has so many tokens of training waits."""
+        return self.hold is not None and tokens >= self.hold
+
+    def wait_while_held(self, tokens: int, done: threading.Event) -> None:
+        """Returns when the hold is lifted, when `done` is set and `changed` notified, or when it is time for a report."""
         with self.changed:
-            self.changed.wait_for(lambda: self.hold is None or tokens < self.hold)
+            self.changed.wait_for(lambda: done.is_set() or not self.holds(tokens), timeout=REPORT_SECONDS)
 
 
 @dataclass(frozen=True)
@@ -234,7 +239,7 @@ class _Pass:
             self._encode_all(chunks)
         except BaseException as error:
             self._failure = error
-            self._done.set()
+            self._end()
         finally:
             with suppress(AttributeError):
                 chunks.close()  # pyright: ignore[reportAttributeAccessIssue] (a generator: its threads end with it)
@@ -275,8 +280,12 @@ class _Pass:
 
     def _encoded(self, chunks: Iterator[Chunk]) -> Iterator[tuple[int, Chunk, Encoded]]:
         number = self._begin_number
+        ahead = self._written["train"]  # and what is in the queue, as if no chunk were validation's once that is full
         while not self._done.is_set():
-            self._demand.wait_while_held(self._written["train"])
+            if self._demand.holds(ahead):
+                self._tell()
+                self._demand.wait_while_held(ahead, self._done)
+                continue
             begin = time.monotonic()
             chunk = next(chunks, None)
             read = time.monotonic()
@@ -287,9 +296,11 @@ class _Pass:
             encoded = self._engine.encode(chunk.texts)
             if not self._judge.agrees(chunk.texts, encoded):
                 self._failure = self._failure or EngineDisagrees()
-                self._done.set()
+                self._end()
                 return
             self._seconds["tokenizing"] += time.monotonic() - read
+            if chunk.role in ("train", "hash") or (chunk.role == "fill" and self._val_is_full):
+                ahead += len(encoded.tokens)
             yield number, chunk, encoded
             number += 1
 
@@ -302,6 +313,12 @@ class _Pass:
                 if self._done.is_set():
                     with suppress(queue.Empty):
                         self._queue.get_nowait()
+
+    def _end(self) -> None:
+        """Nothing more is read or placed."""
+        self._done.set()
+        with self._demand.changed:
+            self._demand.changed.notify_all()
 
     def _tell(self) -> None:
         now = time.monotonic()
@@ -333,7 +350,7 @@ class _Pass:
                     writer.finish(self._ends[split].json())
         except BaseException as error:
             self._failure = error
-            self._done.set()
+            self._end()
 
     def _place(self, number: int, chunk: Chunk, encoded: Encoded) -> None:
         self._take_snapshot(number, chunk)
@@ -367,7 +384,7 @@ class _Pass:
                 self._confirmed.add(file)
                 append_line(self._job.folder, {"confirmed": file})
         if enough:
-            self._done.set()
+            self._end()
 
     def _fill_validation(self, documents: "Documents", everyone: np.ndarray) -> None:
         assert self._job.val_tokens is not None
