@@ -24,7 +24,6 @@ from nanofit.data.manifest import (
     ShardLine,
     Split,
     append_line,
-    append_shard,
     cut_back,
     is_prepared,
     read_manifest,
@@ -211,9 +210,7 @@ class _Pass:
             for split in ("train", "val"):
                 index = first_index(split) + len(manifest.of(split))
                 restored = state["writers"][split] if state is not None else None
-                writers[split] = ShardWriter(
-                    self._job.folder, split, made, lengths, index=index, restored=restored
-                )
+                writers[split] = ShardWriter(self._job.folder, split, made, lengths, index=index, restored=restored)
         except (OSError, ValueError):  # the unfinished shard is not what the snapshot says: from the manifest, then
             for writer in writers.values():
                 writer.close()
