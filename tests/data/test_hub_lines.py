@@ -6,8 +6,8 @@ import random
 from itertools import islice
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
-import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -49,8 +49,7 @@ def packed(data: bytes, ending: str) -> bytes:
         return data
     if ending == ".jsonl.gz":
         return gzip.compress(data[:half]) + gzip.compress(data[half:])
-    compress = zstandard.ZstdCompressor().compress
-    return compress(data[:half]) + compress(data[half:])
+    return pa.compress(data[:half], "zstd", asbytes=True) + pa.compress(data[half:], "zstd", asbytes=True)
 
 
 def served(files: dict[str, list[str]], ending: str, seed: int = 0) -> MemoryHub:

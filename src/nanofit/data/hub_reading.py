@@ -13,6 +13,7 @@ from nanofit.data.parquet_pieces import (
     Footer,
     NotParquet,
     Piece,
+    UnfitColumn,
     column_index,
     column_range,
     decode,
@@ -36,6 +37,10 @@ def footer_of(hub: Hub, file: HubFile, columns: list[str]) -> Footer:
         except NotParquet as error:
             if not tries_left:
                 raise UserError(f"{file.path} of dataset {hub.repo} is not a parquet file: {error}") from None
+        except UnfitColumn as error:
+            # The name of a column may have come wrong.
+            if not tries_left:
+                raise UserError(str(error)) from None
     raise AssertionError
 
 

@@ -28,6 +28,11 @@ AGAIN = ".again"
 """In the set's folder: what is being made again."""
 
 
+def hub_name_of(manifest: Manifest) -> HubName | None:
+    """The dataset of the hub that a set was made of, None for text of this machine."""
+    return hub_name(manifest.made_of["spec"]) if "commit" in manifest.made_of else None
+
+
 class Mender:
     """Mends the set of `manifest`, which changes with it; use as a context manager, and hold the folder."""
 
@@ -72,7 +77,7 @@ class Mender:
     # A shard that is not what the manifest says
 
     def _make_again(self, line: ShardLine) -> str:
-        name = hub_name(self._spec())
+        name = hub_name_of(self.manifest)
         if name is not None and name.kind == "tokens":
             self._fetch(name, line)
             return "fetched again"
@@ -188,7 +193,7 @@ class Mender:
         if self._source is None:
             try:
                 spec = self._spec()
-                name = hub_name(spec)
+                name = hub_name_of(self.manifest)
                 self._source = open_source(spec) if name is None else self._open_hub(name)
                 if self._source.fingerprint != self.manifest.made_of["fingerprint"]:
                     raise UserError(
