@@ -1,6 +1,8 @@
 """Sets of shards of a few tokens, written by nanofit's own writer, for tests that read them."""
 
-from collections.abc import Sequence
+import resource
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -40,3 +42,14 @@ def write_set(
     writer.finish({})
     append_line(folder, {"closed": True} | (closing or {}))
     return read_manifest(folder)
+
+
+@contextmanager
+def file_limit(length: int) -> Iterator[None]:
+    """Files of this process may grow to so many bytes: writing more fails as on a full disk, after what still fits."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (length, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)

@@ -149,6 +149,50 @@ def test_resuming_needs_no_setting(tmp_path: Path) -> None:
     assert load_recipe(config(tmp_path, "init_from = 'resume'\n")).recipe.model.init_from == "scratch"
 
 
+# Datasets that nanoGPT's prepare.py made
+
+
+def prepared(root: Path, name: str) -> Path:
+    folder = root / "data" / name
+    folder.mkdir(parents=True)
+    (folder / "train.bin").write_bytes(b"..")
+    return folder
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A checkout of nanoGPT with a config; the current folder is another one."""
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    (tmp_path / "nanoGPT" / "config").mkdir(parents=True)
+    config(tmp_path / "nanoGPT" / "config", "dataset = 'shakespeare'\n")
+    return tmp_path / "nanoGPT"
+
+
+def test_a_dataset_in_the_current_folder_comes_first(checkout: Path) -> None:
+    file = checkout / "config" / "config.py"
+    assert load_recipe(file).recipe.data.source == "shakespeare"
+    beside = prepared(checkout, "shakespeare")
+    assert load_recipe(file).recipe.data.source == str(beside)
+    prepared(Path(), "shakespeare")
+    assert load_recipe(file).recipe.data.source == str(Path("data") / "shakespeare")
+
+
+def test_a_config_outside_a_checkout_has_the_current_folder_alone(checkout: Path) -> None:
+    prepared(checkout, "shakespeare")
+    assert load_recipe(config(checkout, "dataset = 'shakespeare'\n")).recipe.data.source == "shakespeare"
+    prepared(Path(), "openwebtext")
+    assert load_recipe(config(checkout, "")).recipe.data.source == str(Path("data") / "openwebtext")
+
+
+def test_a_dataset_on_the_command_line_is_looked_for_too(checkout: Path) -> None:
+    beside = prepared(checkout, "fineweb")
+    file = checkout / "config" / "config.py"
+    assert load_recipe(file, {"dataset": "fineweb"}).recipe.data.source == str(beside)
+    # nanofit's own word means what nanofit means by it.
+    assert load_recipe(file, {"source": "fineweb"}).recipe.data.source == "fineweb"
+
+
 # What is refused
 
 

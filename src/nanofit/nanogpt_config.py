@@ -130,7 +130,20 @@ def _with_defaults(path: Path, assigned: dict[str, Any], warnings: list[str]) ->
         defaults |= PRETRAINED_SHAPES[values["init_from"]]
     if "eval_interval" in values:
         defaults["checkpoint_interval"] = values["eval_interval"]
-    return NanogptConfig(lay_over(defaults, values), warnings + left_out)
+    return NanogptConfig(prefer_local_dataset(path, lay_over(defaults, values)), warnings + left_out)
+
+
+def prefer_local_dataset(path: Path, values: dict[str, Any]) -> dict[str, Any]:
+    """`values` with the folder data/NAME for a `dataset` NAME that nanoGPT's prepare.py made there: in the current folder,
+    or beside the folder `config` in which the file `path` lies."""
+    if not isinstance(values.get("dataset"), str):
+        return values
+    roots = [Path()]
+    if path.resolve().parent.name == "config":
+        roots.append(path.resolve().parents[1])
+    folders = [root / "data" / values["dataset"] for root in roots]
+    local = next((folder for folder in folders if (folder / "train.bin").is_file()), None)
+    return values if local is None else values | {"dataset": str(local)}
 
 
 def leave_out_ignored(values: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:

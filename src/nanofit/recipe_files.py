@@ -10,7 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from nanofit.errors import UserError, nearest
-from nanofit.nanogpt_config import IGNORED, NANOGPT_DEFAULTS, leave_out_ignored, read_nanogpt_config
+from nanofit.nanogpt_config import (
+    IGNORED,
+    NANOGPT_DEFAULTS,
+    leave_out_ignored,
+    prefer_local_dataset,
+    read_nanogpt_config,
+)
 from nanofit.presets import PRESETS
 from nanofit.recipe import (
     BUDGETS,
@@ -69,6 +75,8 @@ def _laid_over(
     path: Path, values: dict[str, Any], warnings: list[str], overrides: dict[str, Any] | None
 ) -> LoadedRecipe:
     overrides, left_out = leave_out_ignored(overrides or {})
+    if path.suffix == ".py":
+        overrides = prefer_local_dataset(path, overrides)
     try:
         return LoadedRecipe(build_recipe(lay_over(values, overrides)), warnings + left_out)
     except UserError as error:

@@ -23,7 +23,7 @@ from nanofit.data.manifest import (
     read_manifest,
 )
 from nanofit.errors import UserError
-from small_sets import write_set
+from small_sets import file_limit, write_set
 
 
 def line_of(name: str, split: Any = "train", tokens: int = 10, **more: Any) -> ShardLine:
@@ -248,34 +248,16 @@ def test_what_is_appended_after_a_line_was_cut_short_is_a_line_of_its_own(tmp_pa
     assert file.read_bytes() == b""
 
 
-def test_a_disk_that_fills_amid_a_line_leaves_whole_lines(tmp_path: Path, run_with_file_limit: Any) -> None:
+def test_a_disk_that_fills_amid_a_line_leaves_whole_lines(tmp_path: Path) -> None:
     write_set(tmp_path, [[1, 2, 3]], 2)
     file = tmp_path / MANIFEST_NAME
     whole = file.read_bytes()
-    with run_with_file_limit(len(whole) + 20), pytest.raises(OSError, match="too large"):
+    with file_limit(len(whole) + 20), pytest.raises(OSError, match="too large"):
         append_line(tmp_path, {"confirmed": "a name that is longer than the twenty bytes that are left"})
     assert file.read_bytes() == whole
     # With space again, the same process goes on.
     append_line(tmp_path, {"confirmed": "a"})
     assert read_manifest(tmp_path).confirmed == {"a"}
-
-
-@pytest.fixture
-def run_with_file_limit() -> Any:
-    """Files of this process may grow to so many bytes: writing more fails as on a full disk, after what still fits."""
-    resource = pytest.importorskip("resource")
-    from contextlib import contextmanager
-
-    @contextmanager
-    def limited(length: int) -> Any:
-        before = resource.getrlimit(resource.RLIMIT_FSIZE)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (length, before[1]))
-        try:
-            yield
-        finally:
-            resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-    return limited
 
 
 @pytest.mark.parametrize(

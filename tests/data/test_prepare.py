@@ -17,9 +17,12 @@ from hypothesis import strategies as st
 
 from nanofit import events
 from nanofit.data import prepare as preparing
+from nanofit.data import writing
 from nanofit.data.prepare import prepare, shards_folder
-from nanofit.data.shards import Manifest, ShardWriter, Split, TokenStream, read_manifest
+from nanofit.data.manifest import Manifest, Split, read_manifest
+from nanofit.data.shards import ShardWriter
 from nanofit.data.sources import open_source
+from nanofit.data.stream import TokenStream
 from nanofit.data.tokenizers import get_tokenizer
 from nanofit.errors import UserError
 
@@ -125,7 +128,8 @@ def test_documents_are_mixed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("tokenizer", "separator"), [("gpt2", 50256), ("bytes", 256)])
 def test_shards_are_read_by_llmcs_rule(tmp_path: Path, tokenizer: str, separator: int) -> None:
     prepared(corpus(tmp_path / "a.jsonl", FORTY), tmp_path / "out", tokenizer)
-    assert names(tmp_path / "out") == {"a_val_000000.bin", "a_train_000001.bin", "manifest.jsonl"}
+    shards = {"a_val_000000.bin", "a_train_000001.bin", "a_val_000000.starts", "a_train_000001.starts"}
+    assert names(tmp_path / "out") == shards | {"manifest.jsonl"}
     documents = 0
     for file in (tmp_path / "out").glob("*.bin"):
         header = np.fromfile(file, dtype=np.int32, count=256)
@@ -138,7 +142,7 @@ def test_shards_are_read_by_llmcs_rule(tmp_path: Path, tokenizer: str, separator
 
 
 def test_a_corpus_larger_than_a_shard_comes_back_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(preparing, "ShardWriter", functools.partial(ShardWriter, shard_tokens=100))
+    monkeypatch.setattr(writing, "ShardWriter", functools.partial(ShardWriter, size=lambda split, index: 100))
     manifest = prepared(corpus(tmp_path / "a.jsonl", FORTY), tmp_path / "out")
     assert len(manifest.of("train")) > 3
     assert Counter(documents(manifest, "train") + documents(manifest, "val")) == Counter(FORTY)
@@ -230,8 +234,8 @@ def test_shards_of_another_tokenizer_are_refused(tmp_path: Path) -> None:
             prepared(spec, tmp_path / "out", "gpt2")
 
 
-def test_an_unfinished_preparation_starts_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(preparing, "ShardWriter", functools.partial(ShardWriter, shard_tokens=100))
+def test_an_unfinished_preparation_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writing, "ShardWriter", functools.partial(ShardWriter, size=lambda split, index: 100))
     source = corpus(tmp_path / "a.jsonl", FORTY)
     whole = prepared(source, tmp_path / "out")
     before = names(tmp_path / "out")
@@ -239,8 +243,7 @@ def test_an_unfinished_preparation_starts_over(tmp_path: Path, monkeypatch: pyte
     (tmp_path / "out" / preparing.PREPARING_NAME).touch()
     manifest = tmp_path / "out" / "manifest.jsonl"
     manifest.write_text("".join(manifest.read_text().splitlines(keepends=True)[:-2]))
-    (tmp_path / "out" / "a_train_000099.tmp").write_bytes(b"half")
-    (tmp_path / "out" / "a_train_000098.bin").write_bytes(b"stale")
+    (tmp_path / "out" / "a_train_000099.bin.tmp").write_bytes(b"half")
     again = prepared(source, tmp_path / "out")
     assert again.digest == whole.digest
     assert names(tmp_path / "out") == before

@@ -72,7 +72,7 @@ def test_every_shard_comes_out_as_it_was(tmp_path_factory: pytest.TempPathFactor
     write(Listed(listing), folder, most, None if listing[0][0] == "hash" else 50)
     manifest = read_manifest(folder)
     for line in manifest.shards:
-        made = next(shards_again(Listed(listing), manifest, line, reference_engine("bytes"), again))
+        made = next(shards_again(Listed(listing), manifest, line, reference_engine("bytes"), again, silent))
         if line == manifest.of(line.split)[-1]:  # nothing goes on there
             made = replace(made, cursor=line.cursor)
         assert made == line
@@ -80,7 +80,9 @@ def test_every_shard_comes_out_as_it_was(tmp_path_factory: pytest.TempPathFactor
             assert (again / file).read_bytes() == (folder / file).read_bytes()
     for split in ("train", "val"):
         if lines := manifest.of(split):
-            all_again = list(shards_again(Listed(listing), manifest, lines[0], reference_engine("bytes"), again))
+            all_again = list(
+                shards_again(Listed(listing), manifest, lines[0], reference_engine("bytes"), again, silent)
+            )
             assert [made.sha256 for made in all_again] == [line.sha256 for line in lines]
 
 
@@ -93,7 +95,7 @@ def test_reading_begins_where_the_shard_does_and_ends_with_it(tmp_path: Path) ->
     manifest = read_manifest(folder)
     before, line = manifest.of("train")[2:4]
     source = Listed(listing)
-    made = shards_again(source, manifest, line, reference_engine("bytes"), again)
+    made = shards_again(source, manifest, line, reference_engine("bytes"), again, silent)
     next(made)
     made.close()
     assert source.read_chunks[0] == before.cursor["chunk"]

@@ -1,9 +1,7 @@
-"""Shards: llm.c's format on disk, a manifest of what counts, and one stream across their borders."""
+"""Shards: llm.c's format on disk, a sidecar of where documents begin, and writing that goes on in another process."""
 
-import hashlib
-import json
+import itertools
 import struct
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,23 +9,26 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nanofit.data.shards import Manifest, ShardWriter, TokenStream, append_line, read_manifest
+from nanofit.data.manifest import MANIFEST_NAME, ShardLine, append_shard, read_manifest
+from nanofit.data.shards import (
+    file_sha256,
+    open_tokens,
+    read_starts,
+    shard_tokens,
+    starts_file,
+    write_starts,
+)
 from nanofit.errors import UserError
+from nanofit.quantities import GROUP_TOKENS
+from small_sets import add, file_limit, small_writer, write_set
 
-ids = st.lists(st.integers(0, 2**16 - 1), min_size=1, max_size=30)
+SEPARATOR = 9999
+bodies = st.lists(st.integers(0, SEPARATOR - 1), max_size=30)
+documents_of_tokens = st.lists(bodies.map(lambda body: [SEPARATOR, *body]), min_size=1, max_size=12)
 
 
-def write(
-    folder: Path, documents: Sequence[Sequence[int]], shard_tokens: int = 10**8, split: str = "train"
-) -> Manifest:
-    """`documents` as a closed set of shards; each has twice as many bytes of text as tokens."""
-    assert split in ("train", "val")
-    writer = ShardWriter(folder, split, "texts", "gpt2", shard_tokens)
-    for document in documents:
-        writer.add_document(np.array(document, dtype=np.uint16), 2 * len(document))
-    writer.finish()
-    append_line(folder, {"closed": True})
-    return read_manifest(folder)
+def joined(documents: list[list[int]]) -> list[int]:
+    return [token for document in documents for token in document]
 
 
 def llmc_tokens(file: Path) -> list[int]:
@@ -41,59 +42,78 @@ def llmc_tokens(file: Path) -> list[int]:
     return tokens.tolist()
 
 
+def content(folder: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in folder.iterdir()}
+
+
 @settings(max_examples=25)
-@given(documents=st.lists(ids, min_size=1, max_size=12), shard_tokens=st.integers(1, 40))
-def test_any_tokens_come_back_across_the_borders_of_shards(
-    tmp_path_factory: pytest.TempPathFactory, documents: list[list[int]], shard_tokens: int
+@given(documents=documents_of_tokens, size=st.integers(1, 40))
+def test_any_tokens_are_in_the_shards_in_their_order(
+    tmp_path_factory: pytest.TempPathFactory, documents: list[list[int]], size: int
 ) -> None:
     folder = tmp_path_factory.mktemp("shards")
-    joined = [token for document in documents for token in document]
-    manifest = write(folder, documents, shard_tokens)
-    stream = TokenStream(manifest, "train")
-    assert len(stream) == len(joined)
-    assert stream.read(0, len(joined)).tolist() == joined
-    assert np.concatenate(list(stream.parts())).tolist() == joined
-    assert [token for line in manifest.shards for token in llmc_tokens(folder / line.file)] == joined
+    manifest = write_set(folder, documents, size)
+    assert [token for line in manifest.shards for token in llmc_tokens(folder / line.file)] == joined(documents)
     # All shards but the last are full, and none is empty.
-    assert all(line.tokens == shard_tokens for line in manifest.shards[:-1])
-    assert 0 < manifest.shards[-1].tokens <= shard_tokens
+    assert all(line.tokens == size for line in manifest.shards[:-1])
+    assert 0 < manifest.shards[-1].tokens <= size
 
 
 @settings(max_examples=25)
-@given(tokens=ids, shard_tokens=st.integers(1, 10), data=st.data())
-def test_any_part_of_the_stream_can_be_read(
-    tmp_path_factory: pytest.TempPathFactory, tokens: list[int], shard_tokens: int, data: st.DataObject
-) -> None:
-    stream = TokenStream(write(tmp_path_factory.mktemp("shards"), [tokens], shard_tokens), "train")
-    start = data.draw(st.integers(0, len(tokens) - 1))
-    count = data.draw(st.integers(1, len(tokens) - start))
-    part = stream.read(start, count)
-    assert part.dtype == np.uint16
-    assert part.tolist() == tokens[start : start + count]
-
-
-@settings(max_examples=25)
-@given(documents=st.lists(ids, min_size=1, max_size=12), shard_tokens=st.integers(1, 40))
+@given(documents=documents_of_tokens, size=st.integers(1, 40))
 def test_documents_and_bytes_are_counted_once_whatever_the_shards(
-    tmp_path_factory: pytest.TempPathFactory, documents: list[list[int]], shard_tokens: int
+    tmp_path_factory: pytest.TempPathFactory, documents: list[list[int]], size: int
 ) -> None:
-    manifest = write(tmp_path_factory.mktemp("shards"), documents, shard_tokens)
+    manifest = write_set(tmp_path_factory.mktemp("shards"), documents, size)
     tokens = sum(map(len, documents))
     assert manifest.tokens("train") == tokens
     assert manifest.documents("train") == len(documents)
     assert manifest.text_bytes("train") == 2 * tokens
-    assert TokenStream(manifest, "train").bytes_per_token == 2.0
+
+
+@settings(max_examples=25)
+@given(documents=documents_of_tokens, size=st.integers(1, 40))
+def test_the_sidecar_says_where_documents_begin(
+    tmp_path_factory: pytest.TempPathFactory, documents: list[list[int]], size: int
+) -> None:
+    folder = tmp_path_factory.mktemp("shards")
+    for line in write_set(folder, documents, size).shards:
+        shard = folder / line.file
+        separators = np.flatnonzero(np.array(llmc_tokens(shard)) == SEPARATOR)
+        assert read_starts(shard).tolist() == separators.tolist()
+        assert line.documents == len(separators)
+        assert (line.sha256, line.starts_sha256) == (file_sha256(shard), file_sha256(starts_file(shard)))
+
+
+@settings(max_examples=25)
+@given(documents=documents_of_tokens, size=st.integers(1, 40), data=st.data())
+def test_how_documents_are_handed_over_makes_no_difference(
+    tmp_path_factory: pytest.TempPathFactory, documents: list[list[int]], size: int, data: st.DataObject
+) -> None:
+    at_once, in_parts = tmp_path_factory.mktemp("whole"), tmp_path_factory.mktemp("parts")
+    write_set(at_once, documents, size)
+    writer = small_writer(in_parts, size)
+    first = 0
+    while first < len(documents):
+        last = data.draw(st.integers(first + 1, len(documents)))
+        add(writer, documents[first:last])
+        first = last
+    writer.finish({})
+    shards = {name: raw for name, raw in content(at_once).items() if name != MANIFEST_NAME}
+    assert {name: raw for name, raw in content(in_parts).items() if name != MANIFEST_NAME} == shards
 
 
 def test_a_shard_byte_for_byte(tmp_path: Path) -> None:
-    write(tmp_path, [[50256, 1, 258]])
+    write_set(tmp_path, [[50256, 1, 258], [50256, 7]])
     raw = (tmp_path / "texts_train_000001.bin").read_bytes()
-    assert raw == struct.pack("<256i", 20240520, 1, 3, *[0] * 253) + struct.pack("<3H", 50256, 1, 258)
+    assert raw == struct.pack("<256i", 20240520, 1, 5, *[0] * 253) + struct.pack("<5H", 50256, 1, 258, 50256, 7)
+    raw = (tmp_path / "texts_train_000001.starts").read_bytes()
+    assert raw == struct.pack("<256i", 20241126, 1, 2, *[0] * 253) + struct.pack("<2I", 0, 3)
 
 
 def test_validation_is_shard_0_and_training_begins_at_1_as_in_llmc(tmp_path: Path) -> None:
-    write(tmp_path, [[1, 2, 3]], 2, split="val")
-    write(tmp_path, [[4, 5, 6]], 2)
+    write_set(tmp_path, [[1, 2, 3]], 2, split="val")
+    write_set(tmp_path, [[4, 5, 6]], 2)
     assert [line.file for line in read_manifest(tmp_path).shards] == [
         "texts_val_000000.bin",
         "texts_val_000001.bin",
@@ -102,98 +122,171 @@ def test_validation_is_shard_0_and_training_begins_at_1_as_in_llmc(tmp_path: Pat
     ]
 
 
-def test_splits_are_streams_of_their_own(tmp_path: Path) -> None:
-    write(tmp_path, [[1, 2, 3]], split="val")
-    manifest = write(tmp_path, [[4, 5]])
-    assert TokenStream(manifest, "val").read(0, 3).tolist() == [1, 2, 3]
-    assert TokenStream(manifest, "train").read(0, 2).tolist() == [4, 5]
+def test_training_can_begin_with_the_first_shard_and_later_ones_double() -> None:
+    sizes = [shard_tokens("train", index) for index in range(1, 40)]
+    # A group's windows, and the last target: no more is needed for the first group of the order of data.
+    assert sizes[0] == GROUP_TOKENS + 1
+    assert sizes[1:7] == [2**21, 2**22, 2**23, 2**24, 2**25, 2**26]
+    assert set(sizes[7:]) == {10**8}
+    assert shard_tokens("val", 0) == 10**8
 
 
-def test_the_manifest_has_a_line_a_shard_with_its_hash_and_a_last_line(tmp_path: Path) -> None:
-    write(tmp_path, [[1, 2, 3]], 2)
-    lines = [json.loads(line) for line in (tmp_path / "manifest.jsonl").read_text().splitlines()]
-    assert [line["format_version"] for line in lines] == [1, 1, 1]
-    for line in lines[:-1]:
-        assert line["sha256"] == hashlib.sha256((tmp_path / line["file"]).read_bytes()).hexdigest()
-        assert (line["split"], line["source"], line["tokenizer"]) == ("train", "texts", "gpt2")
-    assert lines[-1]["closed"]
+def test_a_shard_s_line_says_where_its_text_came_from_and_where_to_go_on(tmp_path: Path) -> None:
+    writer = small_writer(tmp_path, 4)
+    add(writer, [[1, 2, 3]], files=("one",))
+    add(writer, [[4, 5, 6, 7, 8, 9], [10]], files=("two",))
+    writer.finish({"after": "all"})
+    lines = read_manifest(tmp_path).shards
+    assert [line.files for line in lines] == [("one", "two"), ("two",), ("two",)]
+    assert [line.cursor for line in lines] == [{"after": 1}, {"after": 5}, {"after": "all"}]
 
 
-def test_equal_digests_are_equal_tokens(tmp_path: Path) -> None:
-    folders = [tmp_path / name for name in "abc"]
-    for folder in folders:
-        folder.mkdir()
-    one, same, other = write(folders[0], [[1, 2]]), write(folders[1], [[1, 2]]), write(folders[2], [[1, 3]])
-    assert one.digest == same.digest
-    assert one.digest != other.digest
+def test_a_line_is_written_when_its_shard_is_in_place_under_its_name(tmp_path: Path) -> None:
+    seen: list[tuple[str, list[int], list[int]]] = []
 
+    def commit(folder: Path, line: ShardLine) -> None:
+        shard = folder / line.file
+        seen.append((line.file, llmc_tokens(shard), read_starts(shard).tolist()))
+        append_shard(folder, line)
 
-def test_an_abandoned_shard_leaves_nothing(tmp_path: Path) -> None:
-    writer = ShardWriter(tmp_path, "train", "texts", "gpt2", 2)
-    writer.add_document(np.array([1, 2, 3], dtype=np.uint16), 3)
-    writer.abandon()
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["manifest.jsonl", "texts_train_000001.bin"]
-    assert read_manifest(tmp_path).closing is None
+    writer = small_writer(tmp_path, 2, commit=commit)
+    add(writer, [[1], [2], [3]])
+    assert seen == [("texts_train_000001.bin", [1, 2], [0, 1])]
+    # The open one is under other names, which no reader takes for a shard.
+    names = {"texts_train_000002.bin.tmp", "texts_train_000002.starts.tmp"}
+    assert {file.name for file in tmp_path.iterdir()} == {
+        MANIFEST_NAME,
+        "texts_train_000001.bin",
+        "texts_train_000001.starts",
+        *names,
+    }
+    writer.finish({})
+    assert seen[1:] == [("texts_train_000002.bin", [3], [0])]
+    assert names.isdisjoint(file.name for file in tmp_path.iterdir())
 
 
 def test_a_set_without_tokens_has_no_shards(tmp_path: Path) -> None:
-    assert write(tmp_path, []).shards == ()
-    assert [file.name for file in tmp_path.iterdir()] == ["manifest.jsonl"]
+    assert write_set(tmp_path, []).shards == ()
+    assert [file.name for file in tmp_path.iterdir()] == [MANIFEST_NAME]
+
+
+# Going on in another process
+
+
+@settings(max_examples=60)
+@given(documents=documents_of_tokens, size=st.integers(1, 60), data=st.data())
+def test_what_goes_on_from_a_snapshot_is_what_was_never_interrupted(
+    tmp_path_factory: pytest.TempPathFactory, documents: list[list[int]], size: int, data: st.DataObject
+) -> None:
+    whole, folder = tmp_path_factory.mktemp("whole"), tmp_path_factory.mktemp("interrupted")
+    cuts = sorted(data.draw(st.sets(st.integers(0, len(documents)), max_size=4), label="snapshots before documents"))
+    for directory, snapshots in ((whole, []), (folder, cuts)):
+        writer = small_writer(directory, size)
+        for first, last in itertools.pairwise([0, *cuts, len(documents)]):
+            if first in snapshots:
+                state = writer.snapshot()
+                # What the process still writes before it dies, short of a finished shard, leaves no trace.
+                lost = data.draw(st.integers(0, max(writer.room - 1, 0)), label="tokens that are lost")
+                add(writer, [[SEPARATOR] * lost], files=("lost",))
+                writer.close()
+                writer = small_writer(directory, size, index=writer.index, restored=state)
+            add(writer, documents[first:last], files=(f"file {first}",))
+        writer.finish({"after": "all"})
+    assert content(folder) == content(whole)
+
+
+def test_a_snapshot_knows_what_its_writer_had(tmp_path: Path) -> None:
+    writer = small_writer(tmp_path, 5)
+    add(writer, [[1, 2, 3], [4, 5, 6, 7]], files=("one",))
+    again = small_writer(tmp_path, 5, restored=writer.snapshot())
+    writer.close()
+    assert (again.index, again.tokens, again.room) == (2, 2, 3)
+    again.close()
+
+
+@pytest.mark.parametrize("missing", ["texts_train_000001.bin.tmp", "texts_train_000001.starts.tmp"])
+def test_a_snapshot_whose_files_are_cut_or_gone_is_refused(tmp_path: Path, missing: str) -> None:
+    writer = small_writer(tmp_path, 5)
+    add(writer, [[1, 2, 3], [4]])
+    state = writer.snapshot()
+    writer.close()
+    file = tmp_path / missing
+    raw = file.read_bytes()
+    file.write_bytes(raw[:-1])
+    with pytest.raises(ValueError, match="shorter than it was"):
+        small_writer(tmp_path, 5, restored=state)
+    file.unlink()
+    with pytest.raises(FileNotFoundError):
+        small_writer(tmp_path, 5, restored=state)
+    # Refusing it changed nothing.
+    file.write_bytes(raw)
+    again = small_writer(tmp_path, 5, restored=state)
+    again.finish({})
+    assert llmc_tokens(tmp_path / "texts_train_000001.bin") == [1, 2, 3, 4]
 
 
 # Damage
 
 
-def test_a_folder_without_a_manifest(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"holds no shards \(no manifest\.jsonl\): nanofit data prepare"):
-        read_manifest(tmp_path)
-
-
-def test_a_last_line_that_a_crash_cut_short_does_not_count(tmp_path: Path) -> None:
-    write(tmp_path, [[1, 2, 3]], 2)
-    file = tmp_path / "manifest.jsonl"
-    whole = file.read_bytes()
-    for cut in (1, 5, len(whole.splitlines()[-1])):
-        file.write_bytes(whole[:-cut])
-        manifest = read_manifest(tmp_path)
-        assert manifest.closing is None
-        assert manifest.tokens("train") == 3
-
-
-@pytest.mark.parametrize("line", ["{", "[]", "null", '{"format_version": 1}', '{"closed": true}', "\ufffd"])
-def test_a_damaged_line_is_named(tmp_path: Path, line: str) -> None:
-    write(tmp_path, [[1]])
-    with (tmp_path / "manifest.jsonl").open("a", encoding="utf-8") as stream:
-        stream.write(line + "\n")
-    with pytest.raises(UserError, match=r"manifest\.jsonl, line 3 is damaged"):
-        read_manifest(tmp_path)
-
-
-def test_a_manifest_that_is_not_text(tmp_path: Path) -> None:
-    (tmp_path / "manifest.jsonl").write_bytes(b"\xff\xfe\n")
-    with pytest.raises(UserError, match=r"manifest\.jsonl"):
-        read_manifest(tmp_path)
-
-
-def test_a_manifest_of_a_later_nanofit(tmp_path: Path) -> None:
-    (tmp_path / "manifest.jsonl").write_text('{"format_version": 2, "closed": true}\n')
-    with pytest.raises(UserError, match="format_version 2, this nanofit reads 1"):
-        read_manifest(tmp_path)
-
-
 def test_a_shard_that_is_missing_cut_or_altered_is_named_with_the_mend(tmp_path: Path) -> None:
-    manifest = write(tmp_path, [[1, 2, 3]])
+    line = write_set(tmp_path, [[1, 2, 3]]).shards[0]
     file = tmp_path / "texts_train_000001.bin"
     raw = file.read_bytes()
     for damaged, said in (
         (raw[:-1], "is cut off or altered"),
         (raw + b"\0", "is cut off or altered"),
+        (b"", "is cut off or altered"),
         (b"\0" + raw[1:], "does not begin as a shard of 3 tokens"),
         (raw[:8] + b"\x02" + raw[9:], "does not begin as a shard of 3 tokens"),
     ):
         file.write_bytes(damaged)
-        with pytest.raises(UserError, match=f"{file.name} {said}.*nanofit data prepare"):
-            TokenStream(manifest, "train")
+        with pytest.raises(UserError, match=f"{file.name} {said}.*nanofit data verify"):
+            open_tokens(file, line)
     file.unlink()
-    with pytest.raises(UserError, match="is missing, though the manifest names it"):
-        TokenStream(manifest, "train")
+    with pytest.raises(UserError, match="is missing, though the manifest names it: nanofit data verify"):
+        open_tokens(file, line)
+
+
+def test_a_file_of_nothing_but_tokens_is_read_from_its_first_byte(tmp_path: Path) -> None:
+    file = tmp_path / "train.bin"
+    np.array([50256, 1, 258], dtype=np.uint16).tofile(file)
+    line = ShardLine(file.name, "train", "", 3, 1, 6, "texts", "gpt2", header_bytes=0)
+    assert open_tokens(file, line).tolist() == [50256, 1, 258]
+
+
+def test_a_sidecar_that_is_missing_cut_or_altered_is_named_with_the_mend(tmp_path: Path) -> None:
+    write_set(tmp_path, [[1, 2], [3]])
+    shard = tmp_path / "texts_train_000001.bin"
+    sidecar = starts_file(shard)
+    raw = sidecar.read_bytes()
+    for damaged in (raw[:-1], raw + b"\0", b"", raw[:3], b"\0" + raw[1:], raw[:8] + b"\x01" + raw[9:]):
+        sidecar.write_bytes(damaged)
+        with pytest.raises(UserError, match=f"{sidecar.name} is missing or damaged: nanofit data verify"):
+            read_starts(shard)
+    sidecar.unlink()
+    with pytest.raises(UserError, match=f"{sidecar.name} is missing or damaged: nanofit data verify"):
+        read_starts(shard)
+
+
+def test_a_sidecar_can_be_made_again(tmp_path: Path) -> None:
+    line = write_set(tmp_path, [[1, 2], [3]]).shards[0]
+    sidecar = starts_file(tmp_path / line.file)
+    raw = sidecar.read_bytes()
+    sidecar.unlink()
+    assert write_starts(tmp_path / line.file, np.array([0, 2])) == line.starts_sha256
+    assert sidecar.read_bytes() == raw
+
+
+def test_on_a_full_disk_a_snapshot_fails_and_the_one_before_it_stays_good(tmp_path: Path) -> None:
+    writer = small_writer(tmp_path, 30)
+    add(writer, [[1] * 20, [2] * 5])
+    state = writer.snapshot()
+    add(writer, [[3] * 4])
+    with file_limit(1024 + 52):
+        with pytest.raises(OSError, match="too large"):
+            writer.snapshot()
+        writer.close()  # both files, and what they were refused is no second error
+    again = small_writer(tmp_path, 30, restored=state)
+    add(again, [[4] * 5])
+    assert llmc_tokens(tmp_path / "texts_train_000001.bin") == [1] * 20 + [2] * 5 + [4] * 5
+    assert read_starts(tmp_path / "texts_train_000001.bin").tolist() == [0, 20, 25]

@@ -19,10 +19,10 @@ FINEWEB = Path(__file__).parents[3] / "shared" / "data" / "fineweb"
 def documents(spec: str | Path) -> list[str]:
     """The documents of a source in the order of its files, before they are mixed."""
     return [
-        text
+        raw.decode()
         for part in open_source(str(spec)).parts
         for documents in part.read(0)
-        for text in documents.texts.to_pylist()
+        for raw in documents.texts.to_pylist()
     ]
 
 
@@ -43,6 +43,12 @@ def jsonl(file: Path, *lines: str) -> None:
 def test_a_path_that_is_not_there(tmp_path: Path) -> None:
     assert f"no source '{tmp_path / 'texts'}'" in refusal(tmp_path / "texts")
     assert "no source 'pyhton'" in refusal("pyhton")
+
+
+def test_a_dataset_of_nanogpts_that_was_not_prepared() -> None:
+    said = refusal("openwebtext")
+    assert said.startswith("no source 'openwebtext': it is neither `fineweb`, which needs no preparation, nor ")
+    assert said.endswith(", data/openwebtext/train.bin is not there either")
 
 
 @pytest.mark.parametrize("name", ["a.txt", "a.jsonl", "a.jsonl.gz", "a.jsonl.zst", "a.parquet"])
@@ -124,7 +130,7 @@ def test_all_bytes_are_counted(tmp_path: Path) -> None:
 
 
 def save_to_disk(folder: Path, *files: list[str], state: dict[str, Any] | None = None) -> Path:
-    """A dataset as that library (5.0) saves it."""
+    """A dataset as that library (5.2) saves it."""
     folder.mkdir(parents=True)
     names = [f"data-{index:05d}-of-{len(files):05d}.arrow" for index in range(len(files))]
     for name, texts in zip(names, files, strict=True):

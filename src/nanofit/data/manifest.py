@@ -113,6 +113,14 @@ class Manifest:
         return digest == _digest([line.sha256 for line in self.of("train")[: int(count)]])
 
 
+@dataclass(frozen=True)
+class Lost:
+    """Line `number` of a manifest, from 1 on, which can't be read; so many `shards` stand before it."""
+
+    number: int
+    shards: int
+
+
 def _digest(hashes: list[str]) -> str:
     return hashlib.sha256("".join(hashes).encode()).hexdigest()
 
@@ -178,9 +186,10 @@ def cut_back(folder: Path, keep: int, *notes: dict[str, Any]) -> None:
 
 
 def rewrite(manifest: Manifest) -> None:
-    """Replaces the file by what `manifest` says, whole: who reads it meanwhile sees the old one or the new one."""
+    """Replaces the file by what `manifest` says, whole: who reads it meanwhile sees the old one or the new one. A line of a
+    shard without sha256 stands for one that is lost, and is written as one that says nothing."""
     lines: list[dict[str, Any]] = [{"made_of": manifest.made_of}] if manifest.made_of else []
-    lines += [asdict(line) for line in manifest.shards]
+    lines += [asdict(line) if line.sha256 else {"lost": line.file} for line in manifest.shards]
     lines += [{"redone": file} for file in manifest.redone]
     lines += [{"confirmed": file} for file in sorted(manifest.confirmed)]
     if manifest.closing is not None:
@@ -203,12 +212,12 @@ def read_manifest(folder: Path) -> Manifest:
     """Reads the manifest of `folder`; a last line that a crash cut short does not count. Raises UserError if there is none."""
     manifest, damaged = salvage(folder)
     if damaged:
-        raise _damaged(folder / MANIFEST_NAME, damaged[0])
+        raise _damaged(folder / MANIFEST_NAME, damaged[0].number)
     return manifest
 
 
-def salvage(folder: Path) -> tuple[Manifest, list[int]]:
-    """What the whole lines of a manifest say, and the numbers of those that say nothing. Raises UserError as `read_manifest`
+def salvage(folder: Path) -> tuple[Manifest, list[Lost]]:
+    """What the whole lines of a manifest say, and which lines say nothing. Raises UserError as `read_manifest`
     does for a manifest that is missing or of another nanofit."""
     file = folder / MANIFEST_NAME
     if not file.exists():
@@ -217,7 +226,7 @@ def salvage(folder: Path) -> tuple[Manifest, list[int]]:
     made_of: dict[str, Any] = {}
     confirmed: set[str] = set()
     redone: list[str] = []
-    damaged: list[int] = []
+    damaged: list[Lost] = []
     closing = None
     for number, line in enumerate(_parsed(file), start=1):
         version = line.pop("format_version", None) if line is not None else None
@@ -227,7 +236,7 @@ def salvage(folder: Path) -> tuple[Manifest, list[int]]:
             )
         closing = None
         if line is None or version is None:
-            damaged.append(number)
+            damaged.append(Lost(number, len(shards)))
             continue
         try:
             if line.get("closed"):
@@ -240,9 +249,10 @@ def salvage(folder: Path) -> tuple[Manifest, list[int]]:
                 redone.append(line["redone"])
                 confirmed.discard(line["redone"])
             else:
-                shards.append(ShardLine(**line | {"files": tuple(line.get("files", ()))}))
+                line["files"] = tuple(line.get("files", ()))
+                shards.append(ShardLine(**line))
         except (ValueError, TypeError):
-            damaged.append(number)
+            damaged.append(Lost(number, len(shards)))
     return Manifest(folder, tuple(shards), closing, made_of, frozenset(confirmed), tuple(redone)), damaged
 
 

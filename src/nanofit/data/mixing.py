@@ -5,15 +5,21 @@ are validation: the same text always lands on the same side, in whatever order i
 twice never stands on both.
 """
 
-from collections.abc import Callable, Iterator
+from __future__ import annotations
+
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pyarrow as pa
 
 from nanofit.data.documents import CHUNK_BYTES, Chunk, Cursor
 from nanofit.data.order import splitmix64
-from nanofit.data.text_files import BATCH_BYTES, Documents, offsets_of, text_sizes
+from nanofit.data.text_batches import BATCH_BYTES, Documents, offsets_of, text_sizes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    import pyarrow as pa
 
 MIX_BYTES = 64 * 2**20
 
@@ -39,7 +45,7 @@ class _Place:
 
 
 @dataclass
-class MixedSource:
+class LocalSource:
     """A corpus of `parts`, read in their order (`documents.Source`). A cursor says where a buffer begins and how many of
     its documents, in their mixed order, were given before."""
 
@@ -64,28 +70,29 @@ class MixedSource:
             given = 0
             buffer.clear()
 
-    def _fill(self, buffer: "_Buffer", begin: _Place) -> Iterator[tuple[_Place, _Place]]:
+    def _fill(self, buffer: _Buffer, begin: _Place) -> Iterator[tuple[_Place, _Place]]:
         """Fills `buffer` with the documents from `begin` on, in the order of the files, until `mix_bytes` of text are
         reached, again and again; gives where its documents begin and where the next ones do."""
         end = begin
         bytes_before = sum(part.size for part in self.parts[: begin.part])
         for index, part in enumerate(self.parts[begin.part :], start=begin.part):
             for documents in part.read(begin.at if index == begin.part else 0):
-                rest = documents
-                while len(rest):
-                    filled = buffer.filled + np.cumsum(text_sizes(rest.texts))
-                    count = min(int(np.searchsorted(filled, self.mix_bytes)) + 1, len(rest))
-                    buffer.add(rest[:count])
-                    end = _Place(index, int(rest.after[count - 1]), bytes_before + int(rest.read_bytes[count - 1]))
+                while documents:
+                    filled = buffer.filled + np.cumsum(text_sizes(documents.texts))
+                    count = min(int(np.searchsorted(filled, self.mix_bytes)) + 1, len(documents))
+                    buffer.add(documents[:count])
+                    last = count - 1
+                    end = _Place(index, int(documents.after[last]), bytes_before + int(documents.read_bytes[last]))
+                    # Nothing here keeps a batch that is done: it may be one huge document.
+                    documents = documents[count:] if count < len(documents) else None
                     if buffer.filled >= self.mix_bytes:
                         yield begin, end
                         begin = end
-                    rest = rest[count:]
             bytes_before += part.size
         if buffer.filled:
             yield begin, replace(end, read_bytes=self.total_bytes)
 
-    def _chunks(self, begin: _Place, end: _Place, buffer: "_Buffer", given: int) -> Iterator[Chunk]:
+    def _chunks(self, begin: _Place, end: _Place, buffer: _Buffer, given: int) -> Iterator[Chunk]:
         """The documents of one buffer in the order of their hashes, from the `given`-th on."""
         texts, replaced = buffer.texts(), buffer.replaced()
         hashes = text_hashes(texts)
@@ -96,15 +103,37 @@ class MixedSource:
             before = int(filled[given - 1]) if given else 0
             until = max(given + 1, int(np.searchsorted(filled, before + self.chunk_bytes, side="right")))
             share = int(filled[until - 1]) / int(filled[-1])
+            strings, damaged = _strings(_picked(texts, order[given:until]))
             yield Chunk(
-                texts=texts.take(pa.array(order[given:until])).to_numpy(zero_copy_only=False).tolist(),
+                texts=strings,
                 role="hash",
                 cursor={"part": begin.part, "at": begin.at, "read_bytes": begin.read_bytes, "given": given},
                 read_bytes=begin.read_bytes + round(share * (end.read_bytes - begin.read_bytes)),
                 keys=keys[given:until],
-                replaced_documents=int(replaced[order[given:until]].sum()),
+                replaced_documents=damaged + int(replaced[order[given:until]].sum()),
             )
             given = until
+
+
+def _picked(texts: pa.Array, order: np.ndarray) -> pa.Array:
+    """Those of the texts that `order` names; a single one, which may be huge, is not copied."""
+    import pyarrow as pa  # here, because it takes long to import
+
+    return texts[int(order[0]) :][:1] if len(order) == 1 else texts.take(pa.array(order))
+
+
+def _strings(texts: pa.Array) -> tuple[list[str], int]:
+    """The strings that an array of large_binary stands for, and in how many of them bytes that are no UTF-8 had to be
+    replaced."""
+    import pyarrow as pa
+
+    strings = pa.Array.from_buffers(pa.large_string(), len(texts), texts.buffers(), offset=texts.offset)
+    try:
+        return strings.to_numpy(zero_copy_only=False).tolist(), 0
+    except pa.ArrowException:
+        raws: list[bytes] = texts.to_pylist()
+        decoded = [raw.decode("utf-8", errors="replace") for raw in raws]
+        return decoded, sum(text.encode() != raw for raw, text in zip(raws, decoded, strict=True))
 
 
 class _Buffer:
@@ -137,17 +166,19 @@ class _Buffer:
         self._replaced.append(documents.replaced)
 
     def texts(self) -> pa.Array:
-        """The texts, as an array of large_string over this memory."""
+        """The texts, as an array of large_binary over this memory."""
+        import pyarrow as pa
+
         offsets = np.concatenate([[0], np.cumsum(np.concatenate(self._sizes))])
         data = pa.py_buffer(self._data[: self.filled])
-        return pa.Array.from_buffers(pa.large_string(), len(offsets) - 1, [None, pa.py_buffer(offsets), data])
+        return pa.Array.from_buffers(pa.large_binary(), len(offsets) - 1, [None, pa.py_buffer(offsets), data])
 
     def replaced(self) -> np.ndarray:
         return np.concatenate(self._replaced)
 
 
 def text_hashes(texts: pa.Array) -> np.ndarray:
-    """A hash of every text of a large_string array: of its length and of nine words of 8 bytes spread evenly over it, so
+    """A hash of every text of a large_binary array: of its length and of nine words of 8 bytes spread evenly over it, so
     of every byte of a text of up to 72. Shape [n], uint64.
 
     Texts of one length that differ only between those words share it: they stay side by side, on one side of the split.

@@ -1,6 +1,6 @@
 """Shards that were made once are made again from their source: the same bytes, from the very place where they began."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -14,18 +14,19 @@ from nanofit.data.manifest import Manifest, ShardLine, Split
 from nanofit.data.shards import Made, ShardWriter, first_index
 from nanofit.data.tokenizers import token_byte_lengths
 from nanofit.data.writing import Documents, place_after, validates_by_hash
+from nanofit.events import Report, Verifying
 
 
 def shards_again(
-    source: Source, manifest: Manifest, line: ShardLine, engine: Engine, folder: Path
-) -> Iterator[ShardLine]:
+    source: Source, manifest: Manifest, line: ShardLine, engine: Engine, folder: Path, report: Report
+) -> Generator[ShardLine, None, None]:
     """Makes the shards of a split again from the one of `line` on, in another `folder`; the line of each, when it is there.
 
     They begin where the manifest says that the shard before ends, and end with the same document, or for a validation split
     of a given length after as many tokens. Raises as the source's `read` does.
     """
     lines = manifest.of(line.split)
-    number = lines.index(line)
+    number, sizes = lines.index(line), {each.file: each.tokens for each in lines}
     begin = end = place_after(lines[:number])
     left = _Left(manifest, line.split, number)
     made: list[ShardLine] = []
@@ -56,6 +57,8 @@ def shards_again(
             end = place(len(tokens) + skip)
             yield from made
             made.clear()
+            whole = sizes.get(writer.file.name, writer.tokens + writer.room)
+            report(Verifying(f"making {writer.file.name} again", 2 * writer.tokens, 2 * whole))
             if left.is_nothing:
                 break
             tokens_before += len(encoded.tokens)
@@ -81,6 +84,8 @@ class _Left:
         if split == "val" and _fills_validation(manifest):
             self._tokens = manifest.made_of["val_tokens"] - sum(line.tokens for line in lines[:number])
             self._documents = None
+        elif any(not line.sha256 for line in lines[number:]):
+            self._documents = None  # some line is lost: nobody knows
 
     def take_documents(self, chosen: np.ndarray, continues: bool) -> np.ndarray:
         """As many of the `chosen` as are left; the first one began before if it `continues` one."""

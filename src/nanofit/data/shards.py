@@ -8,6 +8,7 @@ then uint32. Both are written under a temporary name, put on disk, renamed, and 
 import hashlib
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -81,9 +82,8 @@ class ShardWriter:
         size: Callable[[Split, int], int] = shard_tokens,
         commit: Callable[[Path, ShardLine], None] = append_shard,
     ) -> None:
-        self.folder, self.split = folder, split
-        self.made = made
-        self._split: Split = split
+        self.folder, self.made = folder, made
+        self.split: Split = split
         self._text_bytes_of = text_bytes
         self._size, self._commit = size, commit
         self.index = first_index(split) if index is None else index
@@ -97,12 +97,12 @@ class ShardWriter:
 
     @property
     def file(self) -> Path:
-        return self.folder / shard_name(self.made.name, self._split, self.index)
+        return self.folder / shard_name(self.made.name, self.split, self.index)
 
     @property
     def room(self) -> int:
         """Tokens that the open shard still takes."""
-        return self._size(self._split, self.index) - self.tokens
+        return self._size(self.split, self.index) - self.tokens
 
     def add(
         self, tokens: np.ndarray, starts: np.ndarray, files: tuple[str, ...], cursor: Callable[[int], dict[str, Any]]
@@ -140,7 +140,7 @@ class ShardWriter:
         self._tokens_file.write(bytes(HEADER_BYTES))
         self._starts_file.write(bytes(HEADER_BYTES))
         # As if the shard were full, which all are but the last: then the hash is at hand when it is.
-        self._hash = hashlib.sha256(header(MAGIC, self._size(self._split, self.index)))
+        self._hash = hashlib.sha256(header(MAGIC, self._size(self.split, self.index)))
 
     def finish(self, cursor: dict[str, Any]) -> None:
         """Puts the open shard on disk and into the manifest, and makes room for the next; an empty one leaves nothing."""
@@ -159,7 +159,7 @@ class ShardWriter:
             stream.close()
         line = ShardLine(
             file=self.file.name,
-            split=self._split,
+            split=self.split,
             sha256=self._hash.hexdigest() if full else file_sha256(_temporary(self.file)),
             tokens=self.tokens,
             documents=self._documents,
@@ -203,7 +203,7 @@ class ShardWriter:
         self._files = dict.fromkeys(state["files"])
 
     def _begin_again(self, tokens: int, documents: int) -> None:
-        self._hash = hashlib.sha256(header(MAGIC, self._size(self._split, self.index)))
+        self._hash = hashlib.sha256(header(MAGIC, self._size(self.split, self.index)))
         parts = ((self.file, HEADER_BYTES + 2 * tokens), (starts_file(self.file), HEADER_BYTES + 4 * documents))
         for file, length in parts:
             if _temporary(file).stat().st_size < length:
@@ -217,10 +217,12 @@ class ShardWriter:
         self._starts_file.seek(0, os.SEEK_END)
 
     def close(self) -> None:
-        """Closes the open shard as it is; its temporary files stay for `restored`."""
+        """Closes the open shard as it is; its temporary files stay for `restored`, which needs only what a snapshot put on
+        disk: what a full disk still refuses is no error here."""
         for stream in (self._tokens_file, self._starts_file):
             if stream is not None:
-                stream.close()
+                with suppress(OSError):
+                    stream.close()
         self._tokens_file = self._starts_file = None
 
 

@@ -11,25 +11,25 @@ import platform
 import sysconfig
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from nanofit.data.mixing import LocalSource, Part
 from nanofit.errors import UserError
-
-if TYPE_CHECKING:
-    from nanofit.data.mixing import MixedSource
 
 DICT_NAME, STATE_NAME = "dataset_dict.json", "state.json"
 """Written by datasets.save_to_disk: into a folder of splits, and into the folder of each."""
 
 
-def open_source(spec: str) -> "MixedSource":
+def open_source(spec: str) -> LocalSource:
     """The source that `spec` names: `python`, or a path. Raises UserError when there is no text to read."""
     if spec == "python":
         return _python_source()
     path = Path(spec).expanduser()
     if not path.exists():
+        prepared = f", data/{spec}/train.bin is not there either" if path.name == spec and not path.suffix else ""
         raise UserError(
-            f"no source '{spec}': it is neither `python` nor an existing file or folder of .txt, .jsonl or .parquet"
+            f"no source '{spec}': it is neither `fineweb`, which needs no preparation, nor `python`, nor an existing file "
+            f"or folder of .txt, .jsonl or .parquet{prepared}"
         )
     try:
         return _local_source(path)
@@ -37,9 +37,8 @@ def open_source(spec: str) -> "MixedSource":
         raise UserError(f"{error.filename or path} can't be read: {error.strerror or error}") from None
 
 
-def _local_source(path: Path) -> "MixedSource":
-    from nanofit.data.mixing import MixedSource, Part  # here, because pyarrow takes long to import
-    from nanofit.data.text_files import read_arrow, reader_of
+def _local_source(path: Path) -> LocalSource:
+    from nanofit.data.text_files import read_arrow, reader_of  # here, because pyarrow takes long to import
 
     saved = _saved_dataset(path)
     files = _text_files(path) if saved is None else saved
@@ -50,7 +49,7 @@ def _local_source(path: Path) -> "MixedSource":
     base = path if path.is_dir() else path.parent
     state = "\\n".join(f"{file.relative_to(base)} {stat.st_size} {stat.st_mtime_ns}" for file, stat in stats)
     parts = [Part(stat.st_size, partial(reader_of(file) or read_arrow, file)) for file, stat in stats]
-    return MixedSource(_name(path), _digest(state), total, parts)
+    return LocalSource(_name(path), _digest(state), total, parts)
 
 
 def _name(path: Path) -> str:
@@ -114,9 +113,8 @@ def _read_json(file: Path) -> dict[str, Any]:
 _NOT_LIBRARY = {"test", "tests", "idle_test", "lib2to3", "site-packages", "dist-packages", "__pycache__", "pydoc_data"}
 
 
-def _python_source() -> "MixedSource":
+def _python_source() -> LocalSource:
     """The standard library's source and the language reference of this interpreter: about 12 MB of real text."""
-    from nanofit.data.mixing import MixedSource, Part
     from nanofit.data.text_files import read_texts
 
     root = Path(sysconfig.get_path("stdlib"))
@@ -127,7 +125,7 @@ def _python_source() -> "MixedSource":
     raws = [topic.encode() for _, topic in sorted(topics.items())]
     total = sum(file.stat().st_size for file in files) + sum(map(len, raws))
     fingerprint = _digest(f"{platform.python_version()} {total} {len(files)}")
-    return MixedSource("python", fingerprint, total, [Part(total, partial(read_texts, [*raws, *files]))])
+    return LocalSource("python", fingerprint, total, [Part(total, partial(read_texts, [*raws, *files]))])
 
 
 def _digest(state: str) -> str:

@@ -3,20 +3,30 @@
 import codecs
 import hashlib
 import importlib.util
+import re
 from collections.abc import Iterator
-from functools import cache
+from functools import cache, cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from nanofit.errors import UserError
 from nanofit.vocabulary import VOCABULARIES, Vocabulary
 
+if TYPE_CHECKING:
+    import tiktoken
+
 # OpenAI's files, as GPT-2 was released with them.
 GPT2_MERGES_SHA256 = "1ce1664773c50f3e0cc8842619a93edc4624525b728b188a9e0be33b7726adc5"
 GPT2_PATTERN = r"""'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"""
+
+LONGEST_WHITE_SPACE = 2**19
+LONG_WHITE_SPACE = re.compile(
+    rf"[\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]{{{LONGEST_WHITE_SPACE},}}"
+)
+"""White space on which tiktoken's matching overflows (0.14.0 panics from 969,507 characters on)."""
 
 
 class Tokenizer(Protocol):
@@ -54,20 +64,36 @@ class Gpt2Tokenizer:
     vocabulary = VOCABULARIES["gpt2"]
 
     def __init__(self) -> None:
-        import tiktoken
-
-        self._encoding = tiktoken.Encoding(
-            "gpt2",
-            pat_str=GPT2_PATTERN,
-            mergeable_ranks=gpt2_ranks(gpt2_vocabulary_file()),
-            special_tokens={"<|endoftext|>": self.vocabulary.separator},
-        )
+        self._encoding = _tiktoken_gpt2(GPT2_PATTERN)
 
     def encode(self, text: str) -> np.ndarray:
-        return np.array(self._encoding.encode_ordinary(text), dtype=np.uint16)
+        tokens: list[int] = []
+        begin = 0
+        for run in LONG_WHITE_SPACE.finditer(text) if len(text) >= LONGEST_WHITE_SPACE else ():
+            end = run.end() - (run.end() < len(text))  # the last character goes with what follows, if anything does
+            tokens += self._encoding.encode_ordinary(text[begin : run.start()])
+            tokens += self._single_match.encode_ordinary(text[run.start() : end])
+            begin = end
+        return np.array(tokens + self._encoding.encode_ordinary(text[begin:]), dtype=np.uint16)
+
+    @cached_property
+    def _single_match(self) -> "tiktoken.Encoding":
+        """The same merges for text that the pattern matches as one."""
+        return _tiktoken_gpt2(r"(?s:.+)")
 
     def token_bytes(self, token: int) -> bytes:
         return b"" if token == self.vocabulary.separator else self._encoding.decode_single_token_bytes(token)
+
+
+def _tiktoken_gpt2(pattern: str) -> "tiktoken.Encoding":
+    import tiktoken
+
+    return tiktoken.Encoding(
+        "gpt2",
+        pat_str=pattern,
+        mergeable_ranks=gpt2_ranks(gpt2_vocabulary_file()),
+        special_tokens={"<|endoftext|>": VOCABULARIES["gpt2"].separator},
+    )
 
 
 @cache
@@ -135,6 +161,7 @@ def _gpt2_alphabet() -> dict[str, int]:
     return {chr(byte): byte for byte in printable} | {chr(256 + index): byte for index, byte in enumerate(others)}
 
 
+@cache
 def token_byte_lengths(tokenizer: str) -> np.ndarray:
     """The bytes of text that each id of `tokenizer` stands for, none for the separator. Shape [ids], uint8."""
     vocabulary = VOCABULARIES[tokenizer]
@@ -143,4 +170,5 @@ def token_byte_lengths(tokenizer: str) -> np.ndarray:
         lengths[: vocabulary.separator] = [len(token) for token in gpt2_tokens(gpt2_merges(gpt2_vocabulary_file()))]
     else:
         lengths[: vocabulary.separator] = 1
+    lengths.flags.writeable = False
     return lengths

@@ -61,9 +61,14 @@ class Demand:
             self.tokens, self.hold = tokens, hold
             self.changed.notify_all()
 
-    def wait_while_held(self, tokens: int) -> None:
+    def holds(self, tokens: int) -> bool:
+        """Whether who has so many tokens of training waits."""
+        return self.hold is not None and tokens >= self.hold
+
+    def wait_while_held(self, tokens: int, done: threading.Event) -> None:
+        """Returns when the hold is lifted, when `done` is set and `changed` notified, or when it is time for a report."""
         with self.changed:
-            self.changed.wait_for(lambda: self.hold is None or tokens < self.hold)
+            self.changed.wait_for(lambda: done.is_set() or not self.holds(tokens), timeout=REPORT_SECONDS)
 
 
 @dataclass(frozen=True)
@@ -234,7 +239,7 @@ class _Pass:
             self._encode_all(chunks)
         except BaseException as error:
             self._failure = error
-            self._done.set()
+            self._end()
         finally:
             with suppress(AttributeError):
                 chunks.close()  # pyright: ignore[reportAttributeAccessIssue] (a generator: its threads end with it)
@@ -275,8 +280,14 @@ class _Pass:
 
     def _encoded(self, chunks: Iterator[Chunk]) -> Iterator[tuple[int, Chunk, Encoded]]:
         number = self._begin_number
+        # What will be there when all that is in the queue is placed.
+        ahead = self._written["train"]
+        room = max((self._job.val_tokens or 0) - self._written["val"], 0)
         while not self._done.is_set():
-            self._demand.wait_while_held(self._written["train"])
+            if self._demand.holds(ahead):
+                self._tell()
+                self._demand.wait_while_held(ahead, self._done)
+                continue
             begin = time.monotonic()
             chunk = next(chunks, None)
             read = time.monotonic()
@@ -287,9 +298,12 @@ class _Pass:
             encoded = self._engine.encode(chunk.texts)
             if not self._judge.agrees(chunk.texts, encoded):
                 self._failure = self._failure or EngineDisagrees()
-                self._done.set()
+                self._end()
                 return
             self._seconds["tokenizing"] += time.monotonic() - read
+            validates = min(room, len(encoded.tokens)) if chunk.role in ("val", "fill") else 0
+            room -= validates
+            ahead += len(encoded.tokens) - validates if chunk.role != "val" else 0
             yield number, chunk, encoded
             number += 1
 
@@ -302,6 +316,12 @@ class _Pass:
                 if self._done.is_set():
                     with suppress(queue.Empty):
                         self._queue.get_nowait()
+
+    def _end(self) -> None:
+        """Nothing more is read or placed."""
+        self._done.set()
+        with self._demand.changed:
+            self._demand.changed.notify_all()
 
     def _tell(self) -> None:
         now = time.monotonic()
@@ -333,7 +353,7 @@ class _Pass:
                     writer.finish(self._ends[split].json())
         except BaseException as error:
             self._failure = error
-            self._done.set()
+            self._end()
 
     def _place(self, number: int, chunk: Chunk, encoded: Encoded) -> None:
         self._take_snapshot(number, chunk)
@@ -367,7 +387,7 @@ class _Pass:
                 self._confirmed.add(file)
                 append_line(self._job.folder, {"confirmed": file})
         if enough:
-            self._done.set()
+            self._end()
 
     def _fill_validation(self, documents: "Documents", everyone: np.ndarray) -> None:
         assert self._job.val_tokens is not None

@@ -170,7 +170,7 @@ class TrainingLoop:
         now = self._clock()
         if self._told_late is None or now - self._told_late > LATE_SECONDS:
             self._told_late = now
-            self._report(Waiting(f"waiting for data: {self._feed.state}"))
+            self._report(Waiting(f"waiting for data: {self._feed.state}", passes=True))
 
     def _between_steps(self) -> None:
         settings = self.recipe.run
