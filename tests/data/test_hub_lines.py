@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from memory_hub import MemoryHub
-from nanofit.data import hub_lines, running_sha256
+from nanofit.data import hub_bytes, hub_lines, running_sha256
 from nanofit.data.documents import Chunk, DamagedFile
 from nanofit.data.hub import HubUnreachable
 from nanofit.data.hub_lines import LinesSource
@@ -27,7 +27,8 @@ ENDINGS = [".jsonl", ".jsonl.gz", ".jsonl.zst"]
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
     monkeypatch.setattr(hub_lines, "CHUNK_BYTES", 200)
-    monkeypatch.setattr(hub_lines, "_BLOCK_BYTES", 100)
+    for module in (hub_lines, hub_bytes):
+        monkeypatch.setattr(module, "BLOCK_BYTES", 100)
 
 
 def opened(hub: MemoryHub, spool: Path) -> LinesSource:
@@ -203,7 +204,7 @@ def test_a_full_disk_is_no_bad_file(tmp_path, monkeypatch):
 
 
 def test_what_is_ahead_is_bounded_and_closing_ends_it(tmp_path, monkeypatch):
-    monkeypatch.setattr(hub_lines, "AHEAD_BYTES", 1000)
+    monkeypatch.setattr(hub_bytes, "AHEAD_BYTES", 1000)
     hub = served({f"{number}": ["text"] * 100 for number in range(50)}, ".jsonl")
     given: list[int] = []
     hub.before_block = lambda path, position: given.append(position)

@@ -274,6 +274,9 @@ def test_the_first_sample_of_fineweb_holds_the_communitys_set_itself(tmp_path, m
     monkeypatch.setattr("nanofit.data.hub_source.COMMUNITY_TOKENS", 100)
     source = opened(hub, tmp_path, "fineweb:sample-10BT", 100)
     assert source.comparable and "community" in source.validation
+    edu = MemoryHub({"sample/10BT/x.parquet": parquet(documents(300), 3)}, repo="HuggingFaceFW/fineweb-edu")
+    assert opened(edu, tmp_path, "fineweb-edu:sample-10BT", 100, hub).comparable
+    assert not opened(served(repository([(300, 3)])), tmp_path, val_tokens=100).comparable
 
 
 def test_validation_is_at_most_a_tenth(tmp_path):
