@@ -93,7 +93,7 @@ class Mender:
                     f"{line.file}, made again, is not what the manifest says either: {self._spec()} has changed since, "
                     f"or {self._folder} is of an older nanofit: make the set again in another folder"
                 )
-        if made.sha256 == line.sha256 and made.starts_sha256 == line.starts_sha256:
+        if line.sha256 == made.sha256 and _counts(line) == _counts(made):
             self._take(made)
             return "made again from the source"
         self._set_line(made)  # the file was right, what the manifest says of it was not
@@ -179,6 +179,10 @@ class Mender:
 
     def _spec(self) -> str:
         spec = self.manifest.made_of.get("spec")
+        if "ranks" in self.manifest.made_of:
+            raise UserError(
+                f"{self._folder} was merged from what a cluster wrote: merge that again into another folder"
+            )
         if spec is None:
             raise UserError(
                 f"{self._folder} does not say what it was made of (an older nanofit wrote it, or its first line is lost): "
@@ -234,3 +238,7 @@ class Mender:
             self._report(Verifying(f"fetching {line.file} again", 0, 2 * line.tokens))
             for shard in fetch_shards(hub, self._folder, None, set(listed) - {line.file}):
                 write_starts(self._folder / shard.file, shard.starts)
+
+
+def _counts(line: ShardLine) -> tuple[int, int, int, str]:
+    return line.tokens, line.documents, line.text_bytes, line.starts_sha256
