@@ -300,6 +300,13 @@ def test_the_fingerprint_is_that_of_the_files_and_the_validation(tmp_path):
 # Bytes that come wrong
 
 
+def spool_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every piece is too long for memory, and so for a head."""
+    monkeypatch.setattr(parquet_pieces, "SPOOL_BYTES", 100)
+    monkeypatch.setattr(read_ahead, "SPOOL_BYTES", 100)
+    monkeypatch.setattr(piece_order, "HEAD_BYTES", 100)
+
+
 @pytest.mark.parametrize("row", [0, 8, 30, 39])
 @pytest.mark.parametrize("lives", [1, 9])
 def test_a_wrong_byte_that_nothing_else_shows_is_found_at_the_end_of_its_file(tmp_path, row, lives):
@@ -323,7 +330,10 @@ def test_a_wrong_byte_that_nothing_else_shows_is_found_at_the_end_of_its_file(tm
     assert missing <= set(texts["000.parquet"][-2:])
 
 
-def test_after_damage_the_file_is_read_again_and_confirmed(tmp_path):
+@pytest.mark.parametrize("spooled", [False, True])
+def test_after_damage_the_file_is_read_again_and_confirmed(tmp_path, monkeypatch, spooled):
+    if spooled:
+        spool_all(monkeypatch)
     texts = repository([(40, 2)] * 2)
     # Uncompressed, so that a text with a wrong byte is decoded all the same.
     hub = MemoryHub({path: parquet(texts[path], 2, compression="none") for path in texts})
@@ -339,9 +349,7 @@ def test_after_damage_the_file_is_read_again_and_confirmed(tmp_path):
 @pytest.mark.parametrize("spooled", [False, True])
 def test_a_piece_that_does_not_decode_is_fetched_again(tmp_path, monkeypatch, spooled):
     if spooled:
-        monkeypatch.setattr(parquet_pieces, "SPOOL_BYTES", 100)
-        monkeypatch.setattr(read_ahead, "SPOOL_BYTES", 100)
-        monkeypatch.setattr(piece_order, "HEAD_BYTES", 100)
+        spool_all(monkeypatch)
     texts = repository([(40, 3)] * 2)
     expected = list(opened(served(texts), tmp_path).read(None))
     hub = served(texts)
