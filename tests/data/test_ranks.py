@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nanofit.data import manifest as manifests
-from nanofit.data import merging, ranks, shards, writing
+from nanofit.data import merging, placing, ranks, shards
 from nanofit.data.engines import reference_engine
 from nanofit.data.manifest import Manifest, read_manifest
 from nanofit.data.merging import merge
@@ -40,7 +40,7 @@ def small(split: str, index: int) -> int:
 
 @pytest.fixture(autouse=True)
 def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (merging, writing):
+    for module in (merging, placing):
         monkeypatch.setattr(module, "ShardWriter", partial(shards.ShardWriter, size=small))
     monkeypatch.setattr(merging, "PIECE_TOKENS", 7)
     monkeypatch.setattr("os.fsync", lambda handle: None)

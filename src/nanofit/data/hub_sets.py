@@ -20,7 +20,9 @@ from nanofit.data.names import FINEWEB, HubName
 from nanofit.data.prepare import Request, claim, close, disk_refusal, require_space, write_to_disk
 from nanofit.data.pretokenised import FetchedShard, download_bytes, fetch_shards, shard_files
 from nanofit.data.shards import write_starts
-from nanofit.data.writing import REPORT_SECONDS, Demand, Job, drop_short_end
+from nanofit.data.demand import Demand
+from nanofit.data.placing import Job
+from nanofit.data.writing import REPORT_SECONDS
 from nanofit.errors import UserError
 from nanofit.events import Note, Preparing, Report
 
@@ -37,8 +39,6 @@ def write(name: HubName, folder: Path, request: Request, demand: Demand, report:
     Raises UserError; HubUnreachable, with what is usable already, when the hub does not answer.
     """
     manifest = read_manifest(folder) if is_prepared(folder) else Manifest(folder, (), None)
-    if manifest.closing is not None:
-        manifest = drop_short_end(manifest)
     revision = manifest.made_of.get("commit") or name.revision
     claim(folder, name.name)
     try:

@@ -23,7 +23,9 @@ from nanofit.data.manifest import (
 )
 from nanofit.data.names import HubName, hub_name
 from nanofit.data.sources import open_source
-from nanofit.data.writing import SNAPSHOT_NAME, Demand, Job, Written, write_set
+from nanofit.data.demand import Demand
+from nanofit.data.placing import SNAPSHOT_NAME, Job
+from nanofit.data.writing import Written, write_set
 from nanofit.errors import UserError
 from nanofit.events import Note, Report
 from nanofit.locks import exclusive
@@ -64,7 +66,7 @@ def find(request: Request) -> Found:
     path = Path(request.spec).expanduser()
     if is_prepared(path):
         return Found(path, manifest=read_manifest(path))
-    existing = existing_set(path) if path.is_dir() else None
+    existing = existing_set(path) if path.exists() else None
     if existing is not None:
         return Found(path, manifest=existing.manifest())
     name = _name_of(request)

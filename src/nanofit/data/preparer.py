@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from nanofit.data.prepare import Request, fulfil
-from nanofit.data.writing import Demand
+from nanofit.data.demand import Demand
 from nanofit.errors import UserError
 from nanofit.events import Event, Note, Preparing
 from nanofit.locks import InUse
@@ -53,7 +53,8 @@ def event_of(line: bytes) -> Note | Preparing | str:
 def main(argument: str) -> int:
     # Ctrl-C in a terminal reaches the whole group of processes: the run decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    os.nice(NICE)
+    if hasattr(os, "nice"):  # not on Windows
+        os.nice(NICE)
     out = sys.stdout.buffer
     demand = Demand()
     request = read_request(argument)

@@ -280,7 +280,7 @@ class TrainingLoop:
         if self.step == self._saved_step:
             return
         state = TrainingState(
-            self.step, self.seconds, self._feed.manifest().state(), self.train_step.scaler.state_dict()
+            self.step, self.seconds, self._feed.data_state, self.train_step.scaler.state_dict()
         )
         optimizer = self.train_step.optimizer
 
