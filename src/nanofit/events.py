@@ -71,9 +71,11 @@ class Evaluated:
 
 @dataclass(frozen=True)
 class Waiting:
-    """The journey can't go on until something outside it changes: `reason` says what, and the mend."""
+    """The journey can't go on until something outside it changes: `reason` says what, and the mend. What `passes` does so by
+    itself, and is told again and again as it does."""
 
     reason: str
+    passes: bool = False
 
 
 Event = Note | Preparing | Verifying | Progress | Evaluated | Waiting

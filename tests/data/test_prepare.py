@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from nanofit import events
 from nanofit.data import prepare as preparing
 from nanofit.data import writing
-from nanofit.data.prepare import prepare, shards_folder
 from nanofit.data.manifest import Manifest, Split, read_manifest
+from nanofit.data.prepare import prepare, shards_folder
 from nanofit.data.shards import ShardWriter
 from nanofit.data.sources import open_source
 from nanofit.data.stream import TokenStream

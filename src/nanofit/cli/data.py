@@ -1,21 +1,35 @@
-"""`nanofit data prepare` and `nanofit data status`."""
+"""`nanofit data prepare`, `nanofit data status` and `nanofit data verify`."""
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import typer
 
+if TYPE_CHECKING:
+    from nanofit.data.status import Status
+    from nanofit.data.verify import Verified
+
 app = typer.Typer(
-    help="Prepare text for training, and look at what is prepared.", no_args_is_help=True, rich_markup_mode=None
+    help="Prepare text for training, look at what is prepared, and mend it.",
+    epilog="Example: nanofit data prepare fineweb --tokens 3B",
+    no_args_is_help=True,
+    rich_markup_mode=None,
 )
 
 
 @app.command("prepare")
 def prepare_command(
     source: str = typer.Argument(
-        ..., metavar="SOURCE", help="A .txt, .jsonl or .parquet file, a folder of them, or python."
+        ...,
+        metavar="SOURCE",
+        help="fineweb or fineweb-edu, a part of them (fineweb:sample-10BT, fineweb:CC-MAIN-2024-10), another dataset of the "
+        "hub (hf://datasets/OWNER/NAME[/FOLDER]), shards of it (kjj0/fineweb10B-gpt2); or a .txt, .jsonl or .parquet file "
+        "of yours, a folder of them or of what datasets.save_to_disk wrote; or python.",
     ),
-    tokens: str | None = typer.Option(None, "--tokens", metavar="N", help="Stop after about N tokens (10B, 500M)."),
+    tokens: str | None = typer.Option(
+        None, "--tokens", metavar="N", help="Stop when about N tokens are there (10B, 500M); more can follow later."
+    ),
     out: Path | None = typer.Option(None, "--out", metavar="DIR", help="Folder for the shards."),
     tokenizer: str = typer.Option("gpt2", "--tokenizer", help="gpt2 or bytes."),
     val_tokens: str = typer.Option(
@@ -23,6 +37,10 @@ def prepare_command(
     ),
 ) -> None:
     """Turn text into shards of tokens, once, so that training reads them from disk.
+
+    The same command goes on after any kind of stop. Training does this by itself, beside the first steps.
+
+    Example: nanofit data prepare fineweb --tokens 3B
 
     Example: nanofit data prepare my_texts/ --tokenizer gpt2 --out data/mine
     """
@@ -46,61 +64,155 @@ def status_command(
     folder: Path = typer.Argument(..., metavar="DIR", help="A folder of shards."),
     as_json: bool = typer.Option(False, "--json", help="Print one JSON document."),
 ) -> None:
-    """Show what a folder of shards holds.
+    """Show what a folder of shards holds, also while it is being prepared.
 
     Example: nanofit data status data/mine
     """
     if as_json:
-        typer.echo(json.dumps(_status(folder), indent=2))
+        from nanofit.data.status import status_of
+
+        typer.echo(json.dumps(status_of(folder).json(), indent=2))
     else:
         _show_status(folder)
 
 
-def _status(folder: Path) -> dict[str, object]:
-    from nanofit.data.manifest import read_manifest
+@app.command("verify")
+def verify_command(
+    folder: Path = typer.Argument(..., metavar="DIR", help="A folder of shards."),
+    as_json: bool = typer.Option(False, "--json", help="Print one JSON document."),
+    repair: bool = typer.Option(True, "--repair/--no-repair", help="Redo what is bad, and only that, or only say so."),
+) -> None:
+    """Check a folder of shards byte for byte, encode samples of its text again, and redo what is bad.
 
-    manifest = read_manifest(folder)
-    splits = {
-        split: {
-            "shards": len(manifest.of(split)),
-            "tokens": manifest.tokens(split),
-            "documents": manifest.documents(split),
-            "text_bytes": manifest.text_bytes(split),
-        }
-        for split in ("train", "val")
-    }
-    closing = manifest.closing
+    What is redone comes from where it came from at first: the hub, or your text. Exit code 1 when something bad remains.
+
+    Example: nanofit data verify data/mine
+    """
+    from nanofit.cli.progress import Watcher
+    from nanofit.data.verify import verify
+
+    with Watcher() as report:
+        verified = verify(folder, report, repair=repair)
+    if as_json:
+        typer.echo(json.dumps(_verified(verified), indent=2))
+    else:
+        _show_verified(verified)
+    if not verified.is_good:
+        raise typer.Exit(1)
+
+
+def _verified(verified: "Verified") -> dict[str, Any]:
+    manifest = verified.manifest
     return {
-        "folder": str(folder),
-        "complete": closing is not None,
-        "source": manifest.shards[0].source if manifest.shards else None,
-        "tokenizer": manifest.tokenizer if manifest.shards else None,
-        **splits,
-        "replaced_documents": closing.get("replaced_documents", 0) if closing else None,
+        "folder": str(manifest.folder),
+        "good": verified.is_good,
+        "shards": len(manifest.shards),
+        "tokens": sum(line.tokens for line in manifest.shards),
+        "read_bytes": verified.read_bytes,
+        "sampled_documents": verified.sampled_documents,
+        "bad": [
+            {"file": bad.file, "problem": bad.problem, "mended": bad.is_mended, "how": bad.how or None}
+            for bad in verified.bad
+        ],
+        "leftovers": list(verified.leftovers),
     }
 
 
-def _show_status(folder: Path) -> None:
-    from rich.console import Console
+def _show_verified(verified: "Verified") -> None:
     from rich.markup import escape
     from rich.table import Table
 
     from nanofit.cli.units import quantity, size
 
-    status = _status(folder)
+    manifest = verified.manifest
+    tokens = quantity(sum(line.tokens for line in manifest.shards))
+    checked = f"{len(manifest.shards)} shards, {tokens} tokens, {size(verified.read_bytes)} read"
+    if verified.sampled_documents:
+        checked += f", {verified.sampled_documents:,} documents encoded again with the reference"
+    console = _console()
+    console.print(escape(f"{manifest.folder}: {checked}"), soft_wrap=True)
+    if verified.bad:
+        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+        for column in ("file", "what was wrong", "now"):
+            table.add_column(column, overflow="fold")
+        for bad in verified.bad:
+            now = bad.how if bad.is_mended else f"still bad{': ' if bad.how else ''}{bad.how}"
+            table.add_row(
+                escape(bad.file), escape(bad.problem), f"[{'green' if bad.is_mended else 'red'}]{escape(now)}[/]"
+            )
+        console.print(table)
+    mended, remaining = (sum(bad.is_mended is is_mended for bad in verified.bad) for is_mended in (True, False))
+    if remaining:
+        console.print(f"[red]{remaining} of {len(verified.bad)} still bad[/red]")
+    else:
+        console.print("[green]all good" + (f", {mended} mended" if mended else "") + "[/green]")
+    if verified.leftovers:
+        files = ", ".join(verified.leftovers[:3]) + (" ..." if len(verified.leftovers) > 3 else "")
+        console.print(
+            escape(f"{len(verified.leftovers)} files are not in the manifest and can be removed: {files}"),
+            soft_wrap=True,
+        )
+
+
+def _show_status(folder: Path) -> None:
+    from rich.markup import escape
+    from rich.table import Table
+
+    from nanofit.cli.units import quantity, size
+    from nanofit.data.status import status_of
+
+    status = status_of(folder)
+    facts = status.json()
+    console = _console()
+    source = facts["spec"] or facts["source"] or "nothing yet"
+    revision = f" at {facts['revision'][:10]}" if facts["revision"] else ""
+    tokenizer = f", tokenizer {facts['tokenizer']}" if facts["tokenizer"] else ""
+    console.print(escape(f"{folder}: {source}{revision}{tokenizer}, {_state(status)}"), soft_wrap=True)
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for column in ("split", "tokens", "documents", "text", "shards"):
+    for column in ("split", "tokens", "documents", "text", "on disk", "shards"):
         table.add_column(column, justify="left" if column == "split" else "right")
     for split in ("train", "val"):
-        row = status[split]
-        assert isinstance(row, dict)
+        row = facts[split]
+        documents = f"{row['documents']:,}"
         table.add_row(
-            split, quantity(row["tokens"]), f"{row['documents']:,}", size(row["text_bytes"]), str(row["shards"])
+            split,
+            quantity(row["tokens"]),
+            documents,
+            size(row["text_bytes"]),
+            size(row["bytes_on_disk"]),
+            str(row["shards"]),
         )
-    console = Console()
-    state = "complete" if status["complete"] else "not complete: run nanofit data prepare again"
-    console.print(escape(f"{folder}: {status['source']}, tokenizer {status['tokenizer']}, {state}"), highlight=False)
     console.print(table)
+    validation, unconfirmed = facts["validation"], facts["unconfirmed"]
+    if validation["text"]:
+        comparable = {True: "comparable with published losses", False: "not comparable with published losses"}
+        told = "comparable" in validation["text"] or validation["comparable"] is None
+        rest = "" if told else f" ({comparable[validation['comparable']]})"
+        console.print(escape(f"validation: {validation['text']}{rest}"), soft_wrap=True)
+    if unconfirmed["shards"]:
+        console.print(
+            escape(
+                f"not confirmed yet: {unconfirmed['shards']} shards, {quantity(unconfirmed['tokens'])} tokens, whose files "
+                f"were not read to their end: {', '.join(unconfirmed['files'])}"
+            ),
+            soft_wrap=True,
+        )
+
+
+def _state(status: "Status") -> str:
+    if status.preparing_process is not None:
+        return f"being prepared by process {status.preparing_process}"
+    if status.manifest.closing is None:
+        return "not complete: run nanofit data prepare again"
+    return (
+        "complete" if status.manifest.is_final else "complete as far as it was asked for; more --tokens go on from here"
+    )
+
+
+def _console() -> Any:
+    from rich.console import Console
+
+    return Console(highlight=False)
 
 
 def _tokens(option: str, text: str) -> int:

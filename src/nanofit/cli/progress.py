@@ -3,10 +3,13 @@
 import gc
 import sys
 import time
+from collections import deque
+from collections.abc import Callable
 
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
+from rich.table import Column
 from rich.text import Text
 
 from nanofit import events
@@ -14,6 +17,9 @@ from nanofit.cli.units import duration, quantity, size
 
 PLAIN_SECONDS = 5.0
 """At most one plain line of progress in this time; evaluations and notes always show."""
+
+PACE_SECONDS = 15.0
+"""Speeds are those of the last seconds: a line's speed changes."""
 
 
 class Watcher:
@@ -26,6 +32,8 @@ class Watcher:
         self._task_kind = ""
         self._val_loss: float | None = None
         self._shown = 0.0
+        self._pace = PreparingPace()
+        self._is_prepared = False
 
     def __enter__(self) -> "Watcher":
         gc.enable()  # `main` disabled it; in a long job, cycles of objects may hold tensors
@@ -39,9 +47,11 @@ class Watcher:
             case events.Note():
                 self._say(f"[yellow]{escape(event.text)}[/yellow]" if event.warning else escape(event.text))
             case events.Waiting():
-                self._say(f"[bold yellow]waiting:[/bold yellow] {escape(event.reason)}")
+                self._waiting(event)
             case events.Preparing():
                 self._preparing(event)
+            case events.Verifying():
+                self._verifying(event)
             case events.Evaluated():
                 self._val_loss = event.val_loss
                 self._say(f"step {event.step:,}: val loss {event.val_loss:.4f} after {duration(event.seconds)}")
@@ -52,16 +62,36 @@ class Watcher:
         console = self._bar.console if self._bar is not None else self._console
         console.print(text, soft_wrap=True, highlight=False)
 
+    def _waiting(self, event: events.Waiting) -> None:
+        if not event.passes:
+            self._say(f"[bold yellow]waiting:[/bold yellow] {escape(event.reason)}")
+        elif not self._live:
+            self._say(escape(event.reason))
+        elif self._bar is not None and self._task_kind == "training":
+            self._bar.update(self._bar.task_ids[0], text=event.reason)
+        else:
+            self._update("training", 0, None, event.reason)
+
     def _preparing(self, event: events.Preparing) -> None:
-        done = event.read_bytes >= event.total_bytes
-        line = f"{size(event.read_bytes)} of {size(event.total_bytes)} read, {quantity(event.documents)} documents, "
-        line += f"{quantity(event.tokens)} tokens"
+        self._pace.add(event)
+        target = event.target_tokens
+        is_done = event.read_bytes >= event.total_bytes or (target is not None and event.tokens >= target)
+        share = min(1.0, event.tokens / target) if target else event.read_bytes / max(event.total_bytes, 1)
+        facts, where = self._pace.facts(event), self._pace.place(event)
         if self._live:
-            self._update("preparing data", event.read_bytes, event.total_bytes, line)
-        elif done or self._plain_is_due():
-            self._say(f"preparing data: {line}")
-        if done:
+            self._update("preparing", share, 1.0, f"{' · '.join(facts)}\n{' · '.join(where)}")
+        elif self._plain_is_due() or (is_done and not self._is_prepared):
+            self._say(f"preparing data: {', '.join([*facts, *where])}")
+        if is_done and target is None:  # training's tokens alone are counted towards a target: more may come
             self._end_bar()
+        self._is_prepared = is_done
+
+    def _verifying(self, event: events.Verifying) -> None:
+        line = f"{event.doing}: {size(event.done_bytes)} of {size(event.total_bytes)}"
+        if self._live:
+            self._update("verifying", event.done_bytes, event.total_bytes, line)
+        elif self._plain_is_due():
+            self._say(f"verifying: {line}")
 
     def _progress(self, event: events.Progress) -> None:
         facts = [f"loss {event.train_loss:.4f}"]
@@ -72,10 +102,11 @@ class Watcher:
             facts.append(f"MFU {event.mfu:.0%}")
         if event.peak_memory_bytes:
             facts.append(size(event.peak_memory_bytes))
-        left = None
         if event.steps is not None and event.tokens_per_second > 0:
             left = (event.steps - event.step) * event.tokens / event.step / event.tokens_per_second
             facts.append(f"{duration(left)} left")
+        if event.data_wait_seconds > 1:
+            facts.append(f"{duration(event.data_wait_seconds)} waiting for data")
         if self._live:
             self._update("training", event.step, event.steps, " · ".join(facts))
         elif self._plain_is_due() or event.step == event.steps:
@@ -94,9 +125,9 @@ class Watcher:
             self._end_bar()
             columns = (
                 TextColumn("{task.description}"),
-                BarColumn(bar_width=18),
+                BarColumn(bar_width=18 if self._console.width >= 100 else 10),
                 _Count(),
-                TextColumn("{task.fields[text]}"),
+                TextColumn("{task.fields[text]}", markup=False, table_column=Column(no_wrap=False)),
             )
             self._bar = Progress(*columns, console=self._console, transient=True)
             self._bar.start()
@@ -108,6 +139,46 @@ class Watcher:
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
+
+
+class PreparingPace:
+    """How fast text becomes shards, over the last seconds, and when that will be done. `clock` gives seconds."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._past: deque[tuple[float, events.Preparing]] = deque()
+
+    def add(self, event: events.Preparing) -> None:
+        now = self._clock()
+        self._past.append((now, event))
+        while self._past[0][0] < now - PACE_SECONDS and len(self._past) > 2:
+            self._past.popleft()
+
+    def facts(self, event: events.Preparing) -> list[str]:
+        """What there is at `event`, the one that was added last, and how fast it grows."""
+        facts = [f"{quantity(event.tokens)} tokens", f"{quantity(event.documents)} documents"]
+        began, first = self._past[0]
+        seconds = self._past[-1][0] - began
+        if seconds > 0 and event.text_bytes > first.text_bytes:
+            speed = (event.text_bytes - first.text_bytes) / seconds / 1e6
+            facts.append(f"{speed:.0f} MB/s of text" if speed >= 100 else f"{speed:.3g} MB/s of text")
+        return facts
+
+    def place(self, event: events.Preparing) -> list[str]:
+        """How much there still is to do, what takes most of the time, and how far the source is read."""
+        began, first = self._past[0]
+        if event.target_tokens is not None:
+            left, gained = event.target_tokens - event.tokens, event.tokens - first.tokens
+        else:
+            left, gained = event.total_bytes - event.read_bytes, event.read_bytes - first.read_bytes
+        place = []
+        if left > 0 and gained > 0:
+            place.append(f"{duration(left * (self._past[-1][0] - began) / gained)} left")
+        if left > 0 and event.slowest and gained > 0:
+            slowest = "network" if event.is_download and event.slowest == "reading" else event.slowest
+            place.append(f"slowest: {slowest}")
+        verb = "downloaded" if event.is_download else "read"
+        return [*place, f"{size(event.read_bytes)} of {size(event.total_bytes)} {verb}"]
 
 
 class _LastingConsole(Console):

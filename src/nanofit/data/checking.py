@@ -41,16 +41,12 @@ class Fault:
 
 @dataclass(frozen=True)
 class _Seen:
-    """A good shard: offsets between which a sample of its documents lies, without the separator (the end of the last one is
-    that of the shard where it may go on), and the first `head` tokens, which belong to a document that began before."""
+    """A good shard: its tokens, offsets between which a sample of its documents lies, without the separator (the end of the
+    last one is that of the shard where it may go on), and the first `head` tokens, of a document that began before."""
 
-    file: Path
-    header_bytes: int
+    tokens: np.ndarray
     documents: tuple[tuple[int, int], ...]
     head: int
-
-    def tokens(self) -> np.ndarray:
-        return np.memmap(self.file, dtype="<u2", mode="r", offset=self.header_bytes)
 
 
 class Check:
@@ -65,6 +61,7 @@ class Check:
     ) -> None:
         self._manifest, self._read = manifest, read
         self._is_ours, self._fetched = is_ours, fetched
+        self._bytes_of_ids: list[bytes] = []
         self.sampled_documents = 0
 
     def faults(self, lines: Iterable[ShardLine]) -> list[Fault]:
@@ -107,7 +104,8 @@ class Check:
             np.linspace(0, max(len(counted.starts) - 1, 0), min(SAMPLES, len(counted.starts)), dtype=int)
         )
         documents = tuple((int(borders[each]) + 1, int(borders[each + 1])) for each in chosen)
-        seen[line.file] = _Seen(file, line.header_bytes, documents, int(borders[0]))
+        tokens = np.memmap(file, dtype="<u2", mode="r", offset=line.header_bytes)
+        seen[line.file] = _Seen(tokens, documents, int(borders[0]))
         return self._of_sidecar(file, line, counted) if line.starts_sha256 else None
 
     def _form(self, file: Path, line: ShardLine) -> str | None:
@@ -160,6 +158,13 @@ class Check:
 
     # The text
 
+    def _spellings(self, tokenizer: str) -> list[bytes]:
+        """The bytes that each id stands for."""
+        if not self._bytes_of_ids:
+            known = get_tokenizer(tokenizer)
+            self._bytes_of_ids = [known.token_bytes(token) for token in range(known.vocabulary.size)]
+        return self._bytes_of_ids
+
     def _of_text(self, line: ShardLine, seen: list[_Seen | None]) -> Fault | None:
         """Encodes samples of a shard again; `seen` are it and those that follow it, None where one is bad."""
         if seen[0] is None:
@@ -167,7 +172,7 @@ class Check:
         tokenizer = get_tokenizer(line.tokenizer)
         for tokens, is_whole in _samples([*_until_bad(seen)]):
             self.sampled_documents += 1
-            if not _is_right(tokens, is_whole, tokenizer):
+            if not _is_right(tokens, is_whole, tokenizer, self._spellings(line.tokenizer)):
                 return Fault(line, "tokens", "has other tokens than the reference gives its text")
         return None
 
@@ -204,21 +209,20 @@ def _document(shards: list[_Seen], begin: int, end: int) -> tuple[np.ndarray, bo
     parts: list[np.ndarray] = []
     taken = 0
     for number, shard in enumerate(shards):
-        tokens = shard.tokens()
         first, last = (begin, end) if number == 0 else (0, shard.head)
-        parts.append(tokens[first : min(last, first + SAMPLE_TOKENS)])
+        parts.append(shard.tokens[first : min(last, first + SAMPLE_TOKENS)])
         taken += last - first
         if taken > SAMPLE_TOKENS:
             break
-        if last < len(tokens):
+        if last < len(shard.tokens):
             return np.concatenate(parts), True
     return np.concatenate(parts), False
 
 
-def _is_right(tokens: np.ndarray, is_whole: tuple[bool, bool], tokenizer: Tokenizer) -> bool:
+def _is_right(tokens: np.ndarray, is_whole: tuple[bool, bool], tokenizer: Tokenizer, spellings: list[bytes]) -> bool:
     """Whether the reference makes `tokens` of the text that they stand for. Where they are cut out of a document, those are
     compared between places where text may be cut without a change of its tokens (`engines.CUT`)."""
-    pieces = [tokenizer.token_bytes(token) for token in tokens.tolist()]
+    pieces = [spellings[token] for token in tokens.tolist()]
     begin, end = 0, len(pieces)
     if not all(is_whole):
         cuts = [number for number in range(1, len(pieces)) if _can_be_cut(pieces[number - 1], pieces[number])]

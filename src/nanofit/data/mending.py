@@ -28,6 +28,11 @@ AGAIN = ".again"
 """In the set's folder: what is being made again."""
 
 
+def hub_name_of(manifest: Manifest) -> HubName | None:
+    """The dataset of the hub that a set was made of, None for text of this machine."""
+    return hub_name(manifest.made_of["spec"]) if "commit" in manifest.made_of else None
+
+
 class Mender:
     """Mends the set of `manifest`, which changes with it; use as a context manager, and hold the folder."""
 
@@ -72,7 +77,7 @@ class Mender:
     # A shard that is not what the manifest says
 
     def _make_again(self, line: ShardLine) -> str:
-        name = hub_name(self._spec())
+        name = hub_name_of(self.manifest)
         if name is not None and name.kind == "tokens":
             self._fetch(name, line)
             return "fetched again"
@@ -88,7 +93,7 @@ class Mender:
                     f"{line.file}, made again, is not what the manifest says either: {self._spec()} has changed since, "
                     f"or {self._folder} is of an older nanofit: make the set again in another folder"
                 )
-        if made.sha256 == line.sha256 and made.starts_sha256 == line.starts_sha256:
+        if line.sha256 == made.sha256 and _counts(line) == _counts(made):
             self._take(made)
             return "made again from the source"
         self._set_line(made)  # the file was right, what the manifest says of it was not
@@ -174,6 +179,10 @@ class Mender:
 
     def _spec(self) -> str:
         spec = self.manifest.made_of.get("spec")
+        if "ranks" in self.manifest.made_of:
+            raise UserError(
+                f"{self._folder} was merged from what a cluster wrote: merge that again into another folder"
+            )
         if spec is None:
             raise UserError(
                 f"{self._folder} does not say what it was made of (an older nanofit wrote it, or its first line is lost): "
@@ -188,7 +197,7 @@ class Mender:
         if self._source is None:
             try:
                 spec = self._spec()
-                name = hub_name(spec)
+                name = hub_name_of(self.manifest)
                 self._source = open_source(spec) if name is None else self._open_hub(name)
                 if self._source.fingerprint != self.manifest.made_of["fingerprint"]:
                     raise UserError(
@@ -229,3 +238,7 @@ class Mender:
             self._report(Verifying(f"fetching {line.file} again", 0, 2 * line.tokens))
             for shard in fetch_shards(hub, self._folder, None, set(listed) - {line.file}):
                 write_starts(self._folder / shard.file, shard.starts)
+
+
+def _counts(line: ShardLine) -> tuple[int, int, int, str]:
+    return line.tokens, line.documents, line.text_bytes, line.starts_sha256

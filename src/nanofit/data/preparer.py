@@ -10,6 +10,7 @@ import signal
 import sys
 import threading
 from dataclasses import asdict
+from io import FileIO
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -57,9 +58,10 @@ def main(argument: str) -> int:
     demand = Demand()
     request = read_request(argument)
     demand.set(request.most_tokens, None)
-    first = sys.stdin.buffer.readline()
-    _follow(first, demand)
-    threading.Thread(target=_listen, args=(sys.stdin.buffer, demand), daemon=True).start()
+    # Unbuffered: a thread that waits in a buffered stream would abort the interpreter's end.
+    demands = FileIO(0, closefd=False)
+    _follow(demands.readline(), demand)
+    threading.Thread(target=_listen, args=(demands, demand), daemon=True).start()
 
     def report(event: Event) -> None:
         kind = {Note: "note", Preparing: "preparing"}.get(type(event))
@@ -83,8 +85,8 @@ def _write(out: BinaryIO, line: dict[str, Any]) -> None:
     out.flush()
 
 
-def _listen(stdin: BinaryIO, demand: Demand) -> None:
-    for line in stdin:
+def _listen(demands: FileIO, demand: Demand) -> None:
+    for line in demands:
         _follow(line, demand)
     os._exit(0)
 

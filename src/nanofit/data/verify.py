@@ -12,8 +12,7 @@ from nanofit.data.manifest import (
     rewrite,
     salvage,
 )
-from nanofit.data.mending import Mender
-from nanofit.data.names import hub_name
+from nanofit.data.mending import Mender, hub_name_of
 from nanofit.data.prepare import disk_refusal, set_in
 from nanofit.data.shards import first_index, shard_name, shard_tokens, starts_file
 from nanofit.errors import UserError
@@ -100,8 +99,7 @@ def _check(found: _Found, report: Report, *, is_ours: bool = True) -> _Checked:
         done += count
         report(Verifying(f"reading {file}", done, total))
 
-    spec = found.manifest.made_of.get("spec")
-    name = hub_name(spec) if spec is not None else None
+    name = hub_name_of(found.manifest)
     check = Check(found.manifest, read, is_ours=is_ours, fetched=name is not None and name.kind == "tokens")
     faults = check.faults(lines)
     return _Checked(faults, done, check.sampled_documents)

@@ -24,7 +24,6 @@ from nanofit.data.manifest import (
     ShardLine,
     Split,
     append_line,
-    append_shard,
     cut_back,
     is_prepared,
     read_manifest,
@@ -211,9 +210,7 @@ class _Pass:
             for split in ("train", "val"):
                 index = first_index(split) + len(manifest.of(split))
                 restored = state["writers"][split] if state is not None else None
-                writers[split] = ShardWriter(
-                    self._job.folder, split, made, lengths, index=index, restored=restored
-                )
+                writers[split] = ShardWriter(self._job.folder, split, made, lengths, index=index, restored=restored)
         except (OSError, ValueError):  # the unfinished shard is not what the snapshot says: from the manifest, then
             for writer in writers.values():
                 writer.close()
@@ -280,7 +277,9 @@ class _Pass:
 
     def _encoded(self, chunks: Iterator[Chunk]) -> Iterator[tuple[int, Chunk, Encoded]]:
         number = self._begin_number
-        ahead = self._written["train"]  # and what is in the queue, as if no chunk were validation's once that is full
+        # What will be there when all that is in the queue is placed.
+        ahead = self._written["train"]
+        room = max((self._job.val_tokens or 0) - self._written["val"], 0)
         while not self._done.is_set():
             if self._demand.holds(ahead):
                 self._tell()
@@ -299,8 +298,9 @@ class _Pass:
                 self._end()
                 return
             self._seconds["tokenizing"] += time.monotonic() - read
-            if chunk.role in ("train", "hash") or (chunk.role == "fill" and self._val_is_full):
-                ahead += len(encoded.tokens)
+            validates = min(room, len(encoded.tokens)) if chunk.role in ("val", "fill") else 0
+            room -= validates
+            ahead += len(encoded.tokens) - validates if chunk.role != "val" else 0
             yield number, chunk, encoded
             number += 1
 

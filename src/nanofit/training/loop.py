@@ -35,7 +35,6 @@ from nanofit.training.pace import Pace
 from nanofit.training.step import StepResult, TrainStep
 from nanofit.training.tracking import Tracking
 
-
 LATE_SECONDS = 10.0
 """While data is late, this is said so often."""
 
@@ -170,7 +169,7 @@ class TrainingLoop:
         now = self._clock()
         if self._told_late is None or now - self._told_late > LATE_SECONDS:
             self._told_late = now
-            self._report(Waiting(f"waiting for data: {self._feed.state}"))
+            self._report(Waiting(f"waiting for data: {self._feed.state}", passes=True))
 
     def _between_steps(self) -> None:
         settings = self.recipe.run
@@ -280,7 +279,9 @@ class TrainingLoop:
     def _save(self) -> None:
         if self.step == self._saved_step:
             return
-        state = TrainingState(self.step, self.seconds, self._feed.manifest().state(), self.train_step.scaler.state_dict())
+        state = TrainingState(
+            self.step, self.seconds, self._feed.manifest().state(), self.train_step.scaler.state_dict()
+        )
         optimizer = self.train_step.optimizer
 
         def save() -> None:
