@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nanofit.data import remaking, shards, writing
+from nanofit.data import placing, remaking, shards, writing
 from nanofit.data.documents import Chunk, Cursor, Role
 from nanofit.data.engines import reference_engine
 from nanofit.data.manifest import append_line, read_manifest
