@@ -263,7 +263,7 @@ def _separated(ids: np.ndarray, borders: np.ndarray) -> Encoded:
     of_text[starts] = False
     tokens = np.empty(len(of_text), dtype=np.uint16)
     tokens[starts] = VOCABULARIES["gpt2"].separator
-    tokens[of_text] = ids  # a third of the time that np.insert takes
+    tokens[of_text] = ids  # np.insert does the same, and takes longer
     return Encoded(tokens, starts)
 
 
