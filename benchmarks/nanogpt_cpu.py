@@ -154,7 +154,7 @@ def compare_times(times: dict[str, list[list[float]]]) -> dict[str, Any]:
 def measure_losses(folder: Path, steps: int, copy: Path, out: Path) -> dict[str, Any]:
     """The final validation losses of both models by nanofit's evaluator on the whole split, and by their own."""
     from nanofit.data.manifest import read_manifest
-from nanofit.data.stream import TokenStream
+    from nanofit.data.stream import TokenStream
     from nanofit.evaluation.validation import validate
     from nanofit.events import silent
     from nanofit.runs import read_metrics

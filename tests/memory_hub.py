@@ -1,7 +1,7 @@
 """A hub in memory for tests of what reads from it: as `nanofit.data.hub.Hub`, without a network.
 
-    hub = MemoryHub({"data/a.parquet": parquet(["one text", "another"], rows_per_group=1)})
-    hub.corrupt("data/a.parquet", offset=100, times=1)
+hub = MemoryHub({"data/a.parquet": parquet(["one text", "another"], rows_per_group=1)})
+hub.corrupt("data/a.parquet", offset=100, times=1)
 """
 
 import hashlib
@@ -77,9 +77,7 @@ class MemoryHub:
 
     def times_read(self, path: str) -> Counter[int]:
         """How often each byte of a file was asked for."""
-        return Counter(
-            byte for asked, start, end in self.requests if asked == path for byte in range(start, end)
-        )
+        return Counter(byte for asked, start, end in self.requests if asked == path for byte in range(start, end))
 
 
 def parquet(

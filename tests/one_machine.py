@@ -7,7 +7,9 @@ from typing import Any
 from nanofit.data.documents import Chunk, Cursor
 from nanofit.data.engines import reference_engine
 from nanofit.data.manifest import read_manifest
-from nanofit.data.writing import Demand, Job, write_set
+from nanofit.data.demand import Demand
+from nanofit.data.placing import Job
+from nanofit.data.writing import write_set
 from nanofit.events import silent
 
 

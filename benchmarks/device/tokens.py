@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from nanofit.data.prepare import prepare
 from nanofit.data.manifest import Manifest, ShardLine, Split, append_line, append_shard, read_manifest
+from nanofit.data.prepare import prepare
 from nanofit.data.shards import Made, ShardWriter
 from nanofit.data.stream import TokenStream
 from nanofit.errors import UserError

@@ -13,6 +13,7 @@ from filelock import FileLock, Timeout
 
 from nanofit.errors import UserError
 
+
 class InUse(UserError):
     """Another process holds the folder, or held it for a moment."""
 

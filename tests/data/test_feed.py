@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hub_server import LocalHub, Status, fineweb_repo
 
+from hub_server import LocalHub, Status, fineweb_repo
 from nanofit.data.feed import HOLD_TOKENS, Feed
 from nanofit.data.manifest import read_manifest
 from nanofit.data.prepare import Request, fulfil

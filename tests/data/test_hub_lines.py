@@ -6,13 +6,13 @@ import random
 from itertools import islice
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
-import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from memory_hub import MemoryHub
-from nanofit.data import hub_lines, running_sha256
+from nanofit.data import hub_bytes, hub_lines, running_sha256
 from nanofit.data.documents import Chunk, DamagedFile
 from nanofit.data.hub import HubUnreachable
 from nanofit.data.hub_lines import LinesSource
@@ -27,7 +27,8 @@ ENDINGS = [".jsonl", ".jsonl.gz", ".jsonl.zst"]
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
     monkeypatch.setattr(hub_lines, "CHUNK_BYTES", 200)
-    monkeypatch.setattr(hub_lines, "_BLOCK_BYTES", 100)
+    for module in (hub_lines, hub_bytes):
+        monkeypatch.setattr(module, "BLOCK_BYTES", 100)
 
 
 def opened(hub: MemoryHub, spool: Path) -> LinesSource:
@@ -49,8 +50,7 @@ def packed(data: bytes, ending: str) -> bytes:
         return data
     if ending == ".jsonl.gz":
         return gzip.compress(data[:half]) + gzip.compress(data[half:])
-    compress = zstandard.ZstdCompressor().compress
-    return compress(data[:half]) + compress(data[half:])
+    return pa.compress(data[:half], "zstd", asbytes=True) + pa.compress(data[half:], "zstd", asbytes=True)
 
 
 def served(files: dict[str, list[str]], ending: str, seed: int = 0) -> MemoryHub:
@@ -204,7 +204,7 @@ def test_a_full_disk_is_no_bad_file(tmp_path, monkeypatch):
 
 
 def test_what_is_ahead_is_bounded_and_closing_ends_it(tmp_path, monkeypatch):
-    monkeypatch.setattr(hub_lines, "AHEAD_BYTES", 1000)
+    monkeypatch.setattr(hub_bytes, "AHEAD_BYTES", 1000)
     hub = served({f"{number}": ["text"] * 100 for number in range(50)}, ".jsonl")
     given: list[int] = []
     hub.before_block = lambda path, position: given.append(position)

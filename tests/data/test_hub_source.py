@@ -274,6 +274,9 @@ def test_the_first_sample_of_fineweb_holds_the_communitys_set_itself(tmp_path, m
     monkeypatch.setattr("nanofit.data.hub_source.COMMUNITY_TOKENS", 100)
     source = opened(hub, tmp_path, "fineweb:sample-10BT", 100)
     assert source.comparable and "community" in source.validation
+    edu = MemoryHub({"sample/10BT/x.parquet": parquet(documents(300), 3)}, repo="HuggingFaceFW/fineweb-edu")
+    assert opened(edu, tmp_path, "fineweb-edu:sample-10BT", 100, hub).comparable
+    assert not opened(served(repository([(300, 3)])), tmp_path, val_tokens=100).comparable
 
 
 def test_validation_is_at_most_a_tenth(tmp_path):
@@ -295,6 +298,13 @@ def test_the_fingerprint_is_that_of_the_files_and_the_validation(tmp_path):
 
 
 # Bytes that come wrong
+
+
+def spool_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every piece is too long for memory, and so for a head."""
+    monkeypatch.setattr(parquet_pieces, "SPOOL_BYTES", 100)
+    monkeypatch.setattr(read_ahead, "SPOOL_BYTES", 100)
+    monkeypatch.setattr(piece_order, "HEAD_BYTES", 100)
 
 
 @pytest.mark.parametrize("row", [0, 8, 30, 39])
@@ -320,7 +330,10 @@ def test_a_wrong_byte_that_nothing_else_shows_is_found_at_the_end_of_its_file(tm
     assert missing <= set(texts["000.parquet"][-2:])
 
 
-def test_after_damage_the_file_is_read_again_and_confirmed(tmp_path):
+@pytest.mark.parametrize("spooled", [False, True])
+def test_after_damage_the_file_is_read_again_and_confirmed(tmp_path, monkeypatch, spooled):
+    if spooled:
+        spool_all(monkeypatch)
     texts = repository([(40, 2)] * 2)
     # Uncompressed, so that a text with a wrong byte is decoded all the same.
     hub = MemoryHub({path: parquet(texts[path], 2, compression="none") for path in texts})
@@ -336,9 +349,7 @@ def test_after_damage_the_file_is_read_again_and_confirmed(tmp_path):
 @pytest.mark.parametrize("spooled", [False, True])
 def test_a_piece_that_does_not_decode_is_fetched_again(tmp_path, monkeypatch, spooled):
     if spooled:
-        monkeypatch.setattr(parquet_pieces, "SPOOL_BYTES", 100)
-        monkeypatch.setattr(read_ahead, "SPOOL_BYTES", 100)
-        monkeypatch.setattr(piece_order, "HEAD_BYTES", 100)
+        spool_all(monkeypatch)
     texts = repository([(40, 3)] * 2)
     expected = list(opened(served(texts), tmp_path).read(None))
     hub = served(texts)
@@ -391,16 +402,17 @@ def test_a_file_without_a_known_hash_is_read_and_never_confirmed(tmp_path):
 
 def test_little_is_asked_for_before_the_first_chunk(tmp_path, monkeypatch):
     monkeypatch.undo()
+    monkeypatch.setattr(piece_order, "HEAD_TOKENS", 3_000_000)
     drawn = random.Random(0)
     schema = pa.schema([("text", pa.string())])
     stream = io.BytesIO()
     with pq.ParquetWriter(stream, schema, compression="none", use_dictionary=False) as writer:
-        for _ in range(24):
+        for _ in range(12):
             writer.write_table(pa.table({"text": [drawn.randbytes(1000).hex() for _ in range(1000)]}, schema))
         writer.add_key_value_metadata({"padding": "." * 3_000_000})
     file = stream.getvalue()
-    hub = MemoryHub({"a.parquet": file, "b.parquet": file})
-    chunks = opened(hub, tmp_path, val_tokens=500_000).read(None)
+    hub = MemoryHub({"a.parquet": file, "b.parquet": parquet(documents(9), 3)})
+    chunks = opened(hub, tmp_path, val_tokens=300_000).read(None)
     next(chunks)
     asked = sum(end - start for _, start, end in hub.requests)
     chunks.close()

@@ -171,6 +171,14 @@ def test_a_run_finds_its_data_again_however_far_the_set_has_grown(shards: int, d
         assert not manifest_of(names[:altered]).agrees_with(remembered)
 
 
+@pytest.mark.parametrize("key", ["spec", "commit", "fingerprint"])
+def test_a_run_on_a_first_shard_knows_another_source(key: str) -> None:
+    ours = replace(manifest_of("a"), made_of={"spec": "fineweb", "commit": "0", "fingerprint": "0", "asked": "fineweb"})
+    remembered = ours.state()
+    assert replace(manifest_of("ab"), made_of=ours.made_of | {"asked": "fineweb:x"}).agrees_with(remembered)
+    assert not replace(ours, made_of=ours.made_of | {key: "1"}).agrees_with(remembered)
+
+
 def test_a_final_set_agrees_with_itself_alone() -> None:
     final = manifest_of("abc", {"exhausted": True})
     assert final.agrees_with(final.state())

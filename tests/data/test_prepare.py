@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 
 from nanofit import events
 from nanofit.data import prepare as preparing
-from nanofit.data import writing
-from nanofit.data.prepare import prepare, shards_folder
+from nanofit.data import placing
 from nanofit.data.manifest import Manifest, Split, read_manifest
+from nanofit.data.prepare import prepare, shards_folder
 from nanofit.data.shards import ShardWriter
 from nanofit.data.sources import open_source
 from nanofit.data.stream import TokenStream
@@ -142,7 +142,7 @@ def test_shards_are_read_by_llmcs_rule(tmp_path: Path, tokenizer: str, separator
 
 
 def test_a_corpus_larger_than_a_shard_comes_back_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writing, "ShardWriter", functools.partial(ShardWriter, size=lambda split, index: 100))
+    monkeypatch.setattr(placing, "ShardWriter", functools.partial(ShardWriter, size=lambda split, index: 100))
     manifest = prepared(corpus(tmp_path / "a.jsonl", FORTY), tmp_path / "out")
     assert len(manifest.of("train")) > 3
     assert Counter(documents(manifest, "train") + documents(manifest, "val")) == Counter(FORTY)
@@ -235,7 +235,7 @@ def test_shards_of_another_tokenizer_are_refused(tmp_path: Path) -> None:
 
 
 def test_an_unfinished_preparation_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writing, "ShardWriter", functools.partial(ShardWriter, size=lambda split, index: 100))
+    monkeypatch.setattr(placing, "ShardWriter", functools.partial(ShardWriter, size=lambda split, index: 100))
     source = corpus(tmp_path / "a.jsonl", FORTY)
     whole = prepared(source, tmp_path / "out")
     before = names(tmp_path / "out")

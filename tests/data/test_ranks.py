@@ -1,5 +1,6 @@
 """Ranks and their merge: whatever the ranks were and wherever it was interrupted, the set is what one machine makes."""
 
+import errno
 import importlib
 import itertools
 import os
@@ -16,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nanofit.data import manifest as manifests
-from nanofit.data import merging, ranks, shards, writing
+from nanofit.data import merging, placing, ranks, shards
 from nanofit.data.engines import reference_engine
 from nanofit.data.manifest import Manifest, read_manifest
 from nanofit.data.merging import merge
@@ -39,7 +40,7 @@ def small(split: str, index: int) -> int:
 
 @pytest.fixture(autouse=True)
 def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (merging, writing):
+    for module in (merging, placing):
         monkeypatch.setattr(module, "ShardWriter", partial(shards.ShardWriter, size=small))
     monkeypatch.setattr(merging, "PIECE_TOKENS", 7)
     monkeypatch.setattr("os.fsync", lambda handle: None)
@@ -90,7 +91,7 @@ def test_the_merge_is_what_one_machine_makes_of_the_documents_in_the_ranks_order
     assert manifest.is_final and manifest.has_whole_validation
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(fatal=st.lists(st.integers(0, 80), min_size=1, max_size=3))
 def test_death_at_any_instant_leaves_no_trace(tmp_path_factory: pytest.TempPathFactory, fatal: list[int]) -> None:
     tmp = tmp_path_factory.mktemp("case")
@@ -123,6 +124,25 @@ def test_death_at_any_instant_leaves_no_trace(tmp_path_factory: pytest.TempPathF
     merged(tmp / "ranks", tmp / "set")
     assert content(tmp / "set") == content(tmp / "whole")
     assert {file.name for file in (tmp / "set").iterdir()} == {file.name for file in (tmp / "whole").iterdir()}
+
+
+def test_a_full_disk_is_said_and_what_is_finished_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_ranks(tmp_path / "ranks", TWO_RANKS)
+    calls = itertools.count()
+
+    def full(handle: int) -> None:
+        if next(calls) > 20:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.fsync", full)
+        with pytest.raises(UserError, match="No space left on device; free some space"):
+            merged(tmp_path / "ranks", tmp_path / "set")
+    assert len(read_manifest(tmp_path / "set").shards) > 1
+    merged(tmp_path / "ranks", tmp_path / "set")
+    assert content(tmp_path / "set") == content(
+        one_machine([*itertools.chain(*TWO_RANKS)], tmp_path / "one", VAL_TOKENS)
+    )
 
 
 def test_a_merge_goes_on_from_its_last_shard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

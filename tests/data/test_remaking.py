@@ -11,12 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nanofit.data import remaking, shards, writing
+from nanofit.data import placing, remaking, shards, writing
 from nanofit.data.documents import Chunk, Cursor, Role
 from nanofit.data.engines import reference_engine
 from nanofit.data.manifest import append_line, read_manifest
 from nanofit.data.remaking import shards_again
-from nanofit.data.writing import Demand, Job, write_set
+from nanofit.data.demand import Demand
+from nanofit.data.placing import Job
+from nanofit.data.writing import write_set
 from nanofit.events import silent
 
 Listing = list[tuple[Role, list[str]]]
@@ -43,7 +45,7 @@ class Listed:
 def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = {"train": (20, 40, 80), "val": (1000,)}
     size: Callable[[str, int], int] = lambda split, index: sizes[split][min(max(index - 1, 0), len(sizes[split]) - 1)]  # noqa: E731
-    for module in (writing, remaking):
+    for module in (placing, remaking):
         monkeypatch.setattr(module, "ShardWriter", lambda *given, **more: shards.ShardWriter(*given, **more, size=size))
     monkeypatch.setattr(writing, "SMALL_BYTES", 0)
 

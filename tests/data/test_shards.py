@@ -179,14 +179,16 @@ def test_what_goes_on_from_a_snapshot_is_what_was_never_interrupted(
     tmp_path_factory: pytest.TempPathFactory, documents: list[list[int]], size: int, data: st.DataObject
 ) -> None:
     whole, folder = tmp_path_factory.mktemp("whole"), tmp_path_factory.mktemp("interrupted")
-    cuts = sorted(data.draw(st.sets(st.integers(0, len(documents)), max_size=4), label="snapshots before documents"))
+    # Before which documents a snapshot is taken, and how many tokens are lost after it.
+    lost_after = data.draw(st.dictionaries(st.integers(0, len(documents)), st.integers(0, 60), max_size=4))
+    cuts = sorted(lost_after)
     for directory, snapshots in ((whole, []), (folder, cuts)):
         writer = small_writer(directory, size)
         for first, last in itertools.pairwise([0, *cuts, len(documents)]):
             if first in snapshots:
                 state = writer.snapshot()
                 # What the process still writes before it dies, short of a finished shard, leaves no trace.
-                lost = data.draw(st.integers(0, max(writer.room - 1, 0)), label="tokens that are lost")
+                lost = min(lost_after[first], writer.room - 1)
                 add(writer, [[SEPARATOR] * lost], files=("lost",))
                 writer.close()
                 writer = small_writer(directory, size, index=writer.index, restored=state)

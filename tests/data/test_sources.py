@@ -130,7 +130,7 @@ def test_all_bytes_are_counted(tmp_path: Path) -> None:
 
 
 def save_to_disk(folder: Path, *files: list[str], state: dict[str, Any] | None = None) -> Path:
-    """A dataset as that library (5.0) saves it."""
+    """A dataset as that library (5.2) saves it."""
     folder.mkdir(parents=True)
     names = [f"data-{index:05d}-of-{len(files):05d}.arrow" for index in range(len(files))]
     for name, texts in zip(names, files, strict=True):

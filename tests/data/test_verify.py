@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from hub_server import LocalHub, fineweb_repo
-from nanofit.data import engines, patience, remaking, shards, verify, writing
+from nanofit.data import engines, patience, placing, remaking, shards, verify, writing
 from nanofit.data.engines import Encoded, reference_engine
 from nanofit.data.manifest import MANIFEST_NAME, read_manifest
 from nanofit.data.prepare import prepare
@@ -34,7 +34,7 @@ def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
     def size(split: str, index: int) -> int:
         return min(2000 << max(index - 1, 0), 8000)
 
-    for module in (writing, remaking):
+    for module in (placing, remaking):
         monkeypatch.setattr(module, "ShardWriter", partial(shards.ShardWriter, size=size))
     for module in (writing, verify):
         monkeypatch.setattr(module, "shard_tokens", size)

@@ -11,13 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nanofit.data import manifest as manifests
-from nanofit.data import shards, writing
+from nanofit.data import placing, shards, writing
 from nanofit.data.documents import Chunk, Cursor, DamagedFile, Role
 from nanofit.data.engines import reference_engine
 from nanofit.data.manifest import Manifest, read_manifest
 from nanofit.data.shards import read_starts
 from nanofit.data.stream import TokenStream
-from nanofit.data.writing import Demand, Job, Written, drop_short_end, write_set
+from nanofit.data.demand import Demand
+from nanofit.data.placing import Job
+from nanofit.data.writing import Written, drop_short_end, write_set
 from nanofit.events import Event, silent
 
 SIZES = {"train": (20, 40, 80), "val": (1000,)}
@@ -56,8 +58,8 @@ def key_of(text: str) -> int:
 def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
     size: Callable[[str, int], int] = lambda split, index: SIZES[split][min(max(index - 1, 0), len(SIZES[split]) - 1)]  # noqa: E731
     monkeypatch.setattr(writing, "shard_tokens", size)
-    monkeypatch.setattr(writing, "ShardWriter", lambda *args, **more: shards.ShardWriter(*args, **more, size=size))
-    monkeypatch.setattr(writing, "SNAPSHOT_SECONDS", 0.0)
+    monkeypatch.setattr(placing, "ShardWriter", lambda *args, **more: shards.ShardWriter(*args, **more, size=size))
+    monkeypatch.setattr(placing, "SNAPSHOT_SECONDS", 0.0)
     monkeypatch.setattr(writing, "SMALL_BYTES", 0)
 
 

@@ -10,8 +10,8 @@ import torch
 from torch.nn import functional as F
 
 from nanofit.architecture import ModelConfig
-from nanofit.data.prepare import prepare
 from nanofit.data.manifest import Manifest
+from nanofit.data.prepare import prepare
 from nanofit.data.stream import TokenStream
 from nanofit.data.tokenizers import get_tokenizer
 from nanofit.device import choose_device

@@ -64,7 +64,7 @@ class Feed:
         self.folder = found.folder
         self._changed = threading.Condition()
         self._child: subprocess.Popen[bytes] | None = None
-        self._error: UserError | None = None
+        self._error: Exception | None = None
         self._ended = False
         self.latest: Preparing | None = None
         self._thread: threading.Thread | None = None
@@ -130,6 +130,12 @@ class Feed:
             self._ask(self._tokens, None)
 
     @property
+    def data_state(self) -> str:
+        """What a checkpoint remembers of the data (`Manifest.agrees_with`). Of a set that is read as it stands, all of it: its
+        epochs are as long as it is."""
+        return self._static.digest if self._static is not None else self.manifest().state()
+
+    @property
     def state(self) -> str:
         """What preparing is at, in a few words, for who waits."""
         if self.latest is None:
@@ -156,7 +162,8 @@ class Feed:
                 pass
 
     def _news(self, tokens: int, stop: threading.Event) -> Manifest:
-        hold = max(self._hold, tokens + GROUP_TOKENS) if self._hold is not None else None
+        # Who waits for more than is held has use for it: the hold is over, since a step may need many groups.
+        hold = self._hold if self._hold is not None and tokens <= self._hold else None
         wanted = self._tokens
         if self._guesses and 2 * tokens > wanted:
             wanted = target_tokens(4 * tokens)
@@ -181,6 +188,12 @@ class Feed:
     # The preparer's life
 
     def _supervise(self) -> None:
+        try:
+            self._keep_preparing()
+        except Exception as error:
+            self._error = error  # raised by whoever waits
+
+    def _keep_preparing(self) -> None:
         crashes = 0
         followed = ""
         while not self._ended:
@@ -226,7 +239,7 @@ class Feed:
     def _run_child(self) -> tuple[int, str]:
         """One preparer from its start to its end: its exit code, and its last word if that is an error."""
         request = replace(self._request, most_tokens=self._limit)
-        command = [sys.executable, "-m", "nanofit.data.preparer", request_json(request)]
+        command = [sys.executable, "-P", "-m", "nanofit.data.preparer", request_json(request)]
         # One thread tokenises several times what a card consumes; the run's own threads come first.
         environment = os.environ | {"RAYON_NUM_THREADS": "1"}
         message = ""

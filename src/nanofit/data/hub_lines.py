@@ -4,24 +4,19 @@ A plain file is gone on with at any byte. Of a compressed one, what was download
 done: the next process decompresses that again and goes on with the download where it broke.
 """
 
-import hashlib
 import io
 import json
 import threading
-from collections import deque
-from collections.abc import Generator, Iterator, Sequence
-from contextlib import closing
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from nanofit.data.documents import CHUNK_BYTES, Chunk, Cursor, DamagedFile
 from nanofit.data.hub import Hub, HubFile
+from nanofit.data.hub_bytes import BLOCK_BYTES, BytesAhead, RawBytes, compression, part_path
 from nanofit.data.running_sha256 import RunningSha256
 from nanofit.errors import UserError
-
-AHEAD_BYTES = 16 * 2**20
-_BLOCK_BYTES = 2**18
 
 _BYTES_PER_TOKEN = {"": 4.6, ".gz": 1.8, ".zst": 1.8}  # of English text at 0.216 tokens a byte, compressed 2.6 times
 
@@ -43,7 +38,7 @@ class LinesSource:
     def read(self, cursor: Cursor | None) -> Generator[Chunk, None, None]:
         """The chunks from `cursor` on. Closing the generator ends the thread that fetches."""
         place = cursor or {"file": 0, "byte": 0, "line": 0, "hash": None}
-        ahead = _Ahead(self.hub, self.files, place["file"], place["byte"], self.spool)
+        ahead = BytesAhead(self.hub, self.files, place["file"], place["byte"], self.spool)
         threading.Thread(target=ahead.work, name="hub-lines", daemon=True).start()
         try:
             for number in range(place["file"], len(self.files)):
@@ -54,147 +49,20 @@ class LinesSource:
 
     def download_bytes(self, tokens: int) -> int:
         """About what is downloaded for `tokens` of training and the validation set."""
-        return int(min((tokens + self.val_tokens) * _BYTES_PER_TOKEN[_compression(self.files[0])], self.total_bytes))
-
-
-def _compression(file: HubFile) -> str:
-    return next((ending for ending in (".gz", ".zst") if file.path.endswith(ending)), "")
-
-
-def _part_path(spool: Path, file: HubFile) -> Path:
-    key = hashlib.sha256(f"{file.path} {file.sha256} {file.size}".encode()).hexdigest()[:16]
-    return spool / f"{key}{_compression(file)}.part"
-
-
-class _Ahead:
-    """The bytes of the files from a place on, read by a thread up to AHEAD_BYTES before they are needed."""
-
-    def __init__(self, hub: Hub, files: Sequence[HubFile], first: int, byte: int, spool: Path) -> None:
-        self._hub, self._files, self._spool = hub, files, spool
-        self._first, self._byte = first, byte
-        self._changed = threading.Condition()
-        self._blocks: deque[tuple[int, bytes | Exception]] = deque()
-        self._held_bytes = 0
-        self._closed = False
-
-    def close(self) -> None:
-        with self._changed:
-            self._closed = True
-            self._changed.notify_all()
-
-    def blocks(self, number: int) -> Iterator[bytes]:
-        """The blocks of file `number`, which has to be the next one; it ends with an empty block."""
-        while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self._blocks)
-                its_number, block = self._blocks.popleft()
-                if not isinstance(block, Exception):
-                    self._held_bytes -= len(block)
-                self._changed.notify_all()
-            assert its_number == number
-            if isinstance(block, Exception):
-                raise block
-            if not block:
-                return
-            yield block
-
-    def work(self) -> None:
-        for number in range(self._first, len(self._files)):
-            byte = self._byte if number == self._first else 0
-            try:
-                with closing(self._bytes_of(self._files[number], byte)) as blocks:  # type: ignore[type-var]
-                    for block in blocks:
-                        if not self._put(number, block):
-                            return
-            except Exception as error:
-                self._put(number, error)
-                return
-            if not self._put(number, b""):
-                return
-
-    def _put(self, number: int, block: bytes | Exception) -> bool:
-        """Hand it over; False when nobody waits for it any more."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._closed or self._held_bytes < AHEAD_BYTES)
-            if self._closed:
-                return False
-            self._blocks.append((number, block))
-            if not isinstance(block, Exception):
-                self._held_bytes += len(block)
-            self._changed.notify_all()
-        return True
-
-    def _bytes_of(self, file: HubFile, byte: int) -> Iterator[bytes]:
-        """A plain file from `byte` on; a compressed one from its beginning, as far as possible from the spool."""
-        if not _compression(file):
-            yield from self._hub.stream(file, byte, file.size)
-            return
-        self._spool.mkdir(parents=True, exist_ok=True)
-        with _part_path(self._spool, file).open("a+b") as part:
-            if part.tell() > file.size:
-                part.truncate(0)
-            part.seek(0)
-            while block := part.read(_BLOCK_BYTES):
-                yield block
-            for block in self._hub.stream(file, part.tell(), file.size):
-                part.write(block)
-                # So that who reads the file after a kill finds it.
-                part.flush()
-                yield block
-
-
-class _Raw(io.RawIOBase):
-    """The bytes of a file as pyarrow and we read them, counted; `hashed` takes each of them."""
-
-    def __init__(self, blocks: Iterator[bytes], hashed: RunningSha256 | None) -> None:
-        self._blocks = blocks
-        self._block = memoryview(b"")
-        self._hashed = hashed
-        self.taken = 0
-        self.failure: Exception | None = None
-        """What kept the bytes from coming."""
-
-    def readable(self) -> bool:
-        return True
-
-    def read(self, size: int = -1) -> bytes:
-        """Exactly `size` bytes, fewer at the end and before an error only."""
-        parts: list[memoryview] = []
-        wanted = size if size >= 0 else 2**62
-        while wanted and self._block_at_hand(raising=not parts):
-            part = self._block[:wanted]
-            parts.append(part)
-            wanted -= len(part)
-            self._block = self._block[len(part) :]
-        data = b"".join(parts)
-        self.taken += len(data)
-        if self._hashed is not None:
-            self._hashed.update(data)
-        return data
-
-    def _block_at_hand(self, *, raising: bool) -> bool:
-        """Whether there is a byte to give. What kept it from coming is raised now, or by the next read."""
-        if not self._block and self.failure is None:
-            try:
-                self._block = memoryview(next(self._blocks, b""))
-            except Exception as error:
-                self.failure = error
-        if self.failure is not None and raising:
-            raise self.failure
-        return bool(self._block)
+        return int(min((tokens + self.val_tokens) * _BYTES_PER_TOKEN[compression(self.files[0])], self.total_bytes))
 
 
 class _File:
     """A file while it is read from `place` on."""
 
-    def __init__(self, source: LinesSource, number: int, place: Cursor, ahead: _Ahead) -> None:
+    def __init__(self, source: LinesSource, number: int, place: Cursor, ahead: BytesAhead) -> None:
         self.source, self.number, self.file = source, number, source.files[number]
         self.line, self.byte = place["line"], place["byte"]
-        self.compressed = _compression(self.file)
+        self.compressed = compression(self.file)
         self.before = sum(file.size for file in source.files[:number])
         # Of a compressed file all bytes are read in every process; of a plain one those from `byte` on.
         self.hashed = RunningSha256() if self.compressed or not self.byte else _resumed(place["hash"])
-        self.raw = _Raw(ahead.blocks(number), self.hashed if self.compressed else None)
+        self.raw = RawBytes(ahead.blocks(number), self.hashed if self.compressed else None)
 
     def chunks(self) -> Iterator[Chunk]:
         """The chunks; the last one is held back until the file's hash is known."""
@@ -230,7 +98,7 @@ class _File:
         elif texts or confirmed:
             yield Chunk(texts, "fill", cursor, end, replaced_documents=replaced, files=known, confirmed=confirmed)
         if self.compressed:
-            _part_path(self.source.spool, self.file).unlink(missing_ok=True)
+            part_path(self.source.spool, self.file).unlink(missing_ok=True)
 
     def _cursor(self) -> Cursor:
         """Before the line that follows."""
@@ -263,7 +131,7 @@ class _File:
 
     def _blocks(self) -> Iterator[bytes]:
         if not self.compressed:
-            while block := self.raw.read(_BLOCK_BYTES):
+            while block := self.raw.read(BLOCK_BYTES):
                 yield block
             return
         import pyarrow as pa
@@ -273,9 +141,9 @@ class _File:
         skip = self.byte
         try:
             with pa.CompressedInputStream(raw, kind) as stream:
-                while skip and (block := stream.read(min(skip, _BLOCK_BYTES))):
+                while skip and (block := stream.read(min(skip, BLOCK_BYTES))):
                     skip -= len(block)
-                while block := stream.read(_BLOCK_BYTES):
+                while block := stream.read(BLOCK_BYTES):
                     yield block
         except (pa.ArrowException, OSError) as error:
             if self.raw.failure is not None:
@@ -318,12 +186,12 @@ class _File:
 
     def _confirmed(self) -> tuple[str, ...]:
         """The file, if it is what was promised. Raises DamagedFile if it is not."""
-        while self.raw.read(_BLOCK_BYTES):
+        while self.raw.read(BLOCK_BYTES):
             pass
         if self.hashed is None or self.file.sha256 is None:
             return ()
         if self.hashed.hexdigest() != self.file.sha256:
-            _part_path(self.source.spool, self.file).unlink(missing_ok=True)
+            part_path(self.source.spool, self.file).unlink(missing_ok=True)
             raise DamagedFile(self.file.path)
         return (self.file.path,)
 

@@ -9,60 +9,11 @@ from typing import Any
 
 from nanofit.data.documents import CHUNK_BYTES, Chunk, Cursor, DamagedFile
 from nanofit.data.hub import Hub, HubFile
-from nanofit.data.parquet_pieces import (
-    Footer,
-    NotParquet,
-    Piece,
-    column_index,
-    column_range,
-    decode,
-    read_footer,
-    texts_of,
-)
+from nanofit.data.hub_footers import TRIES, FooterShelf, read_ids, undecodable
+from nanofit.data.parquet_pieces import decode, texts_of
 from nanofit.data.piece_order import Order, Place, Step, text_bytes_of, validation_steps
 from nanofit.data.read_ahead import Promise, ReadAhead, Spool, Workers
 from nanofit.data.running_sha256 import RunningSha256
-from nanofit.errors import UserError
-
-TRIES = 3
-"""How often bytes that can't be decoded are fetched before the file is said to be bad."""
-
-
-def footer_of(hub: Hub, file: HubFile, columns: list[str]) -> Footer:
-    """The footer of a file with string columns `columns`, of which the first is the text. Raises UserError."""
-    for tries_left in reversed(range(TRIES)):
-        try:
-            return read_footer(file, partial(hub.read, file), columns)
-        except NotParquet as error:
-            if not tries_left:
-                raise UserError(f"{file.path} of dataset {hub.repo} is not a parquet file: {error}") from None
-    raise AssertionError
-
-
-@dataclass
-class FooterShelf:
-    """Footers of a dataset's files, fetched when they are asked for and kept until they are dropped."""
-
-    hub: Hub
-    files: Sequence[HubFile]
-    columns: list[str]
-    workers: Workers
-    _promises: dict[int, Promise[Footer]] = field(default_factory=dict)
-
-    @property
-    def count(self) -> int:
-        return len(self.files)
-
-    def ask(self, file: int) -> None:
-        if file not in self._promises:
-            self._promises[file] = self.workers.call(partial(footer_of, self.hub, self.files[file], self.columns))
-
-    def get(self, file: int) -> Footer:
-        self.ask(file)
-        return self.workers.wait(self._promises[file])
-
-    def drop(self, file: int) -> None:
-        self._promises.pop(file, None)
 
 
 @dataclass
@@ -150,7 +101,7 @@ class Reading:
         if self._community is not None and self._community_hub is not None:
             start: Place = {"phase": "val", "file": 0, "at": 0, "left": text_bytes_of(self._val_tokens)}
             for step in validation_steps(self._community, start):
-                self._ids.append(self._workers.call(partial(_read_ids, self._community_hub, step.footer, step.piece)))
+                self._ids.append(self._workers.call(partial(read_ids, self._community_hub, step.footer, step.piece)))
         first = self._hashes.get(0)
         hash_head_again = self._files[0].sha256 is not None and (first is None or first.running is not None)
         yield from Order(self._footers, self._community, self._val_tokens, hash_head_again).steps(place)
@@ -238,37 +189,6 @@ def _resumed(state: str | None) -> RunningSha256 | None:
         return None
 
 
-def _read_ids(hub: Hub, footer: Footer, piece: Piece) -> list[str]:
-    """The ids of a piece's rows, from the bytes of their column alone."""
-    index = column_index(footer.metadata, "id")
-    ids: list[str] = []
-    for group in piece.groups:
-        row_group = footer.metadata.row_group(group)
-        start, end = column_range(row_group.column(index))
-        part = Piece(start, end, (group,), row_group.num_rows, end - start)
-        ids += _ids_of(hub, footer, part)
-    return ids
-
-
-def _ids_of(hub: Hub, footer: Footer, part: Piece) -> list[str]:
-    import pyarrow as pa
-
-    for tries_left in reversed(range(TRIES)):
-        data = hub.read(footer.file, part.start, part.end)
-        try:
-            return [
-                each for batch in decode(footer, part, data, part.start, ["id"]) for each in batch.column(0).to_pylist()
-            ]
-        except (pa.ArrowException, OSError) as error:
-            if not tries_left:
-                raise _undecodable(footer.file, error) from None
-    raise AssertionError
-
-
-def _undecodable(file: HubFile, error: Exception) -> UserError:
-    return UserError(f"{file.path} can't be decoded, however often it is fetched: {str(error).splitlines()[0]}")
-
-
 @dataclass
 class _Batches:
     """The record batches of a piece; `data` are the bytes that they came from in the end."""
@@ -291,7 +211,7 @@ class _Batches:
                 return
             except (pa.ArrowException, OSError) as error:
                 if not tries_left:
-                    raise _undecodable(self.step.footer.file, error) from None
+                    raise undecodable(self.step.footer.file, error) from None
                 self.data = self.ahead.again(self.step)
 
     def _decoded(self, first_row: int) -> Iterator[Any]:

@@ -20,7 +20,9 @@ from nanofit.data.names import FINEWEB, HubName
 from nanofit.data.prepare import Request, claim, close, disk_refusal, require_space, write_to_disk
 from nanofit.data.pretokenised import FetchedShard, download_bytes, fetch_shards, shard_files
 from nanofit.data.shards import write_starts
-from nanofit.data.writing import REPORT_SECONDS, Demand, Job, drop_short_end
+from nanofit.data.demand import Demand
+from nanofit.data.placing import Job
+from nanofit.data.writing import REPORT_SECONDS
 from nanofit.errors import UserError
 from nanofit.events import Note, Preparing, Report
 
@@ -37,8 +39,6 @@ def write(name: HubName, folder: Path, request: Request, demand: Demand, report:
     Raises UserError; HubUnreachable, with what is usable already, when the hub does not answer.
     """
     manifest = read_manifest(folder) if is_prepared(folder) else Manifest(folder, (), None)
-    if manifest.closing is not None:
-        manifest = drop_short_end(manifest)
     revision = manifest.made_of.get("commit") or name.revision
     claim(folder, name.name)
     try:
@@ -62,9 +62,7 @@ def _usable(folder: Path) -> str:
     return "offline, point --source at text of your own, or HF_ENDPOINT at a mirror; nothing is usable here yet"
 
 
-def _tokenize(
-    hub: Hub, name: HubName, manifest: Manifest, request: Request, demand: Demand, report: Report
-) -> None:
+def _tokenize(hub: Hub, name: HubName, manifest: Manifest, request: Request, demand: Demand, report: Report) -> None:
     folder = manifest.folder
     with Hub(FINEWEB, manifest.made_of.get("validation_commit") or "main", report=report) as validation_hub:
         source = open_hub_source(
@@ -79,7 +77,9 @@ def _tokenize(
         download = source.download_bytes(missing) if missing is not None else source.total_bytes
         _announce(name, hub, folder, missing, download, report)
         made_of = _made_of(name, hub, request) | {
-            "validation_commit": validation_hub.commit if isinstance(source, ParquetSource) and source.community else None,
+            "validation_commit": validation_hub.commit
+            if isinstance(source, ParquetSource) and source.community
+            else None,
             "fingerprint": source.fingerprint,
             "validation": source.validation,
             "comparable": source.comparable,
@@ -97,14 +97,14 @@ def _made_of(name: HubName, hub: Hub, request: Request) -> dict[str, Any]:
     return {"spec": name.spec, "asked": request.spec, "commit": hub.commit, "tokenizer": request.tokenizer}
 
 
-def _announce(
-    name: HubName, hub: Hub, folder: Path, tokens: int | None, download: float, report: Report
-) -> None:
+def _announce(name: HubName, hub: Hub, folder: Path, tokens: int | None, download: float, report: Report) -> None:
     """Says what is needed before any of it is fetched; `tokens` None is all there is. Raises UserError when the disk is
     too small for it."""
     shards_bytes = 2 * (tokens if tokens is not None else download / BYTES_PER_TOKEN)
     require_space(folder, shards_bytes, int(download))
-    what = f"{tokens / 1e6:,.0f}M tokens" if tokens is not None else f"all of it, some {shards_bytes / 2e6:,.0f}M tokens"
+    what = (
+        f"{tokens / 1e6:,.0f}M tokens" if tokens is not None else f"all of it, some {shards_bytes / 2e6:,.0f}M tokens"
+    )
     minutes = download * 8 / (ESTIMATED_MBIT * 1e6) / 60
     report(
         Note(

@@ -12,8 +12,9 @@ from pathlib import Path
 from nanofit.data.documents import Chunk, Cursor
 from nanofit.data.hub import Hub, HubFile, HubUnreachable
 from nanofit.data.hub_files import text_files
+from nanofit.data.hub_footers import footer_of
 from nanofit.data.hub_lines import LinesSource
-from nanofit.data.hub_reading import Reading, footer_of
+from nanofit.data.hub_reading import Reading
 from nanofit.data.names import COMMUNITY_FOLDER, FINEWEB, HubName
 from nanofit.data.piece_order import TOKENS_PER_BYTE, VALIDATION_SPARE
 from nanofit.errors import UserError

@@ -98,19 +98,23 @@ class Manifest:
         return [line for line in self.shards if not set(line.files) <= self.confirmed]
 
     def state(self) -> str:
-        """What a run remembers of its data: the digest of a final set; of one that may grow, of its training shards so far
-        but for the last, which is made again when the set grows."""
+        """What a run remembers of its data: the digest of a final set; of one that may grow, what it is made of and its
+        training shards so far but for the last, which is made again when the set grows."""
         if self.is_final:
             return self.digest
-        whole = self.of("train")[:-1]
-        return f"{len(whole)}:{_digest([line.sha256 for line in whole])}"
+        whole = max(len(self.of("train")) - 1, 0)
+        return f"{whole}:{self._digest_of_first(whole)}"
 
     def agrees_with(self, state: str) -> bool:
         """Whether a run that remembers `state` finds here the tokens that it began with."""
         if ":" not in state:
             return state == self.digest
         count, digest = state.split(":")
-        return digest == _digest([line.sha256 for line in self.of("train")[: int(count)]])
+        return digest == self._digest_of_first(int(count))
+
+    def _digest_of_first(self, count: int) -> str:
+        source = [str(self.made_of.get(key)) for key in ("spec", "commit", "fingerprint")]
+        return _digest([*source, *(line.sha256 for line in self.of("train")[:count])])
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 The ranks' tokens are joined in the ranks' order and cut anew, so that the set is, to the last byte, what one machine makes
 of the same documents in that order: validation is the first tokens, the rest of its last document belongs nowhere, and
-training is what follows. One process, a few hundred MB of memory, no disk beside the set itself. Interrupted anywhere, the same
+training is what follows. One process, some 100 MB of memory, no disk beside the set itself. Interrupted anywhere, the same
 command goes on from the last shard.
 """
 
@@ -18,10 +18,10 @@ import numpy as np
 import typer
 from typer.exceptions import TyperException
 
-from nanofit.data.manifest import Manifest, ShardLine, Split, append_line, is_prepared, read_manifest
-from nanofit.data.prepare import claim, close, require_space
+from nanofit.data.manifest import HEADER_BYTES, Manifest, ShardLine, Split, append_line, is_prepared, read_manifest
+from nanofit.data.prepare import claim, close, disk_refusal, require_space
 from nanofit.data.ranks import finished_ranks
-from nanofit.data.shards import Made, ShardWriter, file_sha256, first_index, open_tokens, read_starts, starts_file
+from nanofit.data.shards import Made, ShardWriter, file_sha256, first_index, read_starts, starts_file
 from nanofit.data.tokenizers import token_byte_lengths
 from nanofit.errors import UserError
 from nanofit.events import Event, Note, Report
@@ -44,24 +44,30 @@ class _RankShard:
     def end(self) -> int:
         return self.begin + self.line.tokens
 
-    def open(self) -> tuple[np.ndarray, np.ndarray]:
-        """Its tokens, as a memory map, and where documents begin in them, int64. Raises UserError unless both files are what
-        the rank wrote."""
-        file = self.folder / self.line.file
-        for each, sha256 in ((file, self.line.sha256), (starts_file(file), self.line.starts_sha256)):
+    @property
+    def file(self) -> Path:
+        return self.folder / self.line.file
+
+    def starts(self) -> np.ndarray:
+        """Where documents begin in it, int64. Raises UserError unless both its files are what the rank wrote."""
+        for each, sha256 in ((self.file, self.line.sha256), (starts_file(self.file), self.line.starts_sha256)):
             if not each.exists() or file_sha256(each) != sha256:
                 raise UserError(
                     f"{each} is {'altered' if each.exists() else 'missing'}: remove {self.folder} and this rank's file in "
                     "completions/ of the pipeline's logging_dir, run the pipeline again, then merge again"
                 )
-        return open_tokens(file, self.line), read_starts(file).astype(np.int64)
+        return read_starts(self.file).astype(np.int64)
+
+    def tokens(self, first: int, last: int) -> np.ndarray:
+        """Its tokens [first, last), uint16."""
+        return np.fromfile(self.file, dtype="<u2", count=last - first, offset=HEADER_BYTES + 2 * first)
 
 
 def merge(ranks: Path, out: Path, name: str, val_tokens: int, report: Report) -> Manifest:
     """Makes one set in `out` of all that the tasks of a pipeline wrote into `ranks`; what is there already is kept.
 
     `name` begins the names of its shards, validation has `val_tokens` tokens. Raises UserError when a rank is not done or
-    was altered, when there is too little for both splits, and when `out` holds another set.
+    was altered, when there is too little for both splits, when `out` holds another set, and for what the disk refuses.
     """
     manifests = finished_ranks(ranks)
     shards = _joined(manifests)
@@ -82,13 +88,16 @@ def merge(ranks: Path, out: Path, name: str, val_tokens: int, report: Report) ->
         if done.closing is None:
             claim(out, name)
             require_space(out, 2 * (_end(shards) - done.tokens("train")), 2 * _end(shards))
-            if is_new:
-                append_line(out, {"made_of": made_of})
             engines = sorted({shard.line.engine for shard in shards})
             made = Made(name, manifests[0].tokenizer, ", ".join(engines))
-            _write(out, "val", made, shards, 0, val_tokens, report)
-            _write(out, "train", made, shards, train_begin, _end(shards), report)
-            close(out, name, {"exhausted": True})
+            try:
+                if is_new:
+                    append_line(out, {"made_of": made_of})
+                _write(out, "val", made, shards, 0, val_tokens, report)
+                _write(out, "train", made, shards, train_begin, _end(shards), report)
+                close(out, name, {"exhausted": True})
+            except OSError as error:
+                raise disk_refusal(out, error) from None
         return read_manifest(out)
 
 
@@ -121,7 +130,7 @@ def _first_document(shards: list[_RankShard], token: int) -> int | None:
     """Where the first document begins that begins at `token` or later, among the tokens of all ranks."""
     for shard in shards:
         if shard.end > token:
-            _, starts = shard.open()
+            starts = shard.starts()
             later = starts[starts >= token - shard.begin]
             if len(later):
                 return shard.begin + int(later[0])
@@ -150,9 +159,9 @@ def _pieces(
         first, last = max(begin - shard.begin, 0), min(end - shard.begin, shard.line.tokens)
         if first >= last:
             continue
-        tokens, starts = shard.open()
+        starts = shard.starts()
         for at in range(first, last, PIECE_TOKENS):
-            piece = tokens[at : min(at + PIECE_TOKENS, last)]
+            piece = shard.tokens(at, min(at + PIECE_TOKENS, last))
             some, more = np.searchsorted(starts, (at, at + len(piece)))
             yield shard.begin + at, piece, starts[some:more] - at
         report(Note(f"{shard.folder.name}: {shard.begin + last:,} of {_end(shards):,} tokens"))
@@ -211,7 +220,7 @@ def main() -> int:
     except TyperException as error:
         message = error.format_message()
     except OSError as error:
-        message = f"{error.filename or 'the disk'}: {error.strerror or error}; what is finished stays, give the same command again"
+        message = f"{error.filename}: {error.strerror}"
     except KeyboardInterrupt:
         return 130
     print(f"nanofit: {' '.join(message.split())}", file=sys.stderr)

@@ -11,7 +11,6 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from nanofit.data.documents import CHUNK_BYTES
-from nanofit.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -61,10 +60,14 @@ class NotParquet(Exception):
     """Bytes that no footer can be read from."""
 
 
+class UnfitColumn(Exception):
+    """A column that is missing, or holds no strings: the message is for the user."""
+
+
 def read_footer(file: HubFile, read: Callable[[int, int], bytes], columns: list[str]) -> Footer:
     """The footer of `file`, whose bytes [start, end) `read` gives: one request for most files, two where the footer is
     longer than is guessed from the file's size. `columns` have to hold strings, the first is the text. Raises NotParquet,
-    and UserError where a column does not fit."""
+    and UnfitColumn."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -84,27 +87,36 @@ def read_footer(file: HubFile, read: Callable[[int, int], bytes], columns: list[
         raise NotParquet(str(error).splitlines()[0]) from None
     for column in columns:
         _check_column(file, schema, column)
-    return Footer(file, metadata, _pieces(metadata, file.size, columns[0]), tail, tail_start)
+    try:
+        pieces = _pieces(metadata, file.size, columns[0])
+    except ValueError:
+        raise NotParquet("its footer contradicts itself") from None
+    return Footer(file, metadata, pieces, tail, tail_start)
 
 
 def _check_column(file: HubFile, schema: Any, column: str) -> None:
     import pyarrow as pa
 
     if column not in schema.names:
-        raise UserError(f"{file.path} has no column '{column}': its columns are {', '.join(schema.names)}")
+        raise UnfitColumn(f"{file.path} has no column '{column}': its columns are {', '.join(schema.names)}")
     kind = schema.field(column).type
     plain = kind.value_type if pa.types.is_dictionary(kind) else kind
     if not (pa.types.is_string(plain) or pa.types.is_large_string(plain) or pa.types.is_string_view(plain)):
-        raise UserError(f"{file.path}: column '{column}' holds {kind}, not strings")
+        raise UnfitColumn(f"{file.path}: column '{column}' holds {kind}, not strings")
 
 
 def _pieces(metadata: pq.FileMetaData, file_size: int, text_column: str) -> tuple[Piece, ...]:
-    """Borders are where row groups begin; what lies between them (indexes, filters) belongs to the piece before."""
+    """Borders are where row groups begin; what lies between them (indexes, filters) belongs to the piece before. Raises
+    ValueError for what can't be."""
     index = column_index(metadata, text_column)
     groups = {number: metadata.row_group(number) for number in range(metadata.num_row_groups)}
     # Row groups without rows have no place in the file.
     groups = {number: group for number, group in groups.items() if group.num_rows}
     spans = [_span([group.column(number) for number in range(group.num_columns)]) for group in groups.values()]
+    if sum(group.num_rows for group in groups.values()) != metadata.num_rows:
+        raise ValueError("rows are missing")
+    if any(start < 0 or end > file_size for start, end in spans):
+        raise ValueError("a row group lies outside of the file")
     numbers = list(groups)
     cuts, borders = [0], [0]
     if all(end <= start for (_, end), (start, _) in pairwise(spans)):

@@ -93,8 +93,10 @@ class Tries:
             seconds = min(seconds, UNCONNECTED_SECONDS)
         spent = monotonic() - self._began
         if self._asked_seconds > MOST_ASKED_SECONDS or spent + wait > seconds + self._asked_seconds:
+            repo = self._patience.repo
+            whole = self._what if repo in self._what else f"{self._what} of dataset {repo}"
             raise HubUnreachable(
-                f"{self._patience.host} gives nothing for {self._what} of dataset {self._patience.repo}: "
+                f"{self._patience.host} gives nothing for {whole}: "
                 f"{self._count} {'try' if self._count == 1 else 'tries'} in {spent:.0f} s, "
                 f"the last ended with: {failure.reason}"
             ) from failure

@@ -174,13 +174,17 @@ class Order:
     def _rest(self, place: Place) -> Iterator[Step]:
         role: Role = "fill" if self.community is None else "train"
         active, turn, following = [tuple(pair) for pair in place["active"]], place["turn"], place["next"]
+        ending: list[int] = []
         while active:
             file, at = active[turn]
             footer = self.footers.get(file)
             self.footers.ask(active[(turn + 1) % len(active)][0])
-            if len(footer.pieces) - at <= _NEAR_THE_END and following + turn < self.footers.count:
-                # Files are of one size: those beside it will end in turn.
-                self.footers.ask(following + turn)
+            if len(footer.pieces) - at <= _NEAR_THE_END:
+                if file not in ending:
+                    ending.append(file)
+                # Files are of one size, so that those that are active end about together, in this order.
+                if (entering := following + ending.index(file)) < self.footers.count:
+                    self.footers.ask(entering)
             here = {"phase": "rest", "active": [list(pair) for pair in active], "turn": turn, "next": following}
             yield Step(here, footer, file, at, len(footer.pieces), role)
             if at + 1 < len(footer.pieces):
@@ -188,6 +192,7 @@ class Order:
                 turn = (turn + 1) % len(active)
                 continue
             self.footers.drop(file)
+            ending.remove(file)
             if following < self.footers.count:
                 active[turn] = (following, 0)
                 following += 1

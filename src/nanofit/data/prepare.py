@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from nanofit.data.documents import Source
+from nanofit.data.engines import Engine
 from nanofit.data.existing import existing_set
 from nanofit.data.manifest import (
     MANIFEST_NAME,
@@ -22,8 +23,9 @@ from nanofit.data.manifest import (
 )
 from nanofit.data.names import HubName, hub_name
 from nanofit.data.sources import open_source
-from nanofit.data.engines import Engine
-from nanofit.data.writing import SNAPSHOT_NAME, Demand, Job, Written, write_set
+from nanofit.data.demand import Demand
+from nanofit.data.placing import SNAPSHOT_NAME, Job
+from nanofit.data.writing import Written, write_set
 from nanofit.errors import UserError
 from nanofit.events import Note, Report
 from nanofit.locks import exclusive
@@ -64,7 +66,7 @@ def find(request: Request) -> Found:
     path = Path(request.spec).expanduser()
     if is_prepared(path):
         return Found(path, manifest=read_manifest(path))
-    existing = existing_set(path) if path.is_dir() else None
+    existing = existing_set(path) if path.exists() else None
     if existing is not None:
         return Found(path, manifest=existing.manifest())
     name = _name_of(request)
@@ -264,5 +266,3 @@ def require_space(folder: Path, needed_bytes: float, source_bytes: int) -> None:
             f"{folder} has {free / 2**30:.1f} GiB free and the shards need about {needed_bytes / 2**30:.1f}: "
             "free some space, give another --out, or fewer --tokens"
         )
-
-

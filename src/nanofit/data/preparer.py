@@ -10,11 +10,12 @@ import signal
 import sys
 import threading
 from dataclasses import asdict
+from io import FileIO
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from nanofit.data.prepare import Request, fulfil
-from nanofit.data.writing import Demand
+from nanofit.data.demand import Demand
 from nanofit.errors import UserError
 from nanofit.events import Event, Note, Preparing
 from nanofit.locks import InUse
@@ -52,14 +53,16 @@ def event_of(line: bytes) -> Note | Preparing | str:
 def main(argument: str) -> int:
     # Ctrl-C in a terminal reaches the whole group of processes: the run decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    os.nice(NICE)
+    if hasattr(os, "nice"):  # not on Windows
+        os.nice(NICE)
     out = sys.stdout.buffer
     demand = Demand()
     request = read_request(argument)
     demand.set(request.most_tokens, None)
-    first = sys.stdin.buffer.readline()
-    _follow(first, demand)
-    threading.Thread(target=_listen, args=(sys.stdin.buffer, demand), daemon=True).start()
+    # Unbuffered: a thread that waits in a buffered stream would abort the interpreter's end.
+    demands = FileIO(0, closefd=False)
+    _follow(demands.readline(), demand)
+    threading.Thread(target=_listen, args=(demands, demand), daemon=True).start()
 
     def report(event: Event) -> None:
         kind = {Note: "note", Preparing: "preparing"}.get(type(event))
@@ -83,8 +86,8 @@ def _write(out: BinaryIO, line: dict[str, Any]) -> None:
     out.flush()
 
 
-def _listen(stdin: BinaryIO, demand: Demand) -> None:
-    for line in stdin:
+def _listen(demands: FileIO, demand: Demand) -> None:
+    for line in demands:
         _follow(line, demand)
     os._exit(0)
 

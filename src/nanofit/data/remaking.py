@@ -13,7 +13,7 @@ from nanofit.data.engines import Engine
 from nanofit.data.manifest import Manifest, ShardLine, Split
 from nanofit.data.shards import Made, ShardWriter, first_index
 from nanofit.data.tokenizers import token_byte_lengths
-from nanofit.data.writing import Documents, place_after, validates_by_hash
+from nanofit.data.places import Documents, place_after, validates_by_hash
 from nanofit.events import Report, Verifying
 
 

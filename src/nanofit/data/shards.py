@@ -89,7 +89,7 @@ class ShardWriter:
         self.index = first_index(split) if index is None else index
         self._tokens_file: BinaryIO | None = None
         self._starts_file: BinaryIO | None = None
-        self.tokens = self._documents = self._text_bytes = 0
+        self.tokens = self.documents = self._text_bytes = 0
         self.text_bytes = 0  # written by this object, over all its shards
         self._files: dict[str, None] = {}
         if restored is not None:
@@ -129,7 +129,7 @@ class ShardWriter:
         begins = (starts + self.tokens).astype("<u4")
         self._starts_file.write(begins.data)
         self.tokens += len(part)
-        self._documents += len(begins)
+        self.documents += len(begins)
         text_bytes = int(np.add.reduce(np.take(self._text_bytes_of, part), dtype=np.uint32))
         self._text_bytes += text_bytes
         self.text_bytes += text_bytes
@@ -151,7 +151,7 @@ class ShardWriter:
         full = self.room == 0
         for stream, magic, count in (
             (self._tokens_file, MAGIC, self.tokens),
-            (self._starts_file, STARTS_MAGIC, self._documents),
+            (self._starts_file, STARTS_MAGIC, self.documents),
         ):
             stream.seek(0)
             stream.write(header(magic, count))
@@ -162,7 +162,7 @@ class ShardWriter:
             split=self.split,
             sha256=self._hash.hexdigest() if full else file_sha256(_temporary(self.file)),
             tokens=self.tokens,
-            documents=self._documents,
+            documents=self.documents,
             text_bytes=self._text_bytes,
             source=self.made.name,
             tokenizer=self.made.tokenizer,
@@ -177,7 +177,7 @@ class ShardWriter:
         self._commit(self.folder, line)
         self.index += 1
         self._tokens_file = self._starts_file = None
-        self.tokens = self._documents = self._text_bytes = 0
+        self.tokens = self.documents = self._text_bytes = 0
         self._files = {}
 
     def snapshot(self) -> dict[str, Any]:
@@ -188,7 +188,7 @@ class ShardWriter:
         return {
             "index": self.index,
             "tokens": self.tokens,
-            "documents": self._documents,
+            "documents": self.documents,
             "text_bytes": self._text_bytes,
             "files": list(self._files),
         }
@@ -199,7 +199,7 @@ class ShardWriter:
         if not state["tokens"]:
             return
         self._begin_again(state["tokens"], state["documents"])
-        self.tokens, self._documents, self._text_bytes = state["tokens"], state["documents"], state["text_bytes"]
+        self.tokens, self.documents, self._text_bytes = state["tokens"], state["documents"], state["text_bytes"]
         self._files = dict.fromkeys(state["files"])
 
     def _begin_again(self, tokens: int, documents: int) -> None:

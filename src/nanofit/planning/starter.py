@@ -5,6 +5,7 @@ import shutil
 from dataclasses import dataclass
 from typing import Any
 
+from nanofit.data.names import hub_name
 from nanofit.recipe import Recipe, build_recipe, lay_over
 
 
@@ -47,13 +48,18 @@ _LARGE = {
 def starter_recipe(device_kind: str, overrides: dict[str, Any] | None = None, steps: int = 1500) -> Starter:
     """The recipe for a `cpu`, `mps` or `cuda` device, `overrides` laid over it. Raises UserError as build_recipe does."""
     small = device_kind == "cpu"
+    overrides = overrides or {}
     values = _COMMON | (_SMALL if small else _LARGE) | {"steps": steps}
-    because = (
-        "no recipe was given: this one shows a model learning in minutes" + (" on a CPU" if small else ""),
-        "source python: the standard library is on every machine, so nothing is downloaded",
-        "tokenizer bytes: with 320 rows the embedding costs next to nothing beside the blocks",
-    )
-    return Starter(build_recipe(lay_over(values, overrides or {})), because)
+    because = ["no recipe was given: this one shows a model learning in minutes" + (" on a CPU" if small else "")]
+    source = overrides.get("source", overrides.get("dataset"))
+    if source is None:
+        because.append("source python: the standard library is on every machine, so nothing is downloaded")
+    if isinstance(source, str) and hub_name(source) is not None:
+        values["tokenizer"] = "gpt2"
+        because.append("tokenizer gpt2: with it a loss on text of the hub compares with others")
+    else:
+        because.append("tokenizer bytes: with 320 rows the embedding costs next to nothing beside the blocks")
+    return Starter(build_recipe(lay_over(values, overrides)), tuple(because))
 
 
 def likely_device_kind() -> str:

@@ -35,7 +35,6 @@ from nanofit.training.pace import Pace
 from nanofit.training.step import StepResult, TrainStep
 from nanofit.training.tracking import Tracking
 
-
 LATE_SECONDS = 10.0
 """While data is late, this is said so often."""
 
@@ -280,7 +279,9 @@ class TrainingLoop:
     def _save(self) -> None:
         if self.step == self._saved_step:
             return
-        state = TrainingState(self.step, self.seconds, self._feed.manifest().state(), self.train_step.scaler.state_dict())
+        state = TrainingState(
+            self.step, self.seconds, self._feed.data_state, self.train_step.scaler.state_dict()
+        )
         optimizer = self.train_step.optimizer
 
         def save() -> None:
