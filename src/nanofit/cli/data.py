@@ -136,22 +136,20 @@ def _show_verified(verified: "Verified") -> None:
         for column in ("file", "what was wrong", "now"):
             table.add_column(column, overflow="fold")
         for bad in verified.bad:
-            now = bad.how if bad.is_mended else f"still bad{': ' if bad.how else ''}{bad.how}"
-            table.add_row(
-                escape(bad.file), escape(bad.problem), f"[{'green' if bad.is_mended else 'red'}]{escape(now)}[/]"
-            )
+            now = f"[green]{escape(bad.how)}[/green]" if bad.is_mended else "[red]still bad[/red]"
+            table.add_row(escape(bad.file), escape(bad.problem), now)
         console.print(table)
+    for reason in dict.fromkeys(bad.how for bad in verified.bad if bad.how and not bad.is_mended):
+        console.print(escape(reason), soft_wrap=True)
     mended, remaining = (sum(bad.is_mended is is_mended for bad in verified.bad) for is_mended in (True, False))
     if remaining:
-        console.print(f"[red]{remaining} of {len(verified.bad)} still bad[/red]")
+        console.print(f"[red]{remaining} still bad[/red]" + (f", {mended} mended" if mended else ""))
     else:
         console.print("[green]all good" + (f", {mended} mended" if mended else "") + "[/green]")
     if verified.leftovers:
         files = ", ".join(verified.leftovers[:3]) + (" ..." if len(verified.leftovers) > 3 else "")
-        console.print(
-            escape(f"{len(verified.leftovers)} files are not in the manifest and can be removed: {files}"),
-            soft_wrap=True,
-        )
+        count = "1 file is" if len(verified.leftovers) == 1 else f"{len(verified.leftovers)} files are"
+        console.print(escape(f"{count} not in the manifest and can be removed: {files}"), soft_wrap=True)
 
 
 def _show_status(folder: Path) -> None:
