@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from nanofit.data.demand import Demand
 from nanofit.data.documents import Chunk, Cursor
 from nanofit.data.engines import reference_engine
 from nanofit.data.manifest import read_manifest
-from nanofit.data.demand import Demand
 from nanofit.data.placing import Job
 from nanofit.data.writing import write_set
 from nanofit.events import silent

@@ -1,5 +1,6 @@
 """A run's data while it is being prepared: the same tokens as afterwards, and a preparer that ends with the run."""
 
+import json
 import os
 import random
 import signal
@@ -14,13 +15,16 @@ import numpy as np
 import pytest
 
 from hub_server import LocalHub, Status, fineweb_repo
+from nanofit.data import feed as feeding
 from nanofit.data.feed import HOLD_TOKENS, Feed
 from nanofit.data.manifest import read_manifest
 from nanofit.data.prepare import Request, fulfil
+from nanofit.data.preparer import request_json
 from nanofit.data.stream import TokenStream
 from nanofit.errors import UserError
 from nanofit.events import Event, silent
 from nanofit.locks import exclusive
+from nanofit.quantities import GROUP_TOKENS
 
 NEVER = threading.Event()
 
@@ -193,3 +197,49 @@ def test_small_text_and_finished_sets_need_no_preparer(hub: LocalHub, tmp_path: 
     with Feed(request(tmp_path / "set"), 100, silent) as feed:
         assert feed.train_stream().is_final
         assert feed._thread is None
+
+
+def text_request(tmp_path: Path, megabytes: int) -> Request:
+    folder = tmp_path / "texts"
+    folder.mkdir()
+    for n in range(megabytes):
+        (folder / f"{n}.txt").write_text((f"The moon is round, said {n}. " * 40 + "\n\n") * (2**20 // 1100))
+    return Request(str(folder), "bytes", 10_000, None, tmp_path / "shards", 32)
+
+
+def test_the_preparer_that_ends_by_itself_exits_with_0(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "nanofit.data.preparer", request_json(text_request(tmp_path, 1))]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as child:
+        assert child.stdin and child.stdout
+        child.stdin.write(json.dumps({"tokens": None, "hold": None}).encode() + b"\n")
+        child.stdin.flush()
+        said = child.stdout.read()
+        code = child.wait()
+    assert (code, b"Fatal" in said) == (0, False), said[-300:]
+
+
+def test_a_first_step_deep_in_a_large_shard_gets_its_data(tmp_path: Path) -> None:
+    """A resumed run that was waiting for data when it was stopped; or one step of more than 3 groups."""
+    request = text_request(tmp_path, 90)
+    with Feed(request, 10**8, silent) as feed:
+        stream, stop = feed.train_stream(), threading.Event()
+        needed = 32 * GROUP_TOKENS + 1
+        timer = threading.Timer(60, stop.set)
+        timer.start()
+        stream.wait_for(needed, stop)
+        timer.cancel()
+        assert len(stream) >= needed or stream.is_final, (len(stream), feed.latest)
+
+
+def test_an_error_of_the_feeds_own_thread_reaches_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feeding, "INLINE_BYTES", 0)
+
+    def no_process(*args: object, **more: object) -> None:
+        raise OSError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(feeding.subprocess, "Popen", no_process)
+    with (
+        Feed(text_request(tmp_path, 1), 10**6, silent) as feed,
+        pytest.raises(OSError, match="temporarily unavailable"),
+    ):
+        feed.train_stream().wait_for(1, NEVER)

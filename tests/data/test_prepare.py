@@ -16,12 +16,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nanofit import events
-from nanofit.data import prepare as preparing
 from nanofit.data import placing
+from nanofit.data import prepare as preparing
+from nanofit.data.local.sources import open_source
 from nanofit.data.manifest import Manifest, Split, read_manifest
 from nanofit.data.prepare import prepare, shards_folder
 from nanofit.data.shards import ShardWriter
-from nanofit.data.sources import open_source
 from nanofit.data.stream import TokenStream
 from nanofit.data.tokenizers import get_tokenizer
 from nanofit.errors import UserError

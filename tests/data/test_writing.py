@@ -1,6 +1,7 @@
 """Writing shards: which document goes where, and that an interruption anywhere leaves no trace in what comes out."""
 
 import itertools
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,13 @@ from hypothesis import strategies as st
 
 from nanofit.data import manifest as manifests
 from nanofit.data import placing, shards, writing
+from nanofit.data.demand import Demand
 from nanofit.data.documents import Chunk, Cursor, DamagedFile, Role
 from nanofit.data.engines import reference_engine
 from nanofit.data.manifest import Manifest, read_manifest
+from nanofit.data.placing import Job
 from nanofit.data.shards import read_starts
 from nanofit.data.stream import TokenStream
-from nanofit.data.demand import Demand
-from nanofit.data.placing import Job
 from nanofit.data.writing import Written, drop_short_end, write_set
 from nanofit.events import Event, silent
 
@@ -267,3 +268,98 @@ def test_an_engine_that_is_wrong_is_replaced_by_the_reference(tmp_path: Path) ->
         write_set(job, Wrong(), Demand(), said.append)
     assert content(folder) == content(tmp_path / "whole")
     assert any("going on with the reference" in str(event) for event in said)
+
+
+def ten(number: int) -> str:
+    return f"doc {number:05d}"  # 9 bytes, 10 tokens with the separator
+
+
+def test_a_set_that_ended_by_its_target_is_not_exhausted_though_the_reader_was_ahead(
+    tmp_path: Path, monkeypatch: Any
+) -> None:
+    """The reading thread runs into the source's end before the writing thread finds that it has enough."""
+    ended = threading.Event()
+
+    class Source(Listed):
+        def read(self, cursor: Cursor | None) -> Iterator[Chunk]:
+            yield from super().read(cursor)
+            ended.set()
+
+    real = shards.ShardWriter.add
+
+    def add(self: Any, *args: Any) -> None:
+        if self.split == "train":
+            assert ended.wait(10)
+        real(self, *args)
+
+    monkeypatch.setattr(shards.ShardWriter, "add", add)
+    written = write(Source([("train", [ten(1), ten(2)]), ("train", [ten(3)])]), tmp_path, most=10, val_tokens=0)
+    assert read_manifest(tmp_path).tokens("train") == 10
+    assert not written.exhausted  # 20 tokens of the source are not in the set
+
+
+def test_growing_from_a_cut_that_falls_on_a_shards_end_loses_no_document(tmp_path: Path) -> None:
+    listed: Any = [("train", [ten(n) for n in range(4 * k, 4 * k + 4)]) for k in range(6)]
+    whole, part = tmp_path / "whole", tmp_path / "part"
+    write(Listed(listed), whole, val_tokens=0)
+    write(Listed(listed), part, most=20, val_tokens=0)  # the first shard takes 20: two documents of four in a chunk
+    manifests.append_line(part, {"closed": True, "exhausted": False})
+    writing.drop_short_end(read_manifest(part))
+    write(Listed(listed), part, val_tokens=0)
+    assert texts_of(read_manifest(part), "train") == texts_of(read_manifest(whole), "train")
+
+
+def test_validation_that_fills_its_last_shard_is_resumed_as_it_was(tmp_path: Path, monkeypatch: Any) -> None:
+    """val_tokens a multiple of a validation shard's size (10^8), ending amid a document: the cut document is training after a kill."""
+    monkeypatch.setitem(SIZES, "val", (25,))
+    listed: Any = [("fill", ["abcdefgh" * 4, ten(2), ten(3)]), *[("fill", [ten(n)]) for n in range(20)]]
+    whole, folder = tmp_path / "whole", tmp_path / "set"
+    write(Listed(listed), whole, val_tokens=25)
+    real = shards.append_shard
+
+    def dying(*args: Any) -> None:
+        real(*args)
+        raise Killed
+
+    def size(split: str, index: int) -> int:
+        return 25 if split == "val" else 20
+
+    with monkeypatch.context() as patch:
+        patch.setattr(placing, "ShardWriter", lambda *a, **m: shards.ShardWriter(*a, **m, size=size, commit=dying))
+        with pytest.raises(Killed):
+            write(Listed(listed), folder, val_tokens=25)
+    write(Listed(listed), folder, val_tokens=25)
+    assert texts_of(read_manifest(folder), "train") == texts_of(read_manifest(whole), "train")
+
+
+def test_a_kill_after_a_shard_of_local_text_does_not_begin_at_the_first_byte_again(
+    tmp_path: Path, monkeypatch: Any
+) -> None:
+    listed: Any = [("hash", [ten(n)]) for n in range(200)]
+    real, calls = shards.append_shard, itertools.count()
+
+    def dying(*args: Any) -> None:
+        real(*args)
+        if next(calls) == 10:
+            raise Killed
+
+    monkeypatch.setattr(
+        placing,
+        "ShardWriter",
+        lambda *a, **m: shards.ShardWriter(*a, **m, size=lambda s, i: 10 if s == "train" else 10**6, commit=dying),
+    )
+    first = Listed(listed)
+    with pytest.raises(Killed):
+        write(first, tmp_path, val_tokens=None)
+    again = Listed(listed)
+    write(again, tmp_path, val_tokens=None)
+    assert again.read_chunks[0] > 5  # about 15 chunks were done, the last snapshot one chunk ago; it begins at chunk 0
+
+
+def test_a_kill_between_the_last_shard_and_the_closing_line_then_more_tokens(tmp_path: Path) -> None:
+    listed: Any = [("fill", [f"document {n}", f"text {n}"]) for n in range(40)]
+    whole, part = tmp_path / "whole", tmp_path / "part"
+    write(Listed(listed), whole)
+    write(Listed(listed), part, most=100)  # killed here: no closing line
+    write(Listed(listed), part)
+    assert content(part) == content(whole)

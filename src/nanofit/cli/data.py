@@ -8,7 +8,7 @@ import typer
 
 if TYPE_CHECKING:
     from nanofit.data.status import Status
-    from nanofit.data.verify import Verified
+    from nanofit.data.verifying.verify import Verified
 
 app = typer.Typer(
     help="Prepare text for training, look at what is prepared, and mend it.",
@@ -89,7 +89,7 @@ def verify_command(
     Example: nanofit data verify data/mine
     """
     from nanofit.cli.progress import Watcher
-    from nanofit.data.verify import verify
+    from nanofit.data.verifying.verify import verify
 
     with Watcher() as report:
         verified = verify(folder, report, repair=repair)

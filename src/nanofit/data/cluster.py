@@ -46,7 +46,7 @@ class NanofitShards(PipelineStep):
     def run(self, data: Iterable[Document] | None, rank: int = 0, world_size: int = 1) -> None:
         """Writes the documents of one task."""
         # A task has one core; threads for all cores of the machine in every task would only be in each other's way.
-        os.environ.setdefault("RAYON_NUM_THREADS", "1")
+        os.environ.setdefault("FASTOKENS_BPE_THREADS", "1")
         texts = (document.text for document in data or ())
         with RankWriter(self.output_folder, rank, world_size, self.tokenizer, _log) as writer:
             for batch in batches(texts):

@@ -241,7 +241,7 @@ class Feed:
         request = replace(self._request, most_tokens=self._limit)
         command = [sys.executable, "-P", "-m", "nanofit.data.preparer", request_json(request)]
         # One thread tokenises several times what a card consumes; the run's own threads come first.
-        environment = os.environ | {"RAYON_NUM_THREADS": "1"}
+        environment = os.environ | {"FASTOKENS_BPE_THREADS": "1"}
         message = ""
         with self._changed:
             if self._ended:

@@ -110,10 +110,8 @@ class Placer:
             self._take_snapshot(number, chunk)
         shards = [writer.index for writer in self._writers.values()]
         documents = Documents(number, chunk, encoded, self._tokens_before)
-        if chunk.role == "hash":
-            enough = self._place_by_hash(documents, val_share)
-        else:
-            enough = self._place_in_order(documents)
+        by_hash = chunk.role == "hash"
+        self.has_enough = self._place_by_hash(documents, val_share) if by_hash else self._place_in_order(documents)
         self._tokens_before += len(encoded.tokens)
         self.replaced_documents += chunk.replaced_documents
         self.read_bytes = chunk.read_bytes
@@ -123,7 +121,6 @@ class Placer:
                 append_line(self._job.folder, {"confirmed": file})
         if shards != [writer.index for writer in self._writers.values()]:
             self._snapshot_at = -SNAPSHOT_SECONDS  # the last one knows nothing of the new shard
-        self.has_enough = enough
 
     def _place_by_hash(self, documents: Documents, val_share: float) -> bool:
         keys, target = documents.chunk.keys, self._demand.tokens
@@ -192,8 +189,8 @@ class Placer:
 
     def finish(self) -> None:
         """Puts the last, short shards on disk and into the manifest."""
-        for split, writer in self._writers.items():
-            writer.finish(self._ends[split].json())
+        for split in SPLITS:
+            self._writers[split].finish(self._ends[split].json())
 
     def close(self) -> None:
         """Closes the open shards as they are."""

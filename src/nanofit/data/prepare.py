@@ -10,9 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nanofit.data.demand import Demand
 from nanofit.data.documents import Source
 from nanofit.data.engines import Engine
-from nanofit.data.existing import existing_set
+from nanofit.data.hub.names import HubName, hub_name
+from nanofit.data.local.existing import existing_set
+from nanofit.data.local.sources import open_source
 from nanofit.data.manifest import (
     MANIFEST_NAME,
     Manifest,
@@ -21,9 +24,6 @@ from nanofit.data.manifest import (
     mend_of_line,
     read_manifest,
 )
-from nanofit.data.names import HubName, hub_name
-from nanofit.data.sources import open_source
-from nanofit.data.demand import Demand
 from nanofit.data.placing import SNAPSHOT_NAME, Job
 from nanofit.data.writing import Written, write_set
 from nanofit.errors import UserError
@@ -133,7 +133,7 @@ def _prepared(found: Found, request: Request, report: Report, demand: Demand | N
             _write_local(found.local, found.folder, request, demand, report)
         else:
             assert found.hub is not None
-            from nanofit.data import hub_sets  # the hub's client takes a third of a second to import
+            from nanofit.data.hub import sets as hub_sets  # the hub's client takes a third of a second to import
 
             hub_sets.write(found.hub, found.folder, request, demand, report)
 

@@ -14,8 +14,8 @@ from io import FileIO
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from nanofit.data.prepare import Request, fulfil
 from nanofit.data.demand import Demand
+from nanofit.data.prepare import Request, fulfil
 from nanofit.errors import UserError
 from nanofit.events import Event, Note, Preparing
 from nanofit.locks import InUse
@@ -74,7 +74,7 @@ def main(argument: str) -> int:
     except InUse:
         return IN_USE
     except UserError as error:
-        from nanofit.data.hub import HubUnreachable
+        from nanofit.data.hub.client import HubUnreachable
 
         _write(out, {"error": str(error)})
         return UNREACHABLE if isinstance(error, HubUnreachable) else MISTAKE

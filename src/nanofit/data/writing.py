@@ -7,8 +7,8 @@ is written depends on the source and the settings alone: not on when anything ar
 import queue
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import closing, suppress
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,7 +46,7 @@ class Written:
 
 
 class EngineDisagrees(Exception):
-    """The fast engine and the reference gave other tokens for the same text."""
+    """The fast engine gave other tokens than the reference for the same text, or none."""
 
 
 def write_set(job: Job, engine: Engine, demand: Demand, report: Report) -> Written:
@@ -62,7 +62,10 @@ def write_set(job: Job, engine: Engine, demand: Demand, report: Report) -> Writt
             return _Pass(job, engine, demand, report).run()
         except EngineDisagrees:
             report(
-                Note(f"{engine.name} gave other tokens than the reference: going on with the reference", warning=True)
+                Note(
+                    f"{engine.name} gave other tokens than the reference, or failed: going on with the reference",
+                    warning=True,
+                )
             )
             engine = reference_engine(job.tokenizer)
             (job.folder / SNAPSHOT_NAME).unlink(missing_ok=True)
@@ -95,6 +98,16 @@ def drop_short_end(manifest: Manifest) -> Manifest:
     return read_manifest(manifest.folder)
 
 
+@contextmanager
+def _closing(chunks: Iterator[Chunk]) -> Iterator[Iterator[Chunk]]:
+    """Ends a reading with what is done with it, though it is not at its end."""
+    try:
+        yield chunks
+    finally:
+        if isinstance(chunks, Generator):
+            chunks.close()
+
+
 class _Pass:
     """One reading of the source, from where the folder stands."""
 
@@ -117,7 +130,7 @@ class _Pass:
         thread = threading.Thread(target=self._write, name="shards", daemon=True)
         thread.start()
         try:
-            with closing(self._job.source.read(self._placer.begin.source)) as chunks:
+            with _closing(self._job.source.read(self._placer.begin.source)) as chunks:
                 self._encode_all(chunks)
         except BaseException as error:
             self._failure = error
@@ -177,7 +190,7 @@ class _Pass:
             if chunk is None:
                 self._is_at_end = True
                 return
-            encoded = self._engine.encode(chunk.texts)
+            encoded = self._encode(chunk.texts)
             if not self._judge.agrees(chunk.texts, encoded):
                 raise EngineDisagrees
             self._seconds["tokenizing"] += time.monotonic() - read
@@ -187,6 +200,16 @@ class _Pass:
                 ahead += len(encoded.tokens) - validates
             yield number, chunk, encoded
             number += 1
+
+    def _encode(self, texts: list[str]) -> Encoded:
+        try:
+            return self._engine.encode(texts)
+        except (KeyboardInterrupt, SystemExit, MemoryError):
+            raise
+        except BaseException as error:  # what a compiled library panics with is no Exception
+            if self._engine.name == reference_engine(self._job.tokenizer).name:
+                raise
+            raise EngineDisagrees from error
 
     def _put(self, item: _Item | None) -> None:
         """Hands an item to the writing thread; None ends it. When all is over, what waits there is thrown away."""

@@ -5,7 +5,7 @@ import shutil
 from dataclasses import dataclass
 from typing import Any
 
-from nanofit.data.names import hub_name
+from nanofit.data.hub.names import hub_name
 from nanofit.recipe import Recipe, build_recipe, lay_over
 
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import torch
 from torch import Tensor
@@ -18,7 +18,6 @@ import nanofit
 from nanofit.architecture import flops_per_token
 from nanofit.data.batches import WAIT_SECONDS
 from nanofit.data.feed import Feed
-from nanofit.data.stream import TokenStream
 from nanofit.device import Device
 from nanofit.errors import UserError
 from nanofit.evaluation.validation import Interrupted, validate
@@ -34,6 +33,9 @@ from nanofit.training.interrupts import Stopped, StopRequest
 from nanofit.training.pace import Pace
 from nanofit.training.step import StepResult, TrainStep
 from nanofit.training.tracking import Tracking
+
+if TYPE_CHECKING:
+    from nanofit.data.stream import TokenStream
 
 LATE_SECONDS = 10.0
 """While data is late, this is said so often."""
@@ -279,9 +281,7 @@ class TrainingLoop:
     def _save(self) -> None:
         if self.step == self._saved_step:
             return
-        state = TrainingState(
-            self.step, self.seconds, self._feed.data_state, self.train_step.scaler.state_dict()
-        )
+        state = TrainingState(self.step, self.seconds, self._feed.data_state, self.train_step.scaler.state_dict())
         optimizer = self.train_step.optimizer
 
         def save() -> None:

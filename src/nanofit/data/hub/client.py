@@ -1,0 +1,288 @@
+"""A dataset's repository on the Hugging Face hub, read by ranges: files listed with size and sha256, bytes as asked for.
+
+The revision is pinned to a commit. A request that fails for a reason that passes is tried again, with waits that grow and
+are drawn at random, and goes on at the byte where the last one broke. Token, address and proxies come from where
+huggingface_hub takes them (HF_TOKEN or the file of `hf auth login`, HF_ENDPOINT, HTTPS_PROXY). The requests are our own, since
+those of huggingface_hub's HfApi wait for ever on a connection that stalls, and give up after five tries.
+"""
+
+import os
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import quote, urlsplit
+
+from nanofit.data.hub.patience import Failure, HubUnreachable, Patience, Tries, asked_wait
+from nanofit.errors import UserError
+from nanofit.events import Report, silent
+
+__all__ = ["Hub", "HubFile", "HubUnreachable"]
+
+if TYPE_CHECKING:
+    import httpx2
+
+CONNECT_SECONDS = 10.0
+READ_SECONDS = 30.0
+"""No byte for so long counts as a broken connection."""
+
+SKIPPED_BYTES = 8 * 2**20
+"""Where a server ignores a Range, up to so many bytes before it are read and thrown away."""
+
+
+@dataclass(frozen=True)
+class HubFile:
+    """A file of a repository. `sha256` is None where the hub tells none: small files that lie in git itself."""
+
+    path: str
+    size: int
+    sha256: str | None
+
+
+class Hub:
+    """The dataset `repo` at `revision`. Any number of threads may use it.
+
+    Every method raises UserError for what the hub refuses and HubUnreachable after `patience_seconds` without a new byte.
+    A hub that can't be connected to from the start is given up after 20 seconds.
+    """
+
+    def __init__(
+        self, repo: str, revision: str = "main", *, report: Report = silent, patience_seconds: float = 300.0
+    ) -> None:
+        import httpx2
+        from huggingface_hub import constants
+
+        self.repo = repo
+        self.downloaded_bytes = 0
+        self._revision = revision
+        self._commit = revision if re.fullmatch(r"[0-9a-f]{40}", revision) else None
+        self._lock = threading.Lock()
+        self._asking_commit = threading.Lock()
+        # From the environment of now, not of the moment when huggingface_hub was imported.
+        self._endpoint = os.environ.get("HF_ENDPOINT", "").rstrip("/") or constants.ENDPOINT
+        address = urlsplit(self._endpoint)
+        if address.scheme not in ("http", "https") or not address.hostname:
+            raise UserError("HF_ENDPOINT is not an address: give one like https://huggingface.co, or unset it")
+        # Without the user and password that an address may carry.
+        self.host = f"{address.scheme}://{address.netloc.rpartition('@')[2]}"
+        if constants.is_offline_mode():
+            raise UserError(f"HF_HUB_OFFLINE is set, so dataset {repo} is not asked for: unset it, or give local data")
+        self._headers = _headers()
+        self._patience = Patience(self.host, repo, patience_seconds, report)
+        self._client = httpx2.Client(
+            timeout=httpx2.Timeout(READ_SECONDS, connect=CONNECT_SECONDS), follow_redirects=True
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends connections and waits; who still reads gets an error."""
+        self._patience.end()
+        self._client.close()
+
+    @property
+    def commit(self) -> str:
+        """The commit that is read, 40 hexadecimal digits. Asked for once, so the same as long as this object lives."""
+        with self._asking_commit:
+            if self._commit is None:
+                url = f"{self._endpoint}/api/datasets/{quote(self.repo)}/revision/{quote(self._revision, safe='')}"
+                self._commit = str(self._json(url, f"dataset {self.repo}")[0]["sha"])
+            return self._commit
+
+    def files(self, under: str = "") -> list[HubFile]:
+        """All files in folder `under` and its folders, sorted by path."""
+        found = []
+        path = f"/{quote(under.strip('/'), safe='')}" if under else ""
+        tree = f"{self._endpoint}/api/datasets/{quote(self.repo)}/tree/{self.commit}{path}"
+        query: str | None = "recursive=true"
+        while query is not None:
+            entries, query = self._json(f"{tree}?{query}", f"folder {under}" if under else "the list of files")
+            for entry in entries:
+                if entry["type"] == "file":
+                    found.append(HubFile(entry["path"], entry["size"], (entry.get("lfs") or {}).get("oid")))
+        return sorted(found, key=lambda file: file.path)
+
+    def read(self, file: HubFile, start: int, end: int) -> bytes:
+        """Bytes [start, end) of the file, exactly."""
+        return b"".join(self.stream(file, start, end))
+
+    def stream(self, file: HubFile, start: int, end: int) -> Iterator[bytes]:
+        """Bytes [start, end) of the file in pieces as they come, each byte once, however often a connection breaks."""
+        assert 0 <= start <= end <= file.size, f"{file.path} has no bytes {start} to {end}"
+        position = start
+        tries = Tries(self._patience, file.path)
+        while position < end:
+            try:
+                for piece in self._pieces(file, position, end):
+                    position += len(piece)
+                    yield piece
+                    # Only now: the time that the reader took is not the hub's.
+                    tries.progressed()
+                if position < end:
+                    raise Failure("the answer ended early")
+            except Failure as failure:
+                tries.failed(failure)
+
+    def _pieces(self, file: HubFile, start: int, end: int) -> Iterator[bytes]:
+        """What one request gives of [start, end): all of it, or less and then Failure or an early end."""
+        url = f"{self._endpoint}/datasets/{quote(self.repo)}/resolve/{self.commit}/{quote(file.path)}"
+        headers = {"Range": f"bytes={start}-{end - 1}", "Accept-Encoding": "identity"}
+        with self._answer(url, file.path, headers) as response:
+            if response.status_code == 416:
+                raise self._changed(file)
+            skip = self._offset_in_answer(response, file, start)
+            left = end - start
+            for received in response.iter_raw():
+                with self._lock:
+                    self.downloaded_bytes += len(received)
+                piece = received[skip : skip + left]
+                skip = max(skip - len(received), 0)
+                left -= len(piece)
+                if piece:
+                    yield piece
+                # Else to the end of the answer, so that the connection can be used again.
+                if not left and response.status_code == 200 and end < file.size:
+                    return
+
+    def _offset_in_answer(self, response: "httpx2.Response", file: HubFile, start: int) -> int:
+        """How many bytes come before byte `start` of the file; checks that it is the file that was listed."""
+        if response.status_code == 206:
+            content_range = response.headers.get("Content-Range", "")
+            match = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", content_range)
+            if match is None or int(match[1]) != start:
+                raise Failure(f"bytes {start}- were asked for and '{content_range}' came")
+            size = match[2]
+        else:
+            size = response.headers.get("Content-Length", "*")
+        if size not in ("*", str(file.size)):
+            raise self._changed(file)
+        if response.status_code == 206:
+            return 0
+        if start > SKIPPED_BYTES:
+            raise UserError(
+                f"{self.host} or a proxy before it gives whole files only, not the ranges that are asked for: "
+                "set HF_ENDPOINT to a hub that does, or download the files and give their folder as the source"
+            )
+        return start
+
+    def _changed(self, file: HubFile) -> UserError:
+        return UserError(
+            f"{file.path} of dataset {self.repo} was listed with {file.size:,} bytes and has another size now: "
+            "it changed on the hub; start anew, in another folder"
+        )
+
+    def _json(self, url: str, what: str) -> tuple[Any, str | None]:
+        """A JSON answer, and the query of the page that follows it."""
+        tries = Tries(self._patience, what)
+        while True:
+            try:
+                with self._answer(url, what, {}) as response:
+                    response.read()
+                    with self._lock:
+                        self.downloaded_bytes += len(response.content)
+                    try:
+                        content = response.json()
+                    except ValueError:
+                        raise Failure("an answer that is not a hub's (a login page of the network?)") from None
+                    # The address of ours and only the query of theirs: a mirror's next page lies on the mirror.
+                    following = response.links.get("next", {}).get("url")
+                    return content, None if following is None else urlsplit(following).query
+            except Failure as failure:
+                tries.failed(failure)
+
+    @contextmanager
+    def _answer(self, url: str, what: str, headers: dict[str, str]) -> "Iterator[httpx2.Response]":
+        """A good answer, or that there is no such range; its body is not read yet. Raises Failure, UserError."""
+        import httpx2
+
+        try:
+            with self._client.stream("GET", url, headers=self._headers | headers) as response:
+                self._patience.heard = True
+                if response.status_code not in (200, 206, 416):
+                    self._refuse(response, what)
+                yield response
+        except httpx2.RequestError as error:
+            unconnected = isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout | httpx2.ProxyError)
+            raise Failure(_reason(error), unconnected=unconnected) from error
+
+    def _refuse(self, response: "httpx2.Response", what: str) -> None:
+        """Raises what an error status means: Failure when it may pass, else UserError with the mend."""
+        status = response.status_code
+        code = response.headers.get("X-Error-Code", "")
+        # Another host, where a redirect led, knows nothing of repositories; and its addresses hold for a time only.
+        elsewhere = bool(response.history) and response.url.netloc != response.history[0].url.netloc
+        if status in (408, 429) or status >= 500 or elsewhere:
+            raise Failure(
+                f"status {status} ({response.reason_phrase})",
+                asked_wait=asked_wait(response.status_code, response.headers),
+            )
+        has_token = "Authorization" in self._headers
+        if code == "GatedRepo":
+            then = "with the account of your token" if has_token else "then set HF_TOKEN to a token of that account"
+            raise UserError(
+                f"dataset {self.repo} is gated: accept its terms on {self.host}/datasets/{self.repo}, {then}"
+            )
+        refused = "invalid credentials" in response.headers.get("X-Error-Message", "").lower()
+        if refused or (status == 401 and has_token):
+            raise UserError(
+                f"{self.host} refuses your token: set HF_TOKEN to one from {self.host}/settings/tokens, or unset it "
+                "(and `hf auth logout`) for public datasets"
+            )
+        if code == "RevisionNotFound":
+            if self._commit is None:
+                raise UserError(f"dataset {self.repo} has no revision {self._revision}: give a branch, tag or commit")
+            raise UserError(
+                f"commit {self._commit} of dataset {self.repo} is no longer on the hub: its history was rewritten; "
+                "start anew from the present state, in another folder"
+            )
+        if code == "EntryNotFound":
+            raise UserError(f"{what} is not in dataset {self.repo} at {self._revision}: see {self._page()}")
+        if code == "RepoNotFound" or status in (401, 404):
+            raise UserError(
+                f"there is no dataset {self.repo} on {self.host}, or it is private: check the name"
+                + ("" if has_token else "; for a private one set HF_TOKEN")
+            )
+        raise UserError(
+            f"{self.host} answers status {status} ({response.reason_phrase}) for {what} of dataset {self.repo}: "
+            f"see {self._page()}"
+        )
+
+    def _page(self) -> str:
+        return f"{self.host}/datasets/{self.repo}/tree/{quote(self._commit or self._revision)}"
+
+
+def _headers() -> dict[str, str]:
+    """Who asks, and the token where there is one. huggingface_hub's own headers would ask the hub for a list of agents first,
+    to name in them what program runs it."""
+    from huggingface_hub import constants, get_token
+
+    from nanofit import __version__
+
+    headers = {"User-Agent": f"nanofit/{__version__}"}
+    token = None if constants.HF_HUB_DISABLE_IMPLICIT_TOKEN else get_token()
+    if token is not None:
+        if not (token.isascii() and token.isprintable()):
+            # Said here, since the HTTP library would show the token in its error.
+            raise UserError("HF_TOKEN holds characters that no token has: copy it anew from the hub's settings")
+        headers["Authorization"] = f"Bearer {token}"
+    return headers
+
+
+def _reason(error: Exception) -> str:
+    """Why a request failed, in a few words on one line, without the request itself."""
+    import httpx2
+
+    if isinstance(error, httpx2.ConnectTimeout):
+        return f"no connection within {CONNECT_SECONDS:.0f} s"
+    if isinstance(error, httpx2.TimeoutException):
+        return f"no byte within {READ_SECONDS:.0f} s"
+    if isinstance(error, httpx2.RemoteProtocolError | httpx2.ReadError | httpx2.WriteError):
+        return "the connection broke"
+    text = str(error).strip().splitlines()
+    return text[0] if text else type(error).__name__

@@ -1,0 +1,249 @@
+"""One reading of a dataset's parquet files: from pieces, as they come, to chunks of documents with cursors."""
+
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from nanofit.data.documents import CHUNK_BYTES, Chunk, Cursor, DamagedFile
+from nanofit.data.hub.client import Hub, HubFile
+from nanofit.data.hub.footers import TRIES, FooterShelf, read_ids, undecodable
+from nanofit.data.hub.parquet_pieces import decode, texts_of
+from nanofit.data.hub.piece_order import Order, Place, Step, text_bytes_of, validation_steps
+from nanofit.data.hub.read_ahead import Promise, ReadAhead, Spool, Workers
+from nanofit.data.hub.running_sha256 import RunningSha256
+
+
+@dataclass
+class FileHash:
+    """The sha256 of a file as far as piece `next`; `kept` are later pieces that came before it. `running` is None where
+    an earlier process could not save its state."""
+
+    running: RunningSha256 | None = field(default_factory=RunningSha256)
+    next: int = 0
+    kept: dict[int, bytearray] = field(default_factory=dict)
+
+    def add(self, number: int, data: bytearray | Path) -> None:
+        if self.running is None:
+            self.next = number + 1
+            return
+        if number != self.next:
+            assert isinstance(data, bytearray)
+            self.kept[number] = data
+            return
+        if isinstance(data, Path):
+            with data.open("rb") as stream:
+                while block := stream.read(2**20):
+                    self.running.update(block)
+        else:
+            self.running.update(data)
+        self.next += 1
+        while (later := self.kept.pop(self.next, None)) is not None:
+            self.running.update(later)
+            self.next += 1
+
+
+class Reading:
+    """A reading of `files`, and of `community` for validation where that is not empty."""
+
+    def __init__(
+        self,
+        hub: Hub,
+        files: Sequence[HubFile],
+        community_hub: Hub | None,
+        community: Sequence[HubFile],
+        val_tokens: int,
+        spool: Path,
+    ) -> None:
+        self._hub, self._files = hub, files
+        self._community_hub = community_hub
+        self._val_tokens = val_tokens
+        self._spool = Spool(spool)
+        self._workers = Workers()
+        self._columns = ["text", "id"] if community else ["text"]
+        self._footers = FooterShelf(hub, files, self._columns, self._workers)
+        self._community = (
+            FooterShelf(community_hub, community, self._columns, self._workers) if community_hub and community else None
+        )
+        self._ids: list[Promise[list[str]]] = []
+        self._kept_out: set[str] | None = None
+        self._hashes: dict[int, FileHash] = {}
+        self._read_bytes = 0
+
+    def chunks(self, cursor: Cursor | None) -> Generator[Chunk, None, None]:
+        """The chunks from `cursor` on. Closing the iterator ends the threads that fetch."""
+        self._workers.start()
+        try:
+            place = None
+            first_row = 0
+            if cursor is not None:
+                place, first_row, self._read_bytes = cursor["place"], cursor.get("row", 0), cursor["read"]
+                self._restore_hashes(place, cursor["hash"])
+            ahead = ReadAhead(self._steps(place), self._hub_of, self._workers, self._spool)
+            ahead.start()
+            for step, data in ahead:
+                yield from self._chunks_of(step, data, first_row, ahead)
+                first_row = 0
+                del data
+        finally:
+            self._workers.close()
+
+    def _hub_of(self, step: Step) -> Hub:
+        hub = self._community_hub if step.community else self._hub
+        assert hub is not None
+        return hub
+
+    def _steps(self, place: Place | None) -> Iterator[Step]:
+        """The steps from `place` on. Runs in a thread of its own, ahead of what is read."""
+        self._footers.ask(place["active"][place["turn"]][0] if place and place["phase"] == "rest" else 0)
+        if self._community is not None and self._community_hub is not None:
+            start: Place = {"phase": "val", "file": 0, "at": 0, "left": text_bytes_of(self._val_tokens)}
+            for step in validation_steps(self._community, start):
+                self._ids.append(self._workers.call(partial(read_ids, self._community_hub, step.footer, step.piece)))
+        first = self._hashes.get(0)
+        hash_head_again = self._files[0].sha256 is not None and (first is None or first.running is not None)
+        yield from Order(self._footers, self._community, self._val_tokens, hash_head_again).steps(place)
+
+    def _restore_hashes(self, place: Place, states: dict[str, str]) -> None:
+        reached: dict[int, int] = {}
+        if place["phase"] == "rest":
+            reached = dict(place["active"])
+        elif place["phase"] == "val":
+            reached = {0: place["next"]}
+        elif place["phase"] == "lead":
+            reached = {place["file"]: place["at"]}
+        elif place["phase"] == "fill" or place["first"] == 0:
+            reached = {0: place["at"]}
+        for file, at in reached.items():
+            if at:
+                self._hashes[file] = FileHash(_resumed(states.get(str(file))), at)
+
+    def _cursor(self, place: Place, row: int = 0) -> Cursor:
+        states = {
+            str(file): running.running.state()
+            for file, running in self._hashes.items()
+            if running.running is not None and running.next
+        }
+        cursor: Cursor = {"place": place, "read": self._read_bytes, "hash": states}
+        return cursor | {"row": row} if row else cursor
+
+    def _chunks_of(self, step: Step, data: bytearray | Path, first_row: int, ahead: ReadAhead) -> Iterator[Chunk]:
+        """The chunks of a piece. The last one is held back until the piece is hashed."""
+        file = step.footer.file
+        known = () if step.community or file.sha256 is None else (file.path,)
+        before, held = self._cursor(step.place), None
+        piece_bytes = 0 if step.community or step.role is None else step.piece.size
+        if step.role is not None:
+            batches = _Batches(step, data, [*self._columns], ahead)
+            kept_out = self._ids_kept_out() if step.role == "train" else None
+            for texts, start, end, replaced in _cut(batches.read(first_row), kept_out, first_row):
+                if held is not None:
+                    yield held
+                cursor = before | {"row": start} if start else before
+                read_bytes = self._read_bytes + piece_bytes * end // step.piece.rows
+                held = Chunk(texts, step.role, cursor, read_bytes, replaced_documents=replaced, files=known)
+            data = batches.data
+        self._read_bytes += piece_bytes
+        try:
+            confirmed = () if step.community else self._hash(step, data)
+        finally:
+            if isinstance(data, Path):
+                data.unlink()
+        if held is not None:
+            yield replace(held, read_bytes=self._read_bytes, confirmed=confirmed)
+        elif confirmed and step.role is not None:
+            # None of the file's last documents is for training, and yet it has to be said that the file is right.
+            yield Chunk([], step.role, before, self._read_bytes, files=known, confirmed=confirmed)
+
+    def _hash(self, step: Step, data: bytearray | Path) -> tuple[str, ...]:
+        """The file, when its last byte was hashed and it is what was promised. Raises DamagedFile when it is not."""
+        file = step.footer.file
+        if file.sha256 is None:
+            return ()
+        known = self._hashes.setdefault(step.file, FileHash())
+        known.add(step.number, data)
+        if known.next < len(step.footer.pieces):
+            return ()
+        del self._hashes[step.file]
+        if known.running is None:
+            return ()
+        if known.running.hexdigest() != file.sha256:
+            raise DamagedFile(file.path)
+        return (file.path,)
+
+    def _ids_kept_out(self) -> set[str] | None:
+        """The ids of the validation set's documents, where that is of another dataset."""
+        if self._community is None:
+            return None
+        if self._kept_out is None:
+            self._kept_out = {each for promise in self._ids for each in self._workers.wait(promise)}
+        return self._kept_out
+
+
+def _resumed(state: str | None) -> RunningSha256 | None:
+    try:
+        return None if state is None else RunningSha256(state)
+    except ValueError:
+        return None
+
+
+@dataclass
+class _Batches:
+    """The record batches of a piece; `data` are the bytes that they came from in the end."""
+
+    step: Step
+    data: bytearray | Path
+    columns: list[str]
+    ahead: ReadAhead
+
+    def read(self, first_row: int) -> Iterator[Any]:
+        """From `first_row` on. A piece that does not decode is fetched again. Raises UserError when that does not help."""
+        import pyarrow as pa
+
+        row = first_row
+        for tries_left in reversed(range(TRIES)):
+            try:
+                for batch in self._decoded(row):
+                    row += batch.num_rows
+                    yield batch
+                return
+            except (pa.ArrowException, OSError) as error:
+                if not tries_left:
+                    raise undecodable(self.step.footer.file, error) from None
+                self.data = self.ahead.again(self.step)
+
+    def _decoded(self, first_row: int) -> Iterator[Any]:
+        row = 0
+        with ExitStack() as stack:
+            data = stack.enter_context(self.data.open("rb")) if isinstance(self.data, Path) else self.data
+            for batch in decode(self.step.footer, self.step.piece, data, self.step.piece.start, self.columns):
+                skip = max(0, min(first_row - row, batch.num_rows))
+                row += batch.num_rows
+                if skip < batch.num_rows:
+                    yield batch.slice(skip)
+
+
+def _cut(
+    batches: Iterator[Any], kept_out: set[str] | None, first_row: int
+) -> Iterator[tuple[list[str], int, int, int]]:
+    """Chunks of the rows' texts: the texts, the rows [start, end) that they are of, and in how many bytes were replaced."""
+    texts: list[str] = []
+    size = replaced = 0
+    start = row = first_row
+    for batch in batches:
+        values, lengths, mended = texts_of(batch.column(0))
+        ids = batch.column(1).to_pylist() if kept_out is not None else None
+        for index, text in enumerate(values):
+            row += 1
+            if not text or text.isspace() or (ids is not None and kept_out is not None and ids[index] in kept_out):
+                continue
+            texts.append(text)
+            size += lengths[index]
+            replaced += index in mended
+            if size >= CHUNK_BYTES:
+                yield texts, start, row, replaced
+                texts, size, replaced, start = [], 0, 0, row
+    if texts:
+        yield texts, start, row, replaced

@@ -1,0 +1,125 @@
+"""Lines of JSON, an object with a "text" each, in plain files and in those that gzip or zstd packed.
+
+Lone surrogates, which JSON can carry and no encoding can hold, become question marks. A line that is no such object is
+named by its number.
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from io import BufferedReader
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from nanofit.data.local.text_batches import BATCH_BYTES, Documents, documents_of
+from nanofit.errors import UserError
+
+
+def read_jsonl(file: Path, offset: int) -> Iterator[Documents]:
+    """The texts of the lines from byte `offset` on."""
+    with file.open("rb", buffering=BATCH_BYTES) as stream:
+        stream.seek(offset)
+        while lines := stream.readlines(BATCH_BYTES):
+            ends = offset + np.cumsum([len(line) for line in lines])
+            try:
+                yield _documents(lines, ends, ends)
+            except _BadLine as error:
+                raise UserError(f"{file}, line {_line_at(file, int(ends[error.index]))}{error}") from None
+            offset = int(ends[-1])
+
+
+def _line_at(file: Path, end: int) -> int:
+    """The number of the line that ends at byte `end`."""
+    number, read = 0, 0
+    with file.open("rb", buffering=BATCH_BYTES) as stream:
+        while read < end:
+            number += 1
+            read += len(stream.readline())
+    return number
+
+
+def read_packed(codec: str, file: Path, number: int) -> Iterator[Documents]:
+    """As `read_jsonl` for a file that pyarrow's `codec` unpacks. A place is a number of lines; all before it is unpacked
+    again."""
+    packed = pa.OSFile(str(file))
+    with packed, BufferedReader(pa.CompressedInputStream(packed, codec), BATCH_BYTES) as stream:  # type: ignore[arg-type]
+        for _ in range(number):
+            stream.readline()
+        while True:
+            lines: list[bytes] = []
+            read_bytes: list[int] = []
+            size = 0
+            while size < BATCH_BYTES and (line := stream.readline()):
+                lines.append(line)
+                read_bytes.append(packed.tell())
+                size += len(line)
+            if not lines:
+                return
+            after = number + 1 + np.arange(len(lines))
+            try:
+                yield _documents(lines, after, np.array(read_bytes))
+            except _BadLine as error:
+                raise UserError(f"{file}, line {after[error.index]}{error}") from None
+            number = int(after[-1])
+
+
+def _documents(lines: list[bytes], after: np.ndarray, read_bytes: np.ndarray) -> Documents:
+    """The documents of `lines`, which is empty then: a huge line is not kept while its text is."""
+    texts, replaced = _texts(lines)
+    lines.clear()
+    try:
+        strings = pa.array(texts, pa.large_string())
+    except UnicodeEncodeError:
+        # JSON may carry half of a surrogate pair, which no encoding can hold.
+        strings = pa.array([text and text.encode(errors="replace") for text in texts], pa.large_binary())
+    return documents_of(strings, after, read_bytes, replaced)
+
+
+class _BadLine(Exception):
+    """What is wrong with a line, as the end of a sentence that names it, and which of the lines it is."""
+
+    def __init__(self, reason: str, index: int) -> None:
+        super().__init__(reason)
+        self.index = index
+
+
+_scan: Callable[[str, int], tuple[Any, int]] = json.JSONDecoder().scan_once  # type: ignore[attr-defined]
+"""The value at an index and where it ends: what json.loads takes most of its time to wrap."""
+
+
+def _texts(lines: list[bytes]) -> tuple[list[str | None], np.ndarray]:
+    """The text of every line, None where there is none, and whether bytes of the line had to be replaced."""
+    texts: list[str | None] = []
+    replaced = np.zeros(len(lines), dtype=bool)
+    for index, line in enumerate(lines):
+        try:
+            decoded = line.decode()
+            row, end = _scan(decoded, 0)
+            text = row["text"]
+            if type(text) is str and decoded[end:] in ("\n", "", "\r\n"):
+                texts.append(text)
+                continue
+        except (ValueError, StopIteration, LookupError, TypeError, RecursionError):
+            pass
+        text, replaced[index] = _text_of_odd_line(line, index)
+        texts.append(text)
+    return texts, replaced
+
+
+def _text_of_odd_line(line: bytes, index: int) -> tuple[str | None, bool]:
+    """As `_texts`, for a line that is not just an object with a text: blank, not UTF-8, or one that a user must mend."""
+    decoded = line.decode("utf-8", errors="replace")
+    if not line.strip():
+        return None, False
+    try:
+        row = json.loads(decoded)
+    except (ValueError, RecursionError) as error:
+        raise _BadLine(f" is not JSON: {error}", index) from None
+    if not isinstance(row, dict) or "text" not in row:
+        found = f"its keys are {', '.join(map(str, row))}" if isinstance(row, dict) else "it is no object"
+        raise _BadLine(f' has no "text": {found}', index)
+    if not isinstance(row["text"], str | None):
+        raise _BadLine(': "text" is no string', index)
+    return row["text"], decoded.encode() != line

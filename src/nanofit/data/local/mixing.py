@@ -1,0 +1,210 @@
+"""A source whose documents are mixed: buffers of 64 MB of them, each in the order of a hash of the texts.
+
+Corpora are sorted by topic or date, and training reads them in order. The same hash, mixed once more, says which documents
+are validation: the same text always lands on the same side, in whatever order it is read, and a document that occurs
+twice never stands on both.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from nanofit.data.documents import CHUNK_BYTES, Chunk, Cursor
+from nanofit.data.local.text_batches import BATCH_BYTES, Documents, offsets_of, text_sizes
+from nanofit.data.order import splitmix64
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    import pyarrow as pa
+
+MIX_BYTES = 64 * 2**20
+
+HASHED_STEPS = 8
+"""Into how many equal steps a text is divided; a word of 8 bytes is hashed at the end of each, and the one it begins with."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One file of a source: its bytes, and how its documents are read from a place on (`text_files.Reader`)."""
+
+    size: int
+    read: Callable[[int], Iterator[Documents]]
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a buffer begins: which part, which place in it, and how many bytes of the source lie before."""
+
+    part: int
+    at: int
+    read_bytes: int
+
+
+@dataclass
+class LocalSource:
+    """A corpus of `parts`, read in their order (`documents.Source`). A cursor says where a buffer begins and how many of
+    its documents, in their mixed order, were given before."""
+
+    name: str
+    fingerprint: str
+    total_bytes: int
+    parts: list[Part]
+    validation: str = "documents of this corpus, by the hash of their text"
+    comparable: bool = False
+    mix_bytes: int = MIX_BYTES
+    chunk_bytes: int = CHUNK_BYTES
+
+    def read(self, cursor: Cursor | None) -> Iterator[Chunk]:
+        """The chunks from `cursor` on, all of them when it is None. Raises UserError for what can't be read."""
+        given = 0
+        place = _Place(0, 0, 0)
+        if cursor is not None:
+            place, given = _Place(cursor["part"], cursor["at"], cursor["read_bytes"]), cursor["given"]
+        buffer = _Buffer(self.mix_bytes)
+        for begin, end in self._fill(buffer, place):
+            yield from self._chunks(begin, end, buffer, given)
+            given = 0
+            buffer.clear()
+
+    def _fill(self, buffer: _Buffer, begin: _Place) -> Iterator[tuple[_Place, _Place]]:
+        """Fills `buffer` with the documents from `begin` on, in the order of the files, until `mix_bytes` of text are
+        reached, again and again; gives where its documents begin and where the next ones do."""
+        end = begin
+        bytes_before = sum(part.size for part in self.parts[: begin.part])
+        for index, part in enumerate(self.parts[begin.part :], start=begin.part):
+            for documents in part.read(begin.at if index == begin.part else 0):
+                while documents:
+                    filled = buffer.filled + np.cumsum(text_sizes(documents.texts))
+                    count = min(int(np.searchsorted(filled, self.mix_bytes)) + 1, len(documents))
+                    buffer.add(documents[:count])
+                    last = count - 1
+                    end = _Place(index, int(documents.after[last]), bytes_before + int(documents.read_bytes[last]))
+                    # Nothing here keeps a batch that is done: it may be one huge document.
+                    documents = documents[count:] if count < len(documents) else None
+                    if buffer.filled >= self.mix_bytes:
+                        yield begin, end
+                        begin = end
+            bytes_before += part.size
+        if buffer.filled:
+            yield begin, replace(end, read_bytes=self.total_bytes)
+
+    def _chunks(self, begin: _Place, end: _Place, buffer: _Buffer, given: int) -> Iterator[Chunk]:
+        """The documents of one buffer in the order of their hashes, from the `given`-th on."""
+        texts, replaced = buffer.texts(), buffer.replaced()
+        hashes = text_hashes(texts)
+        order = np.argsort(hashes, kind="stable")
+        filled = np.cumsum(text_sizes(texts)[order])
+        keys = splitmix64(hashes[order])
+        while given < len(order):
+            before = int(filled[given - 1]) if given else 0
+            until = max(given + 1, int(np.searchsorted(filled, before + self.chunk_bytes, side="right")))
+            share = int(filled[until - 1]) / int(filled[-1])
+            strings, damaged = _strings(_picked(texts, order[given:until]))
+            yield Chunk(
+                texts=strings,
+                role="hash",
+                cursor={"part": begin.part, "at": begin.at, "read_bytes": begin.read_bytes, "given": given},
+                read_bytes=begin.read_bytes + round(share * (end.read_bytes - begin.read_bytes)),
+                keys=keys[given:until],
+                replaced_documents=damaged + int(replaced[order[given:until]].sum()),
+            )
+            given = until
+
+
+def _picked(texts: pa.Array, order: np.ndarray) -> pa.Array:
+    """Those of the texts that `order` names; a single one, which may be huge, is not copied."""
+    import pyarrow as pa  # here, because it takes long to import
+
+    return texts[int(order[0]) :][:1] if len(order) == 1 else texts.take(pa.array(order))
+
+
+def _strings(texts: pa.Array) -> tuple[list[str], int]:
+    """The strings that an array of large_binary stands for, and in how many of them bytes that are no UTF-8 had to be
+    replaced."""
+    import pyarrow as pa
+
+    strings = pa.Array.from_buffers(pa.large_string(), len(texts), texts.buffers(), offset=texts.offset)
+    try:
+        return strings.to_numpy(zero_copy_only=False).tolist(), 0
+    except pa.ArrowException:
+        raws: list[bytes] = texts.to_pylist()
+        decoded = [raw.decode("utf-8", errors="replace") for raw in raws]
+        return decoded, sum(text.encode() != raw for raw, text in zip(raws, decoded, strict=True))
+
+
+class _Buffer:
+    """Documents side by side in one stretch of memory, which is used again and again: fresh memory costs more than the
+    copying."""
+
+    def __init__(self, mix_bytes: int) -> None:
+        self._capacity = mix_bytes + BATCH_BYTES
+        self._data = np.empty(self._capacity, dtype=np.uint8)
+        self.clear()
+
+    def clear(self) -> None:
+        if len(self._data) > self._capacity:  # a huge document was in it
+            self._data = np.empty(self._capacity, dtype=np.uint8)
+        self.filled = 0
+        self._sizes: list[np.ndarray] = []
+        self._replaced: list[np.ndarray] = []
+
+    def add(self, documents: Documents) -> None:
+        offsets = offsets_of(documents.texts)
+        raw = documents.texts.buffers()[2]
+        end = self.filled + int(offsets[-1] - offsets[0])
+        if end > len(self._data):
+            grown = np.empty(end, dtype=np.uint8)
+            grown[: self.filled] = self._data[: self.filled]
+            self._data = grown
+        self._data[self.filled : end] = np.frombuffer(raw, dtype=np.uint8)[offsets[0] : offsets[-1]]
+        self.filled = end
+        self._sizes.append(np.diff(offsets))
+        self._replaced.append(documents.replaced)
+
+    def texts(self) -> pa.Array:
+        """The texts, as an array of large_binary over this memory."""
+        import pyarrow as pa
+
+        offsets = np.concatenate([[0], np.cumsum(np.concatenate(self._sizes))])
+        data = pa.py_buffer(self._data[: self.filled])
+        return pa.Array.from_buffers(pa.large_binary(), len(offsets) - 1, [None, pa.py_buffer(offsets), data])
+
+    def replaced(self) -> np.ndarray:
+        return np.concatenate(self._replaced)
+
+
+def text_hashes(texts: pa.Array) -> np.ndarray:
+    """A hash of every text of a large_binary array: of its length and of nine words of 8 bytes spread evenly over it, so
+    of every byte of a text of up to 72. Shape [n], uint64.
+
+    Texts of one length that differ only between those words share it: they stay side by side, on one side of the split.
+    To hash every byte would take longer than to decode the file.
+    """
+    offsets = offsets_of(texts)
+    data = np.frombuffer(texts.buffers()[2] or b"", dtype=np.uint8)
+    lengths = np.diff(offsets)
+    if lengths.min(initial=8) < 8:
+        data = np.concatenate([data, np.zeros(8, dtype=np.uint8)])
+    words = np.ndarray(max(len(data) - 7, 0), dtype="<u8", buffer=data, strides=(1,))
+    result = np.empty(len(texts), dtype=np.uint64)
+    for first in range(0, len(texts), _HASHED_ROWS):
+        rows = slice(first, first + _HASHED_ROWS)
+        length = lengths[rows, None]
+        # Multiples of an eighth of the way to the last word, the last one included.
+        ways = np.maximum(length - 8, 0) * np.arange(HASHED_STEPS + 1) // HASHED_STEPS
+        picked = words[offsets[rows][: len(length), None] + ways]
+        short = length[:, 0] < 8
+        picked[short] &= (np.uint64(1) << (8 * length[short]).astype(np.uint64)) - np.uint64(1)
+        picked ^= picked >> np.uint64(32)
+        picked *= _FACTORS
+        picked ^= picked >> np.uint64(32)
+        result[rows] = splitmix64(picked.sum(axis=1, dtype=np.uint64) + lengths[rows].astype(np.uint64))
+    return result
+
+
+_HASHED_ROWS = 4096  # as many as stay in a processor's cache
+_FACTORS = splitmix64(np.arange(HASHED_STEPS + 1, dtype=np.uint64)) | np.uint64(1)

@@ -1,0 +1,133 @@
+"""Which dataset a source by name stands for."""
+
+import string
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nanofit.data.hub.names import HubName, hub_name
+from nanofit.errors import UserError
+
+
+def named(spec: str, wanted_tokens: float | None = None) -> HubName:
+    name = hub_name(spec, wanted_tokens)
+    assert name is not None
+    return name
+
+
+@pytest.mark.parametrize(
+    ("wanted_tokens", "folder"),
+    [
+        (None, "sample/10BT"),
+        (3e9, "sample/10BT"),
+        (9.5e9, "sample/10BT"),
+        (1e10, "sample/100BT"),
+        (2e11, "sample/350BT"),
+        (1e12, "data"),
+    ],
+)
+def test_fineweb_alone_is_the_smallest_subset_that_holds_the_tokens(wanted_tokens, folder):
+    for spec, repo in (("fineweb", "HuggingFaceFW/fineweb"), ("fineweb-edu", "HuggingFaceFW/fineweb-edu")):
+        name = named(spec, wanted_tokens)
+        assert (name.repo, name.under, name.name, name.is_fineweb) == (repo, folder, spec, True)
+
+
+def test_a_subset_that_is_named_is_taken_whatever_is_wanted():
+    name = named("fineweb:sample-10BT", 1e12)
+    assert (name.under, name.folder_name, name.revision) == ("sample/10BT", "fineweb-sample-10BT", "main")
+    assert named("fineweb:CC-MAIN-2024-10").under == "data/CC-MAIN-2024-10"
+    assert named("fineweb-edu:default").under == "data"
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        "hf://datasets/HuggingFaceFW/fineweb/sample/10BT",
+        "hf://datasets/HuggingFaceFW/fineweb/sample-10BT",
+        "https://huggingface.co/datasets/HuggingFaceFW/fineweb/tree/main/sample/10BT",
+        "https://huggingface.co/datasets/HuggingFaceFW/fineweb/viewer/sample-10BT/train",
+    ],
+)
+def test_other_ways_to_write_a_name_are_the_same_source(spec):
+    assert named(spec) == named("fineweb:sample-10BT")
+
+
+def test_any_dataset():
+    name = named("hf://datasets/some/Stories")
+    assert (name.repo, name.under, name.revision, name.name, name.folder_name) == (
+        "some/Stories",
+        "",
+        "main",
+        "Stories",
+        "some-Stories",
+    )
+    name = named("hf://datasets/some/Stories@refs%2Fconvert%2Fparquet/en/train")
+    assert (name.repo, name.under, name.revision) == ("some/Stories", "en/train", "refs/convert/parquet")
+    assert named("https://huggingface.co/datasets/some/Stories/") == named("hf://datasets/some/Stories")
+    assert named("https://huggingface.co/datasets/some/Stories/tree/abc/en") == named(
+        "hf://datasets/some/Stories@abc/en"
+    )
+
+
+def test_pretokenised_datasets():
+    for spec in ("kjj0/fineweb10B-gpt2", "kjj0/fineweb100B-gpt2"):
+        assert named(spec) == named(f"hf://datasets/{spec}")
+        assert named(spec).kind == "tokens"
+    assert named("fineweb").kind == "text"
+
+
+@given(st.text(string.ascii_letters + string.digits + "._-", min_size=1), st.text(string.printable.replace("@", "")))
+def test_names_of_folders_and_shards_may_stand_in_a_path(owner, folder):
+    name = hub_name(f"hf://datasets/{owner}/x/{folder.strip('/')}".rstrip("/"))
+    assert name is not None
+    for word in (name.name, name.folder_name):
+        assert (
+            word
+            and word not in (".", "..")
+            and "/" not in word
+            and word.isascii()
+            and word.isprintable()
+            and " " not in word
+        )
+
+
+@pytest.mark.parametrize("spec", ["named", "named@v1", "named/sub dir", "named@v1/sub"])
+def test_the_full_name_names_the_same(spec):
+    name = named(f"hf://datasets/owner/{spec}")
+    assert named(name.spec) == name
+
+
+@pytest.mark.parametrize(
+    "spec", ["python", "corpus", "data/fineweb", "fineweb.jsonl", "./fineweb", "wikitext.txt", "C:/text"]
+)
+def test_what_is_no_hub_name_is_left_to_local_sources(spec):
+    assert hub_name(spec, None) is None
+
+
+def test_a_local_file_is_never_taken_for_a_typing_error(tmp_path, monkeypatch):
+    (tmp_path / "finweb").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert hub_name("finweb", None) is None
+
+
+@pytest.mark.parametrize(
+    ("spec", "hint"),
+    [
+        ("finweb", "did you mean 'fineweb'"),
+        ("Fineweb", "did you mean 'fineweb'"),
+        ("fineweb_edu:sample-10BT", "did you mean 'fineweb-edu'"),
+        ("fineweb:sample-10B", "did you mean 'sample-10BT'"),
+        ("fineweb:CC-MAIN-2024", "CC-MAIN-2024-10"),
+        ("fineweb:", "sample-10BT"),
+        ("kjj0/fineweb10b-gpt2", "did you mean 'kjj0/fineweb10B-gpt2'"),
+        ("hf://fineweb", "hf://datasets/OWNER/NAME"),
+        ("hf://datasets/fineweb", "hf://datasets/OWNER/NAME"),
+        ("hf://datasets//x", "hf://datasets/OWNER/NAME"),
+        ("https://example.org/datasets/a/b", "huggingface.co"),
+    ],
+)
+def test_what_is_almost_a_name_is_refused_with_the_mend(spec, hint):
+    with pytest.raises(UserError, match=hint) as caught:
+        hub_name(spec, None)
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,543 @@
+"""Verifying: every kind of damage is seen, what is bad is redone from its source, and nothing else is touched."""
+
+import itertools
+import json
+import struct
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hub_server import LocalHub, fineweb_repo
+from nanofit.data import engines, placing, shards, writing
+from nanofit.data.engines import Encoded, reference_engine
+from nanofit.data.hub import patience
+from nanofit.data.manifest import MANIFEST_NAME, read_manifest
+from nanofit.data.prepare import prepare
+from nanofit.data.tokenizers import get_tokenizer
+from nanofit.data.verifying import remaking, verify
+from nanofit.data.verifying.verify import Bad, Verified
+from nanofit.errors import UserError
+from nanofit.events import Event, Verifying, silent
+from nanofit.locks import exclusive
+
+WORDS = ["the", "moon", "is", "very", "far", "away", "and", "nobody", "goes", "there", "on", "foot", "naïve", "月"]
+
+
+def text_of(number: int) -> str:
+    return " ".join(WORDS[number * step % len(WORDS)] for step in range(1, 40 + number % 50)) + f". ({number})\n"
+
+
+@pytest.fixture(autouse=True)
+def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
+    def size(split: str, index: int) -> int:
+        return min(2000 << max(index - 1, 0), 8000)
+
+    for module in (placing, remaking):
+        monkeypatch.setattr(module, "ShardWriter", partial(shards.ShardWriter, size=size))
+    for module in (writing, verify):
+        monkeypatch.setattr(module, "shard_tokens", size)
+    monkeypatch.setattr("os.fsync", lambda handle: None)
+
+
+@pytest.fixture
+def texts(tmp_path: Path) -> Path:
+    folder = tmp_path / "texts"
+    folder.mkdir()
+    lines = [json.dumps({"text": text_of(number)}) for number in range(180)]
+    (folder / "a.jsonl").write_text("\n".join(lines[:120]))
+    (folder / "b.jsonl").write_text("\n".join(lines[120:]))
+    return folder
+
+
+def prepared(source: Path | str, folder: Path, tokenizer: str = "bytes", most_tokens: int | None = None) -> Path:
+    val_tokens = 3000
+    prepare(
+        str(source),
+        tokenizer,
+        val_tokens=val_tokens,
+        most_tokens=most_tokens,
+        report=silent,
+        folder=folder,
+        block_size=64,
+    )
+    return folder
+
+
+@pytest.fixture
+def folder(texts: Path, tmp_path: Path) -> Path:
+    """A set of four shards of training and one of validation at least."""
+    folder = prepared(texts, tmp_path / "set")
+    assert len(read_manifest(folder).of("train")) >= 4
+    return folder
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in folder.iterdir() if not file.name.startswith(".")}
+
+
+def stamps(folder: Path) -> dict[str, int]:
+    return {file.name: file.stat().st_ino for file in folder.iterdir()}
+
+
+def run(folder: Path, *, repair: bool = True) -> Verified:
+    return verify.verify(folder, silent, repair=repair)
+
+
+def shard(folder: Path, number: int = 1) -> Path:
+    """The `number`-th shard of training, counted from 0."""
+    return folder / read_manifest(folder).of("train")[number].file
+
+
+def change_byte(file: Path, at: int) -> None:
+    raw = bytearray(file.read_bytes())
+    raw[at] ^= 1
+    file.write_bytes(raw)
+
+
+def change_line(folder: Path, number: int, change: Callable[[dict[str, Any]], None]) -> None:
+    """Changes what line `number` of the manifest says, from 0 on."""
+    lines = (folder / MANIFEST_NAME).read_text().splitlines()
+    values = json.loads(lines[number])
+    change(values)
+    lines[number] = json.dumps(values)
+    (folder / MANIFEST_NAME).write_text("\n".join(lines) + "\n")
+
+
+def swap(folder: Path) -> None:
+    first, second = shard(folder, 2), shard(folder, 3)
+    first.rename(folder / "x")
+    second.rename(first)
+    (folder / "x").rename(second)
+
+
+DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
+    "a byte is flipped": (lambda folder: change_byte(shard(folder), 1500), "sha256"),
+    "the first shard's last byte": (lambda folder: change_byte(shard(folder, 0), -1), "sha256"),
+    "the last shard": (lambda folder: change_byte(shard(folder, -1), 1100), "sha256"),
+    "validation": (lambda folder: change_byte(folder / read_manifest(folder).of("val")[0].file, 1100), "sha256"),
+    "a shard is cut off": (lambda folder: shard(folder).write_bytes(shard(folder).read_bytes()[:-50]), "bytes, and"),
+    "a shard is empty": (lambda folder: shard(folder).write_bytes(b""), "0 bytes, and"),
+    "a shard is gone": (lambda folder: shard(folder).unlink(), "is missing"),
+    "a header says something else": (lambda folder: change_byte(shard(folder), 8), "does not begin as a shard"),
+    "a header's rest": (lambda folder: change_byte(shard(folder), 900), "sha256"),
+    "two shards are swapped": (swap, "sha256"),
+    "a sidecar is altered": (lambda folder: change_byte(shards.starts_file(shard(folder)), 1030), "separators"),
+    "a sidecar is cut off": (lambda folder: shards.starts_file(shard(folder)).write_bytes(b"x"), "separators"),
+    "a sidecar is gone": (lambda folder: shards.starts_file(shard(folder)).unlink(), "is missing"),
+    "a line's sha256": (lambda folder: change_line(folder, 2, lambda line: line.update(sha256="0" * 64)), "sha256"),
+    "a line's documents": (lambda folder: change_line(folder, 2, lambda line: line.update(documents=3)), "counts"),
+    "a line's text": (lambda folder: change_line(folder, 1, lambda line: line.update(text_bytes=3)), "counts"),
+    "a line's tokens": (lambda folder: change_line(folder, 2, lambda line: line.update(tokens=3999)), "bytes, and"),
+    "a line's sidecar": (lambda folder: change_line(folder, 2, lambda line: line.update(starts_sha256="0")), "counts"),
+}
+
+
+@pytest.mark.parametrize(("damage", "problem"), DAMAGE.values(), ids=DAMAGE)
+def test_damage_is_seen_and_mended(folder: Path, damage: Callable[[Path], Any], problem: str) -> None:
+    before = content(folder)
+    damage(folder)
+    damaged, inodes = content(folder), stamps(folder)
+    assert before != damaged
+    seen = run(folder, repair=False)
+    assert not seen.is_good
+    assert all(problem in bad.problem and not bad.is_mended for bad in seen.bad)
+    assert content(folder) == damaged
+
+    mended = run(folder)
+    assert mended.is_good
+    assert [(bad.file, bad.problem) for bad in mended.bad] == [(bad.file, bad.problem) for bad in seen.bad]
+    assert content(folder) == before
+    assert run(folder).bad == ()
+    # Nothing is redone but what was bad: a shard with its sidecar, or the line that says so.
+    bad_files = {bad.file for bad in seen.bad}
+    redone = bad_files | {shards.starts_file(Path(file)).name for file in bad_files} | {MANIFEST_NAME}
+    assert {file for file, inode in stamps(folder).items() if inodes.get(file) != inode} <= redone
+
+
+def test_a_good_set_is_good(folder: Path) -> None:
+    said: list[Event] = []
+    verified = verify.verify(folder, said.append)
+    assert verified.is_good
+    assert (verified.bad, verified.leftovers) == ((), ())
+    manifest = read_manifest(folder)
+    assert verified.read_bytes == sum(2 * line.tokens for line in manifest.shards)
+    # All documents of shards this small, and what of a document that began before stands at the beginning of some.
+    assert verified.sampled_documents >= sum(line.documents for line in manifest.shards)
+    last = said[-1]
+    assert isinstance(last, Verifying)
+    assert last.done_bytes == verified.read_bytes
+
+
+@pytest.mark.parametrize("most_tokens", [None, 9000])
+def test_every_line_of_the_manifest_may_be_lost(texts: Path, tmp_path: Path, most_tokens: int | None) -> None:
+    whole = prepared(texts, tmp_path / "whole", most_tokens=most_tokens)
+    lines = (whole / MANIFEST_NAME).read_bytes().splitlines(keepends=True)
+    names = [json.loads(line).get("file") for line in lines]
+    last_of_split = {line.file for split in ("train", "val") for line in read_manifest(whole).of(split)[-1:]}
+    for number, name in enumerate(names):
+        folder = tmp_path / f"set{number}"
+        folder.mkdir()
+        for file, raw in content(whole).items():
+            (folder / file).write_bytes(raw)
+        (folder / MANIFEST_NAME).write_bytes(b"".join([*lines[:number], b'{"file": \xff\n', *lines[number + 1 :]]))
+        with pytest.raises(UserError, match=rf"line {number + 1} is damaged: nanofit data verify .*set{number}"):
+            read_manifest(folder)
+        assert [bad.is_mended for bad in run(folder, repair=False).bad] == [False]
+        verified = run(folder)
+        assert verified.is_good
+        (bad,) = verified.bad
+        if name is not None and name not in last_of_split:
+            assert bad == Bad(name, "its line in the manifest is damaged", True, "found again from the source")
+            assert content(folder) == content(whole)
+        elif number == 0:
+            assert "what they were made of is lost" in bad.how
+            assert read_manifest(folder).shards == read_manifest(whole).shards
+        else:
+            # Nobody knows what the line said: the set is open again, and preparing finds it.
+            assert bad.file == MANIFEST_NAME
+            assert read_manifest(folder).closing is None
+            prepared(texts, folder, most_tokens=most_tokens)
+            assert {line.sha256 for line in read_manifest(folder).shards} == {
+                line.sha256 for line in read_manifest(whole).shards
+            }
+        assert run(folder).bad == ()
+
+
+def test_several_lines_may_be_lost(folder: Path) -> None:
+    before = content(folder)
+    lines = (folder / MANIFEST_NAME).read_text().splitlines()
+    numbers = [number for number, line in enumerate(lines) if "_train_000001" in line or "_train_000002" in line]
+    for number in numbers:
+        lines[number] = ""
+    (folder / MANIFEST_NAME).write_text("\n".join(lines) + "\n")
+    shard_2 = folder / "texts_train_000002.bin"
+    shard_2.unlink()
+    assert len(run(folder).bad) == 2
+    assert content(folder) == before
+
+
+def test_a_lost_line_stays_lost_while_it_cannot_be_mended(folder: Path, texts: Path) -> None:
+    lines = (folder / MANIFEST_NAME).read_text().splitlines()
+    lines[1] = "x"
+    (folder / MANIFEST_NAME).write_text("\n".join(lines) + "\n")
+    shards.starts_file(folder / "texts_train_000003.bin").unlink()
+    change_line(folder, 3, lambda line: line.update(documents=1))
+    texts.rename(texts.with_name("elsewhere"))
+    verified = run(folder)
+    assert sorted(bad.is_mended for bad in verified.bad) == [False, True]
+    with pytest.raises(UserError, match="is damaged"):
+        read_manifest(folder)
+    texts.with_name("elsewhere").rename(texts)
+    assert run(folder).is_good
+    assert run(folder).bad == ()
+
+
+def test_without_the_source_it_says_so(folder: Path, texts: Path) -> None:
+    change_byte(shard(folder), 1500)
+    shards.starts_file(shard(folder, 2)).unlink()
+    texts.rename(texts.with_name("gone"))
+    sidecar, bad = run(folder).bad
+    assert sidecar.is_mended
+    assert sidecar.how == "made again from the shard"
+    assert not bad.is_mended
+    assert f"no source '{texts}'" in bad.how
+
+
+def test_a_source_that_changed_is_not_taken_for_the_old_one(folder: Path, texts: Path) -> None:
+    change_byte(shard(folder), 1500)
+    (texts / "c.jsonl").write_text(json.dumps({"text": "one more"}))
+    before = content(folder)
+    (bad,) = run(folder).bad
+    assert not bad.is_mended
+    assert "has changed since" in bad.how
+    assert content(folder) == before
+
+
+def test_what_comes_out_otherwise_is_refused(texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The source's state is the same and its text is not: a file that was written over within a clock's tick."""
+    folder = prepared(texts, tmp_path / "set", "gpt2")
+    change_byte(shard(folder), 1500)
+    before = content(folder)
+
+    class Other:
+        name = "gpt2 of other letters"
+
+        def encode(self, texts: list[str]) -> Encoded:
+            return reference_engine("gpt2").encode([text.replace("moon", "noon") for text in texts])
+
+    monkeypatch.setattr("nanofit.data.verifying.mending.fast_engine", lambda tokenizer, report: Other())
+    (bad,) = run(folder).bad
+    assert not bad.is_mended
+    assert "made again, is not what the manifest says either" in bad.how
+    assert content(folder) == before
+
+
+def test_leftovers_are_named(folder: Path) -> None:
+    for name in ("texts_train_000099.bin", "texts_train_000100.bin.tmp", "texts_train_000099.starts"):
+        (folder / name).write_bytes(b"x")
+    verified = run(folder)
+    assert verified.is_good
+    assert verified.leftovers == (
+        "texts_train_000099.bin",
+        "texts_train_000099.starts",
+        "texts_train_000100.bin.tmp",
+    )
+
+
+def test_a_set_that_is_being_prepared(folder: Path) -> None:
+    lines = (folder / MANIFEST_NAME).read_bytes().splitlines(keepends=True)
+    (folder / MANIFEST_NAME).write_bytes(b"".join(lines[:-2]) + lines[-2][:20])
+    with exclusive(folder, "preparing"):
+        verified = run(folder)
+        assert verified.is_good
+        assert verified.leftovers == ()
+        change_byte(shard(folder), 1500)
+        assert not run(folder, repair=False).is_good
+        with pytest.raises(UserError, match=r"is in use by process \d+"):
+            run(folder)
+
+
+def test_a_folder_without_shards(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="holds no shards"):
+        run(tmp_path)
+
+
+def test_a_set_of_an_older_nanofit(folder: Path) -> None:
+    """It has neither sidecars nor cursors, and does not say what it was made of."""
+    manifest = folder / MANIFEST_NAME
+    values = [json.loads(line) for line in manifest.read_text().splitlines()]
+    known = ("file", "split", "sha256", "tokens", "documents", "text_bytes", "source", "tokenizer", "format_version")
+    old = [{key: line[key] for key in known if key in line} for line in values[1:-1]] + [values[-1]]
+    manifest.write_text("".join(json.dumps(line) + "\n" for line in old))
+    for sidecar in folder.glob("*.starts"):
+        sidecar.unlink()
+    assert run(folder).bad == ()
+    change_byte(shard(folder), 1500)
+    (bad,) = run(folder).bad
+    assert not bad.is_mended
+    assert "does not say what it was made of" in bad.how
+
+
+# Tokens that the reference would not have made
+
+
+@pytest.fixture(scope="module")
+def twins() -> tuple[list[int], list[int], list[int]]:
+    """GPT-2's ids of a word, and two other spellings of it: one as long, one that is longer."""
+    tokenizer = get_tokenizer("gpt2")
+    ids = {tokenizer.token_bytes(token): token for token in range(50256)}
+    for word in (" nobody", " moonlight", " quokka", " wombats", " zyzzyva"):
+        right = tokenizer.encode(word).tolist()
+        spelled = word.encode()
+        pairs = [(spelled[:cut], spelled[cut:]) for cut in range(1, len(spelled))]
+        others = [[ids[first], ids[last]] for first, last in pairs if first in ids and last in ids]
+        others = [other for other in others if other != right]
+        if len(right) == 2 and others:
+            return right, others[0], [ids[bytes([byte])] for byte in spelled]
+    raise AssertionError
+
+
+class Wrong:
+    """An engine that spells one word in another way, in documents from number `begin` on."""
+
+    name = "wrong 1"
+
+    def __init__(self, right: list[int], wrong: list[int]) -> None:
+        self._right, self._wrong = right, wrong
+
+    def encode(self, texts: list[str]) -> Encoded:
+        encoded = reference_engine("gpt2").encode(texts)
+        documents = [part.tolist() for part in np.split(encoded.tokens, encoded.starts)[1:]]
+        for text, document in zip(texts, documents, strict=True):
+            if "marked" in text:
+                places = [at for at in range(len(document)) if document[at : at + 2] == self._right]
+                for at in reversed(places):
+                    document[at : at + 2] = self._wrong
+        starts = np.cumsum([0, *map(len, documents)], dtype=np.int64)[:-1]
+        return Encoded(np.array([*itertools.chain(*documents)], dtype=np.uint16), starts)
+
+
+def wrongly_prepared(
+    texts: Path, folder: Path, right: list[int], wrong: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Asleep(writing.Judge):
+        def agrees(self, texts: list[str], encoded: Encoded) -> bool:
+            return True
+
+    with monkeypatch.context() as patch:
+        patch.setattr(writing, "Judge", Asleep)
+        patch.setattr(engines, "fast_engine", lambda tokenizer, report: Wrong(right, wrong))
+        prepared(texts, folder, "gpt2")
+
+
+def rightly_prepared(texts: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(engines, "fast_engine", lambda tokenizer, report: reference_engine(tokenizer))
+        prepared(texts, folder, "gpt2")
+
+
+def marked_texts(tmp_path: Path, right: list[int], count: int) -> Path:
+    """Documents with the word in them, every thirtieth marked."""
+    word = b"".join(get_tokenizer("gpt2").token_bytes(token) for token in right).decode()
+    texts = tmp_path / "texts"
+    texts.mkdir()
+    lines = [text_of(number) + f"the{word}s and{word}\n" for number in range(count)]
+    for number in range(0, count, 30):
+        lines[number] += f"marked, the{word} is\n"
+    (texts / "a.jsonl").write_text("\n".join(json.dumps({"text": line}) for line in lines))
+    return texts
+
+
+@pytest.mark.parametrize("spelling", ["as long", "longer"])
+def test_tokens_of_a_wrong_engine_are_made_again_by_the_reference(
+    tmp_path: Path,
+    twins: tuple[list[int], list[int], list[int]],
+    monkeypatch: pytest.MonkeyPatch,
+    spelling: str,
+) -> None:
+    texts = marked_texts(tmp_path, twins[0], 300)
+    folder, whole = tmp_path / "set", tmp_path / "whole"
+    wrongly_prepared(texts, folder, twins[0], twins[1 if spelling == "as long" else 2], monkeypatch)
+    rightly_prepared(texts, whole, monkeypatch)
+    assert content(folder) != content(whole)
+
+    verified = run(folder)
+    assert verified.is_good
+    assert {(bad.problem, bad.how) for bad in verified.bad} == {
+        ("has other tokens than the reference gives its text", "encoded again with the reference")
+    }
+    assert run(folder).bad == ()
+    now, expected = content(folder), content(whole)
+    assert {name: raw for name, raw in now.items() if name != MANIFEST_NAME} == {
+        name: raw for name, raw in expected.items() if name != MANIFEST_NAME
+    }
+    # Where a shard ends as before, what follows it stays as it is.
+    bad_files = {bad.file for bad in verified.bad}
+    redone = {line.file for line in read_manifest(folder).shards if line.engine != "wrong 1"}
+    if spelling == "as long":
+        assert redone == bad_files
+    else:
+        names = {split: [line.file for line in read_manifest(folder).of(split)] for split in ("train", "val")}
+        first = {split: next((file for file in names[split] if file in bad_files), "x") for split in names}
+        assert redone == {file for split in names for file in names[split] if file >= first[split]}
+    assert read_manifest(folder).is_final
+
+
+class Killed(BaseException):
+    """Stands for kill -9: nothing catches it, nothing is tidied up."""
+
+
+@pytest.mark.parametrize("dies_after", range(0, 14, 2))
+def test_death_while_mending_leaves_what_is_mended_again(
+    tmp_path: Path, twins: tuple[list[int], list[int], list[int]], monkeypatch: pytest.MonkeyPatch, dies_after: int
+) -> None:
+    texts = marked_texts(tmp_path, twins[0], 100)
+    folder, whole = tmp_path / "set", tmp_path / "whole"
+    wrongly_prepared(texts, folder, twins[0], twins[2], monkeypatch)
+    rightly_prepared(texts, whole, monkeypatch)
+    calls = itertools.count()
+    replace = Path.replace
+
+    def deadly(self: Path, target: Path) -> Path:
+        if next(calls) == dies_after:
+            raise Killed
+        return replace(self, target)
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(Path, "replace", deadly)
+        run(folder)
+    assert run(folder).is_good
+    rightly_prepared(texts, folder, monkeypatch)  # goes on where lines were taken out of the manifest
+    assert run(folder).bad == ()
+    now, expected = content(folder), content(whole)
+    for name in expected.keys() - {MANIFEST_NAME}:
+        assert now[name] == expected[name]
+
+
+def test_an_id_beyond_the_vocabulary(tmp_path: Path) -> None:
+    """In a set of somebody else, of which there is nothing to make it of again."""
+    for name, tokens in (("train.bin", [5] * 2_999_999 + [50257] + [5] * 2_999_999), ("val.bin", [5] * 3000)):
+        (tmp_path / name).write_bytes(np.array(tokens, dtype="<u2").tobytes())
+    (bad,) = run(tmp_path).bad
+    assert (bad.file, bad.is_mended) == ("train.bin", False)
+    assert "has the id 50257" in bad.problem
+
+
+def test_a_set_of_somebody_else_is_only_read(tmp_path: Path) -> None:
+    for name in ("train.bin", "val.bin"):
+        (tmp_path / name).write_bytes(np.arange(3000, dtype="<u2").tobytes())
+    verified = run(tmp_path)
+    assert (verified.bad, verified.read_bytes, verified.sampled_documents) == ((), 12_000, 0)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["train.bin", "val.bin"]
+
+
+# Sets of the hub
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(patience, "FIRST_WAIT_SECONDS", 0.0)
+
+
+@pytest.fixture
+def fineweb(tmp_path: Path, quick: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalHub]:
+    texts = {
+        f"sample/10BT/{number:03d}_00000.parquet": [text_of(100 * number + index) for index in range(90)]
+        for number in range(2)
+    }
+    with LocalHub({"HuggingFaceFW/fineweb": fineweb_repo(tmp_path / "repo", texts)}) as hub:
+        hub.only_one(monkeypatch)
+        yield hub
+
+
+@pytest.mark.parametrize("most_tokens", [None, 9000])
+def test_a_shard_of_the_hub_is_made_again(fineweb: LocalHub, tmp_path: Path, most_tokens: int | None) -> None:
+    folder = prepared("fineweb:sample-10BT", tmp_path / "set", most_tokens=most_tokens)
+    before = content(folder)
+    lines = read_manifest(folder).shards
+    assert run(folder).bad == ()
+    for line in lines:
+        change_byte(folder / line.file, 1500)
+        verified = run(folder)
+        assert [(bad.file, bad.how) for bad in verified.bad] == [(line.file, "made again from the source")]
+        assert content(folder) == before
+    assert {path.name for path in folder.iterdir() if path.is_dir()} == set()
+
+
+def test_a_hub_that_does_not_answer(fineweb: LocalHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = prepared("fineweb:sample-10BT", tmp_path / "set", most_tokens=9000)
+    monkeypatch.setattr("nanofit.data.hub.client.Hub.__init__", _unreachable)
+    change_byte(shard(folder), 1500)
+    change_byte(shard(folder, 2), 1500)
+    assert [(bad.is_mended, bad.how) for bad in run(folder).bad] == [(False, "no answer")] * 2
+
+
+def _unreachable(self: Any, *given: Any, **more: Any) -> None:
+    raise UserError("no answer")
+
+
+def test_a_shard_that_was_only_fetched_is_fetched_again(
+    tmp_path: Path, quick: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repo = tmp_path / "repo"
+    repo.mkdir()
+    stream = reference_engine("gpt2").encode([text_of(number) for number in range(400)]).tokens
+    names = ["fineweb_val_000000.bin", *(f"fineweb_train_{number:06d}.bin" for number in (1, 2, 3))]
+    for name, tokens in zip(names, np.array_split(stream, 4), strict=True):
+        head = struct.pack("<256i", 20240520, 1, len(tokens), *[0] * 253)
+        (repo / name).write_bytes(head + tokens.astype("<u2").tobytes())
+    with LocalHub({"kjj0/fineweb10B-gpt2": repo}) as hub:
+        hub.only_one(monkeypatch)
+        folder = prepared("kjj0/fineweb10B-gpt2", tmp_path / "set", "gpt2")
+        before = content(folder)
+        assert run(folder).bad == ()
+        change_byte(folder / names[2], 1500)
+        shards.starts_file(folder / names[1]).unlink()
+        hub.replace("kjj0/fineweb10B-gpt2", fineweb_repo(tmp_path / "new", {"a.parquet": ["x"]}))
+        verified = run(folder)
+        assert {bad.how for bad in verified.bad} == {"made again from the shard", "fetched again"}
+        assert content(folder) == before
