@@ -12,12 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nanofit.data import placing, remaking, shards, writing
+from nanofit.data.demand import Demand
 from nanofit.data.documents import Chunk, Cursor, Role
 from nanofit.data.engines import reference_engine
 from nanofit.data.manifest import append_line, read_manifest
-from nanofit.data.remaking import shards_again
-from nanofit.data.demand import Demand
 from nanofit.data.placing import Job
+from nanofit.data.remaking import shards_again
 from nanofit.data.writing import write_set
 from nanofit.events import silent
 

@@ -16,10 +16,10 @@ from nanofit.data.documents import DamagedFile, Source
 from nanofit.data.engines import Engine, fast_engine, reference_engine
 from nanofit.data.manifest import Manifest, ShardLine, rewrite, sync_folder
 from nanofit.data.names import FINEWEB, HubName, hub_name
+from nanofit.data.places import place_after
 from nanofit.data.remaking import shards_again
 from nanofit.data.shards import file_sha256, open_tokens, starts_file, write_starts
 from nanofit.data.sources import open_source
-from nanofit.data.places import place_after
 from nanofit.errors import UserError
 from nanofit.events import Report, Verifying
 from nanofit.vocabulary import VOCABULARIES

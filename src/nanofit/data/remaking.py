@@ -11,9 +11,9 @@ import numpy as np
 from nanofit.data.documents import Source
 from nanofit.data.engines import Engine
 from nanofit.data.manifest import Manifest, ShardLine, Split
+from nanofit.data.places import Documents, place_after, validates_by_hash
 from nanofit.data.shards import Made, ShardWriter, first_index
 from nanofit.data.tokenizers import token_byte_lengths
-from nanofit.data.places import Documents, place_after, validates_by_hash
 from nanofit.events import Report, Verifying
 
 
