@@ -57,11 +57,16 @@ class Source(Protocol):
     `validation` says in a few words what the validation set is, and `comparable` whether it is the community's.
     """
 
-    name: str
-    fingerprint: str
-    total_bytes: int
-    validation: str
-    comparable: bool
+    @property
+    def name(self) -> str: ...
+    @property
+    def fingerprint(self) -> str: ...
+    @property
+    def total_bytes(self) -> int: ...
+    @property
+    def validation(self) -> str: ...
+    @property
+    def comparable(self) -> bool: ...
 
     def read(self, cursor: Cursor | None) -> Iterator[Chunk]:
         """The chunks from `cursor` on, all of them when it is None. Raises UserError for what can't be read, DamagedFile."""
