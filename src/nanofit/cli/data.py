@@ -185,13 +185,15 @@ def _show_status(folder: Path) -> None:
     if validation["text"]:
         comparable = {True: "comparable with published losses", False: "not comparable with published losses"}
         told = "comparable" in validation["text"] or validation["comparable"] is None
-        rest = "" if told else f" ({comparable[validation['comparable']]})"
+        rest = "" if told else f"; {comparable[validation['comparable']]}"
         console.print(escape(f"validation: {validation['text']}{rest}"), soft_wrap=True)
     if unconfirmed["shards"]:
+        files = unconfirmed["files"]
+        named = ", ".join(files[:4]) + (f" and {len(files) - 4} more" if len(files) > 4 else "")
         console.print(
             escape(
                 f"not confirmed yet: {unconfirmed['shards']} shards, {quantity(unconfirmed['tokens'])} tokens, whose files "
-                f"were not read to their end: {', '.join(unconfirmed['files'])}"
+                f"were not read to their end: {named}"
             ),
             soft_wrap=True,
         )

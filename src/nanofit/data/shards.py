@@ -145,6 +145,8 @@ class ShardWriter:
     def finish(self, cursor: dict[str, Any]) -> None:
         """Puts the open shard on disk and into the manifest, and makes room for the next; an empty one leaves nothing."""
         if self.tokens == 0:
+            for file in (self.file, starts_file(self.file)):
+                _temporary(file).unlink(missing_ok=True)  # of a process that died
             return
         assert self._tokens_file is not None and self._starts_file is not None
         sidecar = starts_file(self.file)

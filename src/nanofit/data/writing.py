@@ -166,7 +166,7 @@ class _Pass:
             everything = list(encoded)
             if self._done.is_set():
                 return iter(())
-            self._val_share = _share_with_window(everything, job.val_share, job.window)
+            self._val_share = _share_with_window(everything, job.val_share, job.window, self._demand.tokens)
             encoded = iter(everything)
         append_line(job.folder, {"made_of": job.made_of | {"val_share": self._val_share}})
         return encoded
@@ -263,13 +263,17 @@ class _Pass:
             self._end()
 
 
-def _share_with_window(everything: list[_Item], share: float, window: int) -> float:
-    """The share of the documents, doubled up to a half, with which validation of a small corpus has a window."""
+def _share_with_window(everything: list[_Item], share: float, window: int, most: int | None) -> float:
+    """The share of the documents, doubled up to a half, with which validation of a small corpus, or of its first `most`
+    tokens, has a window."""
     keys = [chunk.keys for _, chunk, _ in everything if chunk.keys is not None]
     lengths = [np.diff(np.append(encoded.starts, len(encoded.tokens))) for _, _, encoded in everything]
     if not keys:
         return share
     key, length = np.concatenate(keys), np.concatenate(lengths)
+    if most is not None:
+        count = np.searchsorted(np.cumsum(length), most) + 1
+        key, length = key[:count], length[:count]
     while True:
         validation = int(length[validates_by_hash(key, share)].sum())
         if validation > window or length.sum() - validation <= window or share >= 0.5:

@@ -8,6 +8,7 @@ twice never stands on both.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,11 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     import pyarrow as pa
+from xxhash import xxh3_64_intdigest
 
 MIX_BYTES = 64 * 2**20
-
-HASHED_STEPS = 8
-"""Into how many equal steps a text is divided; a word of 8 bytes is hashed at the end of each, and the one it begins with."""
 
 
 @dataclass(frozen=True)
@@ -178,33 +177,9 @@ class _Buffer:
 
 
 def text_hashes(texts: pa.Array) -> np.ndarray:
-    """A hash of every text of a large_binary array: of its length and of nine words of 8 bytes spread evenly over it, so
-    of every byte of a text of up to 72. Shape [n], uint64.
-
-    Texts of one length that differ only between those words share it: they stay side by side, on one side of the split.
-    To hash every byte would take longer than to decode the file.
-    """
-    offsets = offsets_of(texts)
-    data = np.frombuffer(texts.buffers()[2] or b"", dtype=np.uint8)
-    lengths = np.diff(offsets)
-    if lengths.min(initial=8) < 8:
-        data = np.concatenate([data, np.zeros(8, dtype=np.uint8)])
-    words = np.ndarray(max(len(data) - 7, 0), dtype="<u8", buffer=data, strides=(1,))
-    result = np.empty(len(texts), dtype=np.uint64)
-    for first in range(0, len(texts), _HASHED_ROWS):
-        rows = slice(first, first + _HASHED_ROWS)
-        length = lengths[rows, None]
-        # Multiples of an eighth of the way to the last word, the last one included.
-        ways = np.maximum(length - 8, 0) * np.arange(HASHED_STEPS + 1) // HASHED_STEPS
-        picked = words[offsets[rows][: len(length), None] + ways]
-        short = length[:, 0] < 8
-        picked[short] &= (np.uint64(1) << (8 * length[short]).astype(np.uint64)) - np.uint64(1)
-        picked ^= picked >> np.uint64(32)
-        picked *= _FACTORS
-        picked ^= picked >> np.uint64(32)
-        result[rows] = splitmix64(picked.sum(axis=1, dtype=np.uint64) + lengths[rows].astype(np.uint64))
-    return result
-
-
-_HASHED_ROWS = 4096  # as many as stay in a processor's cache
-_FACTORS = splitmix64(np.arange(HASHED_STEPS + 1, dtype=np.uint64)) | np.uint64(1)
+    """The 64-bit XXH3 of every text of a large_string or large_binary array: the same on every machine and in every
+    version. Shape [n], uint64."""
+    offsets = offsets_of(texts).tolist()
+    data = memoryview(texts.buffers()[2] or b"")
+    hashes = (xxh3_64_intdigest(data[begin:end]) for begin, end in pairwise(offsets))
+    return np.fromiter(hashes, dtype=np.uint64, count=len(texts))
