@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from nanofit.data import merging, ranks, shards, writing
+from nanofit.data import merging, placing, ranks, shards
 from nanofit.data.manifest import read_manifest
 from nanofit.data.merging import merge
 from nanofit.data.prepare import prepare
@@ -81,7 +81,7 @@ def folder(files: list[list[str]], tmp_path_factory: pytest.TempPathFactory) -> 
 def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
     """Several shards a rank and a split, in this process."""
     sizes = {"train": 2_000, "val": 1_700}
-    for module in (merging, writing):
+    for module in (merging, placing):
         writer = partial(shards.ShardWriter, size=lambda split, index: sizes[split])
         monkeypatch.setattr(module, "ShardWriter", writer)
     monkeypatch.setattr(ranks, "SHARD_TOKENS", 1_234)

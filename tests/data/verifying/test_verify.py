@@ -225,7 +225,8 @@ def test_a_lost_line_stays_lost_while_it_cannot_be_mended(folder: Path, texts: P
     lines[1] = "x"
     (folder / MANIFEST_NAME).write_text("\n".join(lines) + "\n")
     shards.starts_file(folder / "texts_train_000003.bin").unlink()
-    change_line(folder, 3, lambda line: line.update(documents=1))
+    third = next(number for number, line in enumerate(lines) if "train_000003" in line)
+    change_line(folder, third, lambda line: line.update(documents=1))
     texts.rename(texts.with_name("elsewhere"))
     verified = run(folder)
     assert sorted(bad.is_mended for bad in verified.bad) == [False, True]
@@ -431,7 +432,7 @@ class Killed(BaseException):
     """Stands for kill -9: nothing catches it, nothing is tidied up."""
 
 
-@pytest.mark.parametrize("dies_after", range(0, 14, 2))
+@pytest.mark.parametrize("dies_after", range(0, 12, 2))
 def test_death_while_mending_leaves_what_is_mended_again(
     tmp_path: Path, twins: tuple[list[int], list[int], list[int]], monkeypatch: pytest.MonkeyPatch, dies_after: int
 ) -> None:
