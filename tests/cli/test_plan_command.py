@@ -186,9 +186,8 @@ def test_memory_alone_describes_a_card_and_several_cards_are_faster(nanofit: Nan
 
 
 def test_the_trace_agrees(nanofit: Nanofit) -> None:
-    document = plan(
-        nanofit, "--gpu", "4090", "--hours", "5", "--n_layer", "4", "--n_embd", "256", "--micro_batch", "2", "--grad_accum", "2", "--compile=false", "--trace"
-    )  # fmt: skip
+    shape = ("--n_layer", "4", "--n_embd", "256", "--micro_batch", "2", "--grad_accum", "2", "--compile=false")
+    document = plan(nanofit, "--gpu", "4090", "--hours", "5", *shape, "--trace")
     without_workspace = (
         document["predicted"]["expected_allocated_gib"] - document["predicted"]["memory_gib"]["workspace"]
     )

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -243,3 +244,38 @@ def test_an_error_of_the_feeds_own_thread_reaches_the_run(tmp_path: Path, monkey
         pytest.raises(OSError, match="temporarily unavailable"),
     ):
         feed.train_stream().wait_for(1, NEVER)
+
+
+FULL_DISK = """
+import errno, itertools, sys
+from nanofit.data import shards
+from nanofit.data.preparer import main
+real, calls = shards._sync, itertools.count()
+def full(stream):
+    if next(calls) > 4:
+        raise OSError(errno.ENOSPC, "No space left on device")
+    real(stream)
+shards._sync = full
+sys.exit(main(sys.argv[1]))
+"""
+
+
+def test_a_full_disk_is_waited_for(hub: LocalHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = fulfil(request(tmp_path / "whole"), silent)
+    monkeypatch.setattr(feeding, "RETRY_SECONDS", 0.1)
+    said: list[str] = []
+    real, started = subprocess.Popen, []
+
+    def popen(command: list[str], **more: Any) -> Any:
+        started.append(command)
+        finds_no_space = len(started) == 1
+        return real([sys.executable, "-c", FULL_DISK, command[-1]] if finds_no_space else command, **more)
+
+    monkeypatch.setattr(feeding.subprocess, "Popen", popen)
+    with Feed(request(tmp_path / "set"), 6_000_000, lambda event: said.append(str(event))) as feed:
+        stream = feed.train_stream()
+        feed.release()
+        stream.wait_for(6_000_000, NEVER)
+        assert np.array_equal(stream.read(0, 6_000_000), tokens_of(TokenStream(whole, "train"))[:6_000_000])
+    assert len(started) == 2
+    assert any("can't be written: No space left on device" in text for text in said)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from nanofit.data.manifest import MANIFEST_NAME, Manifest, is_prepared, read_manifest
 from nanofit.data.prepare import Found, Request, checked, find, fulfil
-from nanofit.data.preparer import IN_USE, MISTAKE, UNREACHABLE, event_of, request_json
+from nanofit.data.preparer import DISK_FULL, IN_USE, MISTAKE, UNREACHABLE, event_of, request_json
 from nanofit.data.shards import FIRST_SHARD_TOKENS
 from nanofit.data.stream import TokenStream
 from nanofit.errors import UserError
@@ -211,7 +211,7 @@ class Feed:
             code, message = self._run_child()
             if self._ended:
                 return
-            if code == UNREACHABLE and self.manifest().tokens("train"):
+            if code == DISK_FULL or (code == UNREACHABLE and self.manifest().tokens("train")):
                 self._report(Note(f"{message}; trying again in {RETRY_SECONDS:.0f} s", warning=True))
                 self._pause(RETRY_SECONDS)
             elif code == IN_USE:

@@ -4,6 +4,7 @@ Text is tokenised, shards that lie on the hub are fetched, shards that somebody 
 again goes on where the last call was interrupted, and asking for more tokens goes on where the set ended.
 """
 
+import errno
 import glob
 import shutil
 from dataclasses import dataclass
@@ -222,9 +223,14 @@ def write_to_disk(job: Job, engine: Engine, demand: Demand, report: Report) -> W
         raise disk_refusal(job.folder, error) from None
 
 
+class DiskFull(UserError):
+    """There was no space for what is being prepared; what is finished stays, and the same request goes on."""
+
+
 def disk_refusal(folder: Path, error: OSError) -> UserError:
     """What a user reads of an error of the disk."""
-    return UserError(
+    kind = DiskFull if error.errno in (errno.ENOSPC, errno.EDQUOT) else UserError
+    return kind(
         f"{folder} can't be written: {error.strerror or error}; free some space and give the same command again, "
         "or give another folder; what is finished stays"
     )
@@ -258,11 +264,15 @@ def _ours(folder: Path, name: str, ending: str) -> list[Path]:
     return [file for split in ("train", "val") for file in folder.glob(f"{glob.escape(name)}_{split}_??????{ending}")]
 
 
+def _megabytes(count: float) -> str:
+    return f"{count / 1e6:,.0f} MB"
+
+
 def require_space(folder: Path, needed_bytes: float, source_bytes: int) -> None:
     """Raises UserError when the shards to come don't fit on the disk."""
     free = shutil.disk_usage(folder).free
     if source_bytes > 2**20 and needed_bytes > free:
         raise UserError(
-            f"{folder} has {free / 2**30:.1f} GiB free and the shards need about {needed_bytes / 2**30:.1f}: "
+            f"{folder} has {_megabytes(free)} free and the shards need about {_megabytes(needed_bytes)}: "
             "free some space, give another --out, or fewer --tokens"
         )

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from nanofit.data.demand import Demand
-from nanofit.data.prepare import Request, fulfil
+from nanofit.data.prepare import DiskFull, Request, fulfil
 from nanofit.errors import UserError
 from nanofit.events import Event, Note, Preparing
 from nanofit.locks import InUse
@@ -23,9 +23,9 @@ from nanofit.locks import InUse
 NICE = 5
 """The preparer yields to the run: it is several times faster than any single card consumes."""
 
-MISTAKE, UNREACHABLE, IN_USE = 2, 3, 4
-"""Exit codes: what only the user can mend; the hub does not answer, or another process has the folder, which may change by
-itself."""
+MISTAKE, UNREACHABLE, IN_USE, DISK_FULL = 2, 3, 4, 5
+"""Exit codes: what only the user can mend, and another start; the hub does not answer, another process has the folder, or the
+disk is full, which may change while the run waits."""
 
 
 def request_json(request: Request) -> str:
@@ -77,6 +77,8 @@ def main(argument: str) -> int:
         from nanofit.data.hub.client import HubUnreachable
 
         _write(out, {"error": str(error)})
+        if isinstance(error, DiskFull):
+            return DISK_FULL
         return UNREACHABLE if isinstance(error, HubUnreachable) else MISTAKE
     return 0
 

@@ -69,10 +69,9 @@ def _tokenize(hub: Hub, name: HubName, manifest: Manifest, request: Request, dem
             name, hub, val_tokens=request.val_tokens, validation_hub=validation_hub, spool=folder / SPOOL, report=report
         )
         if manifest.made_of and manifest.made_of.get("fingerprint") != source.fingerprint:
-            raise UserError(
-                f"{folder} was begun with other settings of {name.spec} (val_tokens, or the hub's files): "
-                "give another folder, or remove this one"
-            )
+            before = manifest.made_of.get("val_tokens")
+            what = f"val_tokens {before}" if before != source.val_tokens else "other files on the hub"
+            raise UserError(f"{folder} was begun with {what}: go on with that, give another folder, or remove this one")
         missing = max(demand.tokens - manifest.tokens("train"), 0) if demand.tokens is not None else None
         download = source.download_bytes(missing) if missing is not None else source.total_bytes
         _announce(name, hub, folder, missing, download, report)
