@@ -1,13 +1,15 @@
 """Sets of shards of a few tokens, written by nanofit's own writer, for tests that read them."""
 
+import itertools
 import resource
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from nanofit.data.manifest import Manifest, Split, append_line, read_manifest
 from nanofit.data.shards import Made, ShardWriter
@@ -53,3 +55,30 @@ def file_limit(length: int) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+class Killed(BaseException):
+    """Stands for kill -9: nothing catches it, nothing is tidied up."""
+
+
+@contextmanager
+def deadly_disk(fatal: int) -> Iterator[None]:
+    """Putting files on disk and renaming them dies at the `fatal`-th chance: before or after one of these calls."""
+    calls = itertools.count()
+
+    def deadly(real: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **more: Any) -> Any:
+            number = next(calls)
+            if 2 * number == fatal:
+                raise Killed
+            result = real(*args, **more)
+            if 2 * number + 1 == fatal:
+                raise Killed
+            return result
+
+        return call
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("os.fsync", deadly(lambda handle: None))
+        patch.setattr(Path, "replace", deadly(Path.replace))
+        yield

@@ -6,7 +6,7 @@ import itertools
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,13 +25,10 @@ from nanofit.data.ranks import RankWriter, batches
 from nanofit.errors import UserError
 from nanofit.events import Event, silent
 from one_machine import content, one_machine
+from small_sets import Killed, deadly_disk
 
 VAL_TOKENS = 50
 SIZES = {"train": (20, 40, 80), "val": (30,)}
-
-
-class Killed(BaseException):
-    """Stands for kill -9: nothing catches it, nothing is tidied up."""
 
 
 def small(split: str, index: int) -> int:
@@ -98,29 +95,8 @@ def test_death_at_any_instant_leaves_no_trace(tmp_path_factory: pytest.TempPathF
     write_ranks(tmp / "ranks", TWO_RANKS)
     merged(tmp / "ranks", tmp / "whole")
     for each in fatal:
-        with pytest.MonkeyPatch.context() as patch:
-            calls = itertools.count()
-
-            def deadly(real: Callable[..., Any], fatal: int = each, calls: Iterator[int] = calls) -> Callable[..., Any]:
-                """`real`, which dies before or after its work when the fatal call has come."""
-
-                def call(*args: Any, **more: Any) -> Any:
-                    number = next(calls)
-                    if 2 * number == fatal:
-                        raise Killed
-                    result = real(*args, **more)
-                    if 2 * number + 1 == fatal:
-                        raise Killed
-                    return result
-
-                return call
-
-            patch.setattr("os.fsync", deadly(lambda handle: None))
-            patch.setattr(Path, "replace", deadly(Path.replace))
-            try:
-                merged(tmp / "ranks", tmp / "set")
-            except Killed:
-                continue
+        with suppress(Killed), deadly_disk(each):
+            merged(tmp / "ranks", tmp / "set")
     merged(tmp / "ranks", tmp / "set")
     assert content(tmp / "set") == content(tmp / "whole")
     assert {file.name for file in (tmp / "set").iterdir()} == {file.name for file in (tmp / "whole").iterdir()}

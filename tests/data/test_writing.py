@@ -3,6 +3,7 @@
 import itertools
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +23,9 @@ from nanofit.data.shards import read_starts
 from nanofit.data.stream import TokenStream
 from nanofit.data.writing import Written, drop_short_end, write_set
 from nanofit.events import Event, silent
+from small_sets import Killed, deadly_disk
 
 SIZES = {"train": (20, 40, 80), "val": (1000,)}
-
-
-class Killed(BaseException):
-    """Stands for kill -9: nothing catches it, nothing is tidied up."""
 
 
 class Listed:
@@ -142,31 +140,9 @@ def test_death_at_any_instant_leaves_no_trace(
     folder, whole = tmp_path_factory.mktemp("set"), tmp_path_factory.mktemp("whole")
     write(Listed(listed), whole, val_tokens=val_tokens_of(listed))
     for _ in range(data.draw(st.integers(1, 3))):
-        with pytest.MonkeyPatch.context() as patch:
-            dies_at = data.draw(st.one_of(st.none(), st.integers(0, len(listed))))
-            calls = itertools.count()
-            fatal = data.draw(st.integers(0, 60))
-
-            def deadly(real: Callable[..., Any], fatal: int = fatal, calls: Any = calls) -> Callable[..., Any]:
-                """`real`, which dies before or after its work when the fatal call has come."""
-
-                def call(*args: Any, **more: Any) -> Any:
-                    number = next(calls)
-                    if 2 * number == fatal:
-                        raise Killed
-                    result = real(*args, **more)
-                    if 2 * number + 1 == fatal:
-                        raise Killed
-                    return result
-
-                return call
-
-            patch.setattr("os.fsync", deadly(lambda handle: None))
-            patch.setattr(Path, "replace", deadly(Path.replace))
-            try:
-                write(Listed(listed, dies_at), folder, val_tokens=val_tokens_of(listed))
-            except Killed:
-                continue
+        dies_at = data.draw(st.one_of(st.none(), st.integers(0, len(listed))))
+        with suppress(Killed), deadly_disk(data.draw(st.integers(0, 60))):
+            write(Listed(listed, dies_at), folder, val_tokens=val_tokens_of(listed))
     write(Listed(listed), folder, val_tokens=val_tokens_of(listed))
     assert content(folder) == content(whole)
 

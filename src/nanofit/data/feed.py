@@ -218,6 +218,8 @@ class Feed:
                 self._pause(0.1)  # another process was quicker, or looked whether somebody is there
             elif code in (UNREACHABLE, MISTAKE):
                 self._error = UserError(message)
+                if self.manifest().tokens("train"):  # raised only when the run comes to the end of what is there
+                    self._report(Note(message, warning=True))
                 return
             elif code != 0:
                 crashes += 1
