@@ -52,7 +52,7 @@ def first_step(session: Session, hub: LocalHub, source: str) -> dict[str, float]
     process = program.start()
     try:
         while True:
-            steps = read_metrics(metrics_file).steps
+            steps = {step: line for step, line in read_metrics(metrics_file).steps.items() if "train_loss" in line}
             if steps:
                 seen, sent = time.monotonic() - begin, hub.sent_bytes - before
                 break

@@ -129,7 +129,7 @@ def _run(session: Session, hub: LocalHub, data: Path, threads: int, until: int |
             now = time.monotonic() - begin
             if prepared_at is None and is_prepared(data) and read_manifest(data).closing is not None:
                 prepared_at = now
-            steps = read_metrics(metrics_file).steps
+            steps = {step: line for step, line in read_metrics(metrics_file).steps.items() if "train_loss" in line}
             if until is None and len(steps) > 10 and now - steps[1]["seconds"] > session.sizes.window_seconds:
                 break
             if until is not None and len(steps) >= until:
