@@ -141,3 +141,10 @@ def test_footers_are_asked_for_before_they_are_needed_and_not_all_at_once():
             assert step.file in shelf.asked
     assert until < 60
     assert shelf.asked == list(range(8))
+
+
+def test_a_small_first_file_has_a_part_of_it_as_head_if_that_is_a_shard() -> None:
+    """Pieces of about 0.7 million tokens: of twelve, nine would be the head; of two, there is none."""
+    place = first_place(Shelf(pieces=12).get(0), 0, own_validation=False)
+    assert (place["phase"], place["first"], place["until"]) == ("head", 0, 9)
+    assert first_place(Shelf(pieces=2).get(0), 0, own_validation=False)["phase"] == "val"

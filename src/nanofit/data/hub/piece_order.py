@@ -26,6 +26,9 @@ ACTIVE_FILES = 4
 HEAD_TOKENS = 7_500_000
 """About what the first three shards hold: with them training is under way until validation is there."""
 
+LEAST_HEAD_TOKENS = 1_400_000
+"""A first shard, and a quarter to spare: less is no head."""
+
 HEAD_BYTES = 48 * 2**20
 """The head stays in memory until the bytes before it are hashed."""
 
@@ -81,10 +84,14 @@ def first_place(first: Footer, val_tokens: int, own_validation: bool) -> Place:
     """Where the order begins: with a head where the first file has pieces enough for one."""
     wanted = text_bytes_of(val_tokens)
     skipped = _pieces_for(first, 0, wanted) if own_validation else 0
-    until = _pieces_for(first, skipped, HEAD_TOKENS / TOKENS_PER_BYTE)
+    # Of a small file a part does: what matters is that the first shard comes before everything else.
+    most = skipped + 3 * (len(first.pieces) - skipped) // 4
+    until = min(_pieces_for(first, skipped, HEAD_TOKENS / TOKENS_PER_BYTE), most)
+    text_bytes = sum(piece.text_bytes for piece in first.pieces[skipped:until])
+    is_enough = text_bytes * TOKENS_PER_BYTE >= min(LEAST_HEAD_TOKENS, HEAD_TOKENS)
     while until > skipped and sum(piece.size for piece in first.pieces[skipped:until]) > HEAD_BYTES:
         until -= 1
-    if until > skipped and until < len(first.pieces):
+    if until > skipped and is_enough:
         return {"phase": "head", "at": skipped, "first": skipped, "until": until}
     return (
         {"phase": "lead", "file": 0, "at": 0, "left": wanted}

@@ -12,16 +12,16 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
+from xxhash import xxh3_64_intdigest
 
 from nanofit.data.documents import CHUNK_BYTES, Chunk, Cursor
-from nanofit.data.local.text_batches import BATCH_BYTES, Documents, offsets_of, text_sizes
+from nanofit.data.local.text_batches import Documents, offsets_of, text_sizes
 from nanofit.data.order import splitmix64
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     import pyarrow as pa
-from xxhash import xxh3_64_intdigest
 
 MIX_BYTES = 64 * 2**20
 
@@ -63,16 +63,14 @@ class LocalSource:
         place = _Place(0, 0, 0)
         if cursor is not None:
             place, given = _Place(cursor["part"], cursor["at"], cursor["read_bytes"]), cursor["given"]
-        buffer = _Buffer(self.mix_bytes)
-        for begin, end in self._fill(buffer, place):
+        for begin, end, buffer in self._buffers(place):
             yield from self._chunks(begin, end, buffer, given)
             given = 0
-            buffer.clear()
 
-    def _fill(self, buffer: _Buffer, begin: _Place) -> Iterator[tuple[_Place, _Place]]:
-        """Fills `buffer` with the documents from `begin` on, in the order of the files, until `mix_bytes` of text are
-        reached, again and again; gives where its documents begin and where the next ones do."""
-        end = begin
+    def _buffers(self, begin: _Place) -> Iterator[tuple[_Place, _Place, _Buffer]]:
+        """The documents from `begin` on, in the order of the files, in buffers of `mix_bytes`; with each, where its documents
+        begin and where the next ones do."""
+        end, buffer = begin, _Buffer()
         bytes_before = sum(part.size for part in self.parts[: begin.part])
         for index, part in enumerate(self.parts[begin.part :], start=begin.part):
             for documents in part.read(begin.at if index == begin.part else 0):
@@ -85,95 +83,65 @@ class LocalSource:
                     # Nothing here keeps a batch that is done: it may be one huge document.
                     documents = documents[count:] if count < len(documents) else None
                     if buffer.filled >= self.mix_bytes:
-                        yield begin, end
-                        begin = end
+                        yield begin, end, buffer
+                        begin, buffer = end, _Buffer()
             bytes_before += part.size
         if buffer.filled:
-            yield begin, replace(end, read_bytes=self.total_bytes)
+            yield begin, replace(end, read_bytes=self.total_bytes), buffer
 
     def _chunks(self, begin: _Place, end: _Place, buffer: _Buffer, given: int) -> Iterator[Chunk]:
         """The documents of one buffer in the order of their hashes, from the `given`-th on."""
-        texts, replaced = buffer.texts(), buffer.replaced()
-        hashes = text_hashes(texts)
+        hashes, sizes, replaced = (np.concatenate(parts) for parts in (buffer.hashes, buffer.sizes, buffer.replaced))
         order = np.argsort(hashes, kind="stable")
-        filled = np.cumsum(text_sizes(texts)[order])
+        filled = np.cumsum(sizes[order])
         keys = splitmix64(hashes[order])
         while given < len(order):
             before = int(filled[given - 1]) if given else 0
             until = max(given + 1, int(np.searchsorted(filled, before + self.chunk_bytes, side="right")))
             share = int(filled[until - 1]) / int(filled[-1])
-            strings, damaged = _strings(_picked(texts, order[given:until]))
+            chosen = order[given:until]
             yield Chunk(
-                texts=strings,
+                texts=[buffer.texts[index] for index in chosen.tolist()],
                 role="hash",
                 cursor={"part": begin.part, "at": begin.at, "read_bytes": begin.read_bytes, "given": given},
                 read_bytes=begin.read_bytes + round(share * (end.read_bytes - begin.read_bytes)),
                 keys=keys[given:until],
-                replaced_documents=damaged + int(replaced[order[given:until]].sum()),
+                replaced_documents=int(replaced[chosen].sum()),
             )
             given = until
 
 
-def _picked(texts: pa.Array, order: np.ndarray) -> pa.Array:
-    """Those of the texts that `order` names; a single one, which may be huge, is not copied."""
-    import pyarrow as pa  # here, because it takes long to import
+class _Buffer:
+    """Documents that wait for their order: `filled` bytes of UTF-8. `hashes`, `sizes` and `replaced` have an array a batch."""
 
-    return texts[int(order[0]) :][:1] if len(order) == 1 else texts.take(pa.array(order))
+    def __init__(self) -> None:
+        self.filled = 0
+        self.texts: list[str] = []
+        self.hashes: list[np.ndarray] = []
+        self.sizes: list[np.ndarray] = []
+        self.replaced: list[np.ndarray] = []
+
+    def add(self, documents: Documents) -> None:
+        texts, damaged = _strings(documents.texts)
+        self.texts += texts
+        self.hashes.append(text_hashes(documents.texts))
+        self.sizes.append(text_sizes(documents.texts))
+        self.replaced.append(documents.replaced | damaged)
+        self.filled += int(self.sizes[-1].sum())
 
 
-def _strings(texts: pa.Array) -> tuple[list[str], int]:
-    """The strings that an array of large_binary stands for, and in how many of them bytes that are no UTF-8 had to be
+def _strings(texts: pa.Array) -> tuple[list[str], np.ndarray]:
+    """The strings that an array of large_binary stands for, and in which of them bytes that are no UTF-8 had to be
     replaced."""
-    import pyarrow as pa
+    import pyarrow as pa  # here, because it takes long to import
 
     strings = pa.Array.from_buffers(pa.large_string(), len(texts), texts.buffers(), offset=texts.offset)
     try:
-        return strings.to_numpy(zero_copy_only=False).tolist(), 0
+        return strings.to_numpy(zero_copy_only=False).tolist(), np.zeros(len(texts), dtype=bool)
     except pa.ArrowException:
         raws: list[bytes] = texts.to_pylist()
         decoded = [raw.decode("utf-8", errors="replace") for raw in raws]
-        return decoded, sum(text.encode() != raw for raw, text in zip(raws, decoded, strict=True))
-
-
-class _Buffer:
-    """Documents side by side in one stretch of memory, which is used again and again: fresh memory costs more than the
-    copying."""
-
-    def __init__(self, mix_bytes: int) -> None:
-        self._capacity = mix_bytes + BATCH_BYTES
-        self._data = np.empty(self._capacity, dtype=np.uint8)
-        self.clear()
-
-    def clear(self) -> None:
-        if len(self._data) > self._capacity:  # a huge document was in it
-            self._data = np.empty(self._capacity, dtype=np.uint8)
-        self.filled = 0
-        self._sizes: list[np.ndarray] = []
-        self._replaced: list[np.ndarray] = []
-
-    def add(self, documents: Documents) -> None:
-        offsets = offsets_of(documents.texts)
-        raw = documents.texts.buffers()[2]
-        end = self.filled + int(offsets[-1] - offsets[0])
-        if end > len(self._data):
-            grown = np.empty(end, dtype=np.uint8)
-            grown[: self.filled] = self._data[: self.filled]
-            self._data = grown
-        self._data[self.filled : end] = np.frombuffer(raw, dtype=np.uint8)[offsets[0] : offsets[-1]]
-        self.filled = end
-        self._sizes.append(np.diff(offsets))
-        self._replaced.append(documents.replaced)
-
-    def texts(self) -> pa.Array:
-        """The texts, as an array of large_binary over this memory."""
-        import pyarrow as pa
-
-        offsets = np.concatenate([[0], np.cumsum(np.concatenate(self._sizes))])
-        data = pa.py_buffer(self._data[: self.filled])
-        return pa.Array.from_buffers(pa.large_binary(), len(offsets) - 1, [None, pa.py_buffer(offsets), data])
-
-    def replaced(self) -> np.ndarray:
-        return np.concatenate(self._replaced)
+        return decoded, np.array([text.encode() != raw for text, raw in zip(decoded, raws, strict=True)])
 
 
 def text_hashes(texts: pa.Array) -> np.ndarray:
