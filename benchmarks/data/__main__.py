@@ -47,7 +47,9 @@ def main(words: list[str] | None = None) -> int:
         for part in options.only:
             load = os.getloadavg()[0]
             say(f"{part}: load {load:.2f}")
-            document[part] = {"command": " ".join(sys.argv), "load_before": load} | PARTS[part](session)
+            document[part] = {"command": f"python -m benchmarks.data --only {part}", "load_before": load} | PARTS[part](
+                session
+            )
             options.out.parent.mkdir(parents=True, exist_ok=True)
             options.out.write_text(json.dumps(document, indent=1) + "\n")
     finally:
