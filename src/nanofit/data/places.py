@@ -1,6 +1,6 @@
 """Places in a source: where a split goes on, and the encoded documents of a chunk between two of them."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ class Place:
     tokens_before: int
 
     def json(self) -> dict[str, Any]:
-        return asdict(self)
+        return dict(vars(self))  # the cursor is nobody's to change: a deep copy of it costs more than the placing
 
 
 BEGIN = Place(0, None, 0, 0, 0)
@@ -43,17 +43,14 @@ class Documents:
         return self._begins[1:]
 
     def of(self, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The tokens of the `chosen` documents, joined, and where each begins and the last one ends."""
+        """The tokens of the `chosen` documents, in their order and joined, and where each begins and the last one ends."""
         if len(chosen) == 0:
             return self._tokens[:0], np.zeros(1, dtype=np.int64)
-        first, last = int(chosen[0]), int(chosen[-1])
-        if last - first + 1 == len(chosen):
-            begins = self._begins[first : last + 2]
-            return self._tokens[begins[0] : begins[-1]], begins - begins[0]
-        lengths = np.diff(self._begins)
-        taken = np.zeros(self.count, dtype=bool)
-        taken[chosen] = True
-        return self._tokens[np.repeat(taken, lengths)], np.concatenate([[0], np.cumsum(lengths[chosen])])
+        firsts, lasts = chosen[np.diff(chosen, prepend=-2) > 1], chosen[np.diff(chosen, append=self.count + 1) > 1]
+        runs = zip(self._begins[firsts].tolist(), self._begins[lasts + 1].tolist(), strict=True)
+        parts = [self._tokens[begin:end] for begin, end in runs]
+        lengths = self._begins[chosen + 1] - self._begins[chosen]
+        return np.concatenate(parts) if len(parts) > 1 else parts[0], np.concatenate([[0], np.cumsum(lengths)])
 
     def place(self, document: int, token: int) -> Place:
         return Place(self.number, self.chunk.cursor, document, token, self._tokens_before)
