@@ -41,7 +41,9 @@ def evaluate(
     else:
         typer.echo(f"val loss      {result.loss:.4f} ± {result.stderr:.4f} nats a token")
         typer.echo(f"bits per byte {result.bits_per_byte:.4f}")
-        typer.echo(f"on            {result.tokens:,} tokens: {evaluation.measured_on or 'the validation split'}")
+        said = "comparable" if evaluation.comparable else "not comparable"
+        measured_on = evaluation.measured_on or "the validation split"
+        typer.echo(f"on            {result.tokens:,} tokens: {measured_on}; {said} with published losses")
 
 
 def sample(

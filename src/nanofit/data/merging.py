@@ -107,7 +107,7 @@ def _made_of(manifests: list[Manifest], name: str, val_tokens: int) -> dict[str,
         "ranks": len(manifests),
         "fingerprint": hashlib.sha256(state.encode()).hexdigest()[:16],
         "tokenizer": manifests[0].tokenizer,
-        "validation": f"the first {val_tokens:,} tokens of the cluster's documents, not comparable with published losses",
+        "validation": f"the first {val_tokens:,} tokens of the cluster's documents",
         "comparable": False,
         "val_tokens": val_tokens,
     }

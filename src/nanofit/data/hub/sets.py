@@ -85,7 +85,8 @@ def _tokenize(hub: Hub, name: HubName, manifest: Manifest, request: Request, dem
             "val_tokens": source.val_tokens,
         }
         if not manifest.made_of:
-            report(Note(f"validation: {source.validation}"))
+            said = "comparable" if source.comparable else "not comparable"
+            report(Note(f"validation: {source.validation}; {said} with published losses"))
         job = Job(source, folder, request.tokenizer, made_of, source.val_tokens, 0.0, request.block_size)
         written = write_to_disk(job, fast_engine(request.tokenizer, report), demand, report)
     shutil.rmtree(folder / SPOOL, ignore_errors=True)

@@ -123,7 +123,7 @@ def _community_files(hub: Hub | None) -> tuple[list[HubFile], str]:
 def _validation(repo: str, val_tokens: int, community: bool, missing: str) -> str:
     if not community:
         why = f" ({missing})" if missing else ""
-        return f"the first {val_tokens:,} tokens of {repo}, not comparable with published losses{why}"
+        return f"the first {val_tokens:,} tokens of {repo}{why}"
     if val_tokens < COMMUNITY_TOKENS:
         return f"the first {val_tokens:,} tokens of the community's set (FineWeb's sample-10BT)"
     return f"the community's set: the first {val_tokens:,} tokens of FineWeb's sample-10BT"
