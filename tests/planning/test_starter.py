@@ -1,11 +1,15 @@
 """The first recipe for a machine: offline, small, and open to every override."""
 
+from pathlib import Path
+
 import pytest
 
 from nanofit.architecture import count_parameters
+from nanofit.data.manifest import read_manifest
 from nanofit.errors import UserError
 from nanofit.planning.plan import plan_recipe
 from nanofit.planning.starter import likely_device_kind, starter_recipe
+from small_sets import write_set
 
 
 @pytest.mark.parametrize("kind", ["cpu", "mps", "cuda"])
@@ -42,3 +46,11 @@ def test_overrides_are_checked_like_any_recipe() -> None:
 def test_a_machine_without_an_nvidia_driver_has_no_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     assert likely_device_kind() in ("cpu", "mps")
+
+
+def test_the_tokenizer_is_that_of_the_source(tmp_path: Path) -> None:
+    write_set(tmp_path, [[1, 2, 3]])
+    assert starter_recipe("cpu", {"source": str(tmp_path)}).recipe.data.tokenizer == read_manifest(tmp_path).tokenizer
+    assert starter_recipe("cpu", {"dataset": "fineweb"}).recipe.data.tokenizer == "gpt2"
+    assert starter_recipe("cpu", {"source": "fineweb", "tokenizer": "bytes"}).recipe.data.tokenizer == "bytes"
+    assert starter_recipe("cpu", {"source": "texts.jsonl"}).recipe.data.tokenizer == "bytes"

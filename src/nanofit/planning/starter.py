@@ -3,9 +3,11 @@
 import platform
 import shutil
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from nanofit.data.hub.names import hub_name
+from nanofit.data.manifest import is_prepared, read_manifest
 from nanofit.recipe import Recipe, build_recipe, lay_over
 
 
@@ -57,6 +59,9 @@ def starter_recipe(device_kind: str, overrides: dict[str, Any] | None = None, st
     if isinstance(source, str) and hub_name(source) is not None:
         values["tokenizer"] = "gpt2"
         because.append("tokenizer gpt2: with it a loss on text of the hub compares with others")
+    elif isinstance(source, str) and is_prepared(Path(source).expanduser()):
+        values["tokenizer"] = read_manifest(Path(source).expanduser()).tokenizer
+        because.append(f"tokenizer {values['tokenizer']}: the shards in {source} were made with it")
     else:
         because.append("tokenizer bytes: with 320 rows the embedding costs next to nothing beside the blocks")
     return Starter(build_recipe(lay_over(values, overrides)), tuple(because))
