@@ -11,6 +11,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from nanofit.durable import create
 from nanofit.errors import UserError
 
 
@@ -35,8 +36,8 @@ def exclusive(folder: Path, doing: str) -> Iterator[None]:
         ) from None
     try:
         # Best effort: on a full disk the lock still holds, only its holder has no name.
-        with suppress(OSError):
-            (folder / HOLDER_NAME).write_text(str(os.getpid()))
+        with suppress(OSError), create(folder / HOLDER_NAME) as stream:
+            stream.write(b"%d" % os.getpid())
         yield
     finally:
         (folder / HOLDER_NAME).unlink(missing_ok=True)

@@ -15,6 +15,7 @@ from math import isfinite
 from pathlib import Path
 from typing import Any, Literal
 
+from nanofit.durable import append, sync_folder
 from nanofit.errors import UserError
 from nanofit.locks import is_held
 
@@ -70,7 +71,9 @@ class MetricsLog:
     """Appends to metrics.jsonl. Each line is whole on disk or not there: one that fails to be written is taken back."""
 
     def __init__(self, file: Path) -> None:
-        file.touch()
+        if not file.exists():
+            file.touch()
+            sync_folder(file.parent)
         self._stream = file.open("r+b", buffering=0)
         self._end = _whole_lines(self._stream)
         self._stream.truncate(self._end)
@@ -78,17 +81,7 @@ class MetricsLog:
     def append(self, line: dict[str, Any], durable: bool = False) -> None:
         """Writes one line; `durable` puts it on disk before returning. Raises OSError, the file unchanged, on a full disk."""
         raw = (json.dumps({"format_version": FORMAT_VERSION} | line) + "\n").encode()
-        try:
-            self._stream.seek(self._end)
-            written = self._stream.write(raw)
-            while written < len(raw):
-                written += self._stream.write(raw[written:])
-            if durable:
-                os.fsync(self._stream.fileno())
-        except OSError:
-            self._stream.truncate(self._end)
-            raise
-        self._end += len(raw)
+        self._end = append(self._stream, self._end, raw, durable=durable)
 
     def close(self) -> None:
         self._stream.close()

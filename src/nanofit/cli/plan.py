@@ -40,6 +40,7 @@ def plan(
 
     Example: nanofit plan config.py --gpu "RTX 4070 Ti"
     """
+    from nanofit.durable import write_file
     from nanofit.errors import UserError
     from nanofit.recipe_files import recipe_toml
 
@@ -49,7 +50,7 @@ def plan(
     result = _plan(recipe, overrides, _machine(gpu, vram, gpus))
     if save is not None:
         save.parent.mkdir(parents=True, exist_ok=True)
-        save.write_text(recipe_toml(result.recipe, result.reasons), encoding="utf-8")
+        write_file(save, recipe_toml(result.recipe, result.reasons))
     document = result.document()
     if trace:
         document["traced_allocated_gib"] = _traced_gib(result)

@@ -14,6 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+from nanofit.durable import append, sync_folder, write_file
 from nanofit.errors import UserError
 
 MANIFEST_NAME = "manifest.jsonl"
@@ -141,17 +142,10 @@ def is_complete(folder: Path) -> bool:
 
 def append_line(folder: Path, line: dict[str, Any]) -> None:
     """Appends one line to the manifest and puts it on disk. Raises OSError, and then nothing of the line stays."""
-    rest = memoryview((json.dumps({"format_version": FORMAT_VERSION} | line) + "\n").encode())
     # Unbuffered: what a full disk refuses must not be tried again by the truncation, or when the file is closed.
     with (folder / MANIFEST_NAME).open("ab", buffering=0) as stream:
         end = stream.tell()
-        try:
-            while rest:
-                rest = rest[stream.write(rest) :]
-            os.fsync(stream.fileno())
-        except OSError:
-            stream.truncate(end)
-            raise
+        append(stream, end, _text(line), durable=True)
     if end == 0:
         sync_folder(folder)
 
@@ -159,18 +153,6 @@ def append_line(folder: Path, line: dict[str, Any]) -> None:
 def append_shard(folder: Path, line: ShardLine) -> None:
     """Appends the line of one shard."""
     append_line(folder, asdict(line))
-
-
-def sync_folder(folder: Path) -> None:
-    """Puts the names in `folder` on disk, where the system can."""
-    try:
-        handle = os.open(folder, os.O_RDONLY)
-    except OSError:  # Windows opens no folders
-        return
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def cut_back(folder: Path, keep: int, *notes: dict[str, Any]) -> None:
@@ -202,14 +184,12 @@ def rewrite(manifest: Manifest) -> None:
 
 
 def _replace_file(folder: Path, lines: list[dict[str, Any]]) -> None:
-    temporary = folder / f"{MANIFEST_NAME}.tmp"
-    with temporary.open("w", encoding="utf-8") as stream:
-        for line in lines:
-            stream.write(json.dumps({"format_version": FORMAT_VERSION} | line) + "\n")
-        stream.flush()
-        os.fsync(stream.fileno())
-    temporary.replace(folder / MANIFEST_NAME)
-    sync_folder(folder)
+    write_file(folder / MANIFEST_NAME, b"".join(map(_text, lines)))
+
+
+def _text(line: dict[str, Any]) -> bytes:
+    """A line as it stands in the file."""
+    return (json.dumps({"format_version": FORMAT_VERSION} | line) + "\n").encode()
 
 
 def read_manifest(folder: Path) -> Manifest:

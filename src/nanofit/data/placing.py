@@ -5,7 +5,6 @@ an open shard are on disk before it says how long they are, so that a kill loses
 """
 
 import json
-import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from nanofit.data.manifest import Manifest, Split, append_line
 from nanofit.data.places import Documents, Place, place_after, validates_by_hash
 from nanofit.data.shards import Made, ShardWriter, first_index
 from nanofit.data.tokenizers import token_byte_lengths
+from nanofit.durable import write_file
 
 SNAPSHOT_NAME = ".unfinished.json"
 SNAPSHOT_SECONDS = 5.0
@@ -210,13 +210,7 @@ class Placer:
             "tokens_before": self._tokens_before,
             "replaced_documents": self.replaced_documents,
         }
-        file = self._job.folder / SNAPSHOT_NAME
-        temporary = file.with_name(f"{SNAPSHOT_NAME}.tmp")
-        with temporary.open("w", encoding="utf-8") as stream:
-            json.dump(state, stream)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(file)
+        write_file(self._job.folder / SNAPSHOT_NAME, json.dumps(state))
         self._snapshot_at = time.monotonic()
 
     def _read_snapshot(self) -> dict[str, Any] | None:

@@ -8,14 +8,15 @@ then uint32. Both are written under a temporary name, put on disk, renamed, and 
 import hashlib
 import os
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
-from nanofit.data.manifest import HEADER_BYTES, ShardLine, Split, append_shard, sync_folder
+from nanofit.data.manifest import HEADER_BYTES, ShardLine, Split, append_shard
+from nanofit.durable import create, publish, reopen, sync, temporary, write_file
 from nanofit.errors import UserError
 from nanofit.quantities import GROUP_TOKENS
 
@@ -135,8 +136,8 @@ class ShardWriter:
         self.text_bytes += text_bytes
 
     def _begin(self) -> None:
-        self._tokens_file = _temporary(self.file).open("wb")
-        self._starts_file = _temporary(starts_file(self.file)).open("wb")
+        self._tokens_file = create(temporary(self.file))
+        self._starts_file = create(temporary(starts_file(self.file)))
         self._tokens_file.write(bytes(HEADER_BYTES))
         self._starts_file.write(bytes(HEADER_BYTES))
         # As if the shard were full, which all are but the last: then the hash is at hand when it is.
@@ -146,7 +147,7 @@ class ShardWriter:
         """Puts the open shard on disk and into the manifest, and makes room for the next; an empty one leaves nothing."""
         if self.tokens == 0:
             for file in (self.file, starts_file(self.file)):
-                _temporary(file).unlink(missing_ok=True)  # of a process that died
+                temporary(file).unlink(missing_ok=True)  # of a process that died
             return
         assert self._tokens_file is not None and self._starts_file is not None
         sidecar = starts_file(self.file)
@@ -157,25 +158,24 @@ class ShardWriter:
         ):
             stream.seek(0)
             stream.write(header(magic, count))
-            _sync(stream)
+            sync(stream)
             stream.close()
         line = ShardLine(
             file=self.file.name,
             split=self.split,
-            sha256=self._hash.hexdigest() if full else file_sha256(_temporary(self.file)),
+            sha256=self._hash.hexdigest() if full else file_sha256(temporary(self.file)),
             tokens=self.tokens,
             documents=self.documents,
             text_bytes=self._text_bytes,
             source=self.made.name,
             tokenizer=self.made.tokenizer,
-            starts_sha256=file_sha256(_temporary(sidecar)),
+            starts_sha256=file_sha256(temporary(sidecar)),
             engine=self.made.engine,
             files=tuple(self._files),
             cursor=cursor,
         )
-        _temporary(sidecar).replace(sidecar)
-        _temporary(self.file).replace(self.file)
-        sync_folder(self.folder)
+        temporary(sidecar).replace(sidecar)
+        publish(temporary(self.file), self.file)
         self._commit(self.folder, line)
         self.index += 1
         self._tokens_file = self._starts_file = None
@@ -186,7 +186,7 @@ class ShardWriter:
         """Puts what the open shard holds on disk; `restored` gives it back, whatever was added afterwards."""
         for stream in (self._tokens_file, self._starts_file):
             if stream is not None:
-                _sync(stream)
+                sync(stream)
         return {
             "index": self.index,
             "tokens": self.tokens,
@@ -207,12 +207,15 @@ class ShardWriter:
     def _begin_again(self, tokens: int, documents: int) -> None:
         self._hash = hashlib.sha256(header(MAGIC, self._size(self.split, self.index)))
         parts = ((self.file, HEADER_BYTES + 2 * tokens), (starts_file(self.file), HEADER_BYTES + 4 * documents))
-        for file, length in parts:
-            if _temporary(file).stat().st_size < length:
-                raise ValueError(f"{file} is shorter than it was")
-        for file, length in parts:
-            os.truncate(_temporary(file), length)
-        self._tokens_file, self._starts_file = (_temporary(file).open("r+b") for file, _ in parts)
+        with ExitStack() as opened:
+            streams = [opened.enter_context(reopen(temporary(file))) for file, _ in parts]
+            for stream, (file, length) in zip(streams, parts, strict=True):
+                if stream.seek(0, os.SEEK_END) < length:
+                    raise ValueError(f"{file} is shorter than it was")
+            for stream, (_, length) in zip(streams, parts, strict=True):
+                stream.truncate(length)
+            opened.pop_all()
+        self._tokens_file, self._starts_file = streams
         self._tokens_file.seek(HEADER_BYTES)
         while block := self._tokens_file.read(2**20):
             self._hash.update(block)
@@ -228,15 +231,6 @@ class ShardWriter:
         self._tokens_file = self._starts_file = None
 
 
-def _temporary(file: Path) -> Path:
-    return file.with_name(f"{file.name}.tmp")
-
-
-def _sync(stream: BinaryIO) -> None:
-    stream.flush()
-    os.fsync(stream.fileno())
-
-
 def file_sha256(file: Path) -> str:
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
@@ -244,15 +238,9 @@ def file_sha256(file: Path) -> str:
 
 def write_starts(shard: Path, starts: np.ndarray) -> str:
     """Writes the sidecar of `shard`, whole or not at all; its sha256."""
-    sidecar = starts_file(shard)
-    temporary = _temporary(sidecar)
-    with temporary.open("wb") as stream:
-        stream.write(header(STARTS_MAGIC, len(starts)))
-        stream.write(np.ascontiguousarray(starts, dtype="<u4").data)
-        _sync(stream)
-    sha256 = file_sha256(temporary)
-    temporary.replace(sidecar)
-    return sha256
+    content = header(STARTS_MAGIC, len(starts)) + np.ascontiguousarray(starts, dtype="<u4").tobytes()
+    write_file(starts_file(shard), content)
+    return hashlib.sha256(content).hexdigest()
 
 
 def read_starts(shard: Path) -> np.ndarray:

@@ -6,7 +6,6 @@ files. The newest one that is intact is what a run resumes from.
 
 import hashlib
 import json
-import os
 import shutil
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -16,6 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from nanofit.durable import publish, sync, write_file
 from nanofit.events import Note, Report
 from nanofit.model import GPT
 from nanofit.runs import RunFolder
@@ -57,9 +57,8 @@ def save_checkpoint(run: RunFolder, model: GPT, optimizer: torch.optim.Optimizer
             OPTIMIZER_FILE: _write_tensors(temporary / OPTIMIZER_FILE, moments),
         }
         document = {"format_version": FORMAT_VERSION, **asdict(state), "sha256": hashes}
-        _write_durably(temporary / STATE_FILE, json.dumps(document, indent=1).encode())
-        temporary.rename(target)
-        _sync_folder(target.parent)
+        write_file(temporary / STATE_FILE, json.dumps(document, indent=1))
+        publish(temporary, target)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
@@ -152,27 +151,10 @@ def _write_tensors(file: Path, tensors: dict[str, Tensor]) -> str:
         require_free(file.parent, sum(tensor.nbytes for tensor in tensors.values()))
         raise OSError(f"{file}: {error}") from error
     with file.open("rb+") as stream:
-        os.fsync(stream.fileno())
+        sync(stream)
     return _sha256(file)
 
 
 def _sha256(file: Path) -> str:
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _write_durably(file: Path, content: bytes) -> None:
-    with file.open("wb") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    """Puts a rename on disk, where the system allows to open folders."""
-    if os.name == "posix":
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

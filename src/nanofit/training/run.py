@@ -11,6 +11,7 @@ from nanofit.data.feed import Feed
 from nanofit.data.manifest import is_complete
 from nanofit.data.prepare import Request
 from nanofit.device import Device, choose_device, is_cuda
+from nanofit.durable import write_file
 from nanofit.errors import UserError
 from nanofit.events import Note, Report
 from nanofit.locks import exclusive
@@ -223,6 +224,4 @@ def _write_description(run: RunFolder, recipe: Recipe) -> None:
     """Puts recipe.toml and plan.json into the run folder, whole or not at all."""
     document = {"format_version": FORMAT_VERSION} | plan_recipe(recipe).document()
     for file, content in ((run.plan_file, json.dumps(document, indent=1)), (run.recipe_file, recipe_toml(recipe))):
-        temporary = file.with_suffix(".tmp")
-        temporary.write_text(content, encoding="utf-8")
-        temporary.replace(file)
+        write_file(file, content)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from nanofit.data.hub.client import Hub, HubFile
 from nanofit.data.hub.running_sha256 import RunningSha256
+from nanofit.durable import make_folder, reopen_or_create
 
 FIRST_AHEAD_BYTES, AHEAD_BYTES = 4 * 2**20, 16 * 2**20
 """Bytes read before they are needed: at the beginning, and at most."""
@@ -100,8 +101,8 @@ class BytesAhead:
         if not compression(file):
             yield from self._hub.stream(file, byte, file.size)
             return
-        self._spool.mkdir(parents=True, exist_ok=True)
-        with part_path(self._spool, file).open("a+b") as part:
+        make_folder(self._spool)
+        with reopen_or_create(part_path(self._spool, file)) as part:
             if part.tell() > file.size:
                 part.truncate(0)
             part.seek(0)

@@ -5,7 +5,6 @@ once its sha256 is that of the listing and it is on disk.
 """
 
 import hashlib
-import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ import numpy as np
 from nanofit.data.hub.client import Hub, HubFile
 from nanofit.data.shards import HEADER_BYTES, HEADER_INTS, MAGIC, VERSION, Split, file_sha256
 from nanofit.data.tokenizers import get_tokenizer
+from nanofit.durable import publish, reopen_or_create, sync
 from nanofit.errors import UserError
 from nanofit.vocabulary import VOCABULARIES
 
@@ -117,7 +117,7 @@ def _fetch(hub: Hub, folder: Path, file: HubFile) -> str:
     for _ in range(MOST_FETCHES):
         sha256 = _complete(hub, file, part)
         if sha256 == file.sha256:
-            part.replace(final)
+            publish(part, final)
             return sha256
         part.unlink()
     raise UserError(
@@ -133,7 +133,7 @@ def _part(folder: Path, file: HubFile) -> Path:
 def _complete(hub: Hub, file: HubFile, part: Path) -> str:
     """Appends to `part` what it lacks of the file, and puts it on disk; the sha256 of all of it."""
     digest = hashlib.sha256()
-    with part.open("a+b") as stream:
+    with reopen_or_create(part) as stream:
         if stream.tell() > file.size:
             stream.truncate(0)
         stream.seek(0)
@@ -142,8 +142,7 @@ def _complete(hub: Hub, file: HubFile, part: Path) -> str:
         for piece in hub.stream(file, stream.tell(), file.size):
             stream.write(piece)
             digest.update(piece)
-        stream.flush()
-        os.fsync(stream.fileno())
+        sync(stream)
     return digest.hexdigest()
 
 

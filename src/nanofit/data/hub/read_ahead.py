@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from nanofit.data.hub.parquet_pieces import SPOOL_BYTES
+from nanofit.durable import make_folder, reopen_or_create
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -127,10 +128,11 @@ class Spool:
 
     def fetch(self, blocks: Callable[[int], Iterator[bytes]], path: Path, size: int) -> Path:
         """A file of `size` bytes at `path`: those that lie there, and then those that `blocks` gives from an offset on."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with path.open("ab") as part:
+        make_folder(self.folder)
+        with reopen_or_create(path) as part:
             if part.tell() > size:
-                part.truncate(0)
+                part.seek(0)
+                part.truncate()
             for block in blocks(part.tell()):
                 part.write(block)
         return path

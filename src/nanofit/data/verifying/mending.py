@@ -15,11 +15,12 @@ from nanofit.data.documents import DamagedFile, Source
 from nanofit.data.engines import Engine, fast_engine, reference_engine
 from nanofit.data.hub.names import FINEWEB, HubName, hub_name
 from nanofit.data.local.sources import open_source
-from nanofit.data.manifest import Manifest, ShardLine, rewrite, sync_folder
+from nanofit.data.manifest import Manifest, ShardLine, rewrite
 from nanofit.data.places import place_after
 from nanofit.data.shards import file_sha256, open_tokens, starts_file, write_starts
 from nanofit.data.verifying.checking import Fault
 from nanofit.data.verifying.remaking import shards_again
+from nanofit.durable import make_folder, publish
 from nanofit.errors import UserError
 from nanofit.events import Report, Verifying
 from nanofit.vocabulary import VOCABULARIES
@@ -46,7 +47,7 @@ class Mender:
         self._no_source: UserError | None = None
 
     def __enter__(self) -> "Mender":
-        self._again.mkdir(exist_ok=True)
+        make_folder(self._again)
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -115,8 +116,7 @@ class Mender:
         """Moves a shard that was made again to its place."""
         file = self._again / made.file
         starts_file(file).replace(starts_file(self._folder / made.file))
-        file.replace(self._folder / made.file)
-        sync_folder(self._folder)
+        publish(file, self._folder / made.file)
 
     def _set_line(self, right: ShardLine) -> None:
         shards = tuple(right if line.file == right.file else line for line in self.manifest.shards)

@@ -1,0 +1,106 @@
+"""Files that survive: a crash at any instant leaves the old content or the new one, and nothing outside the folder is touched.
+
+A file is written under a temporary name, put on disk, renamed, and the folder is put on disk after it. Temporary names can be
+guessed, so a leftover there is removed and the file is created exclusively: a symbolic link planted under such a name is never
+followed. Everything here raises OSError.
+"""
+
+import errno
+import os
+import stat
+from io import FileIO
+from pathlib import Path
+from typing import IO, BinaryIO
+
+
+def temporary(file: Path) -> Path:
+    """The name under which `file` is written before it is renamed; in the same folder, so that the rename is atomic."""
+    return file.with_name(f"{file.name}.tmp")
+
+
+def write_file(file: Path, content: str | bytes) -> None:
+    """Replaces the content of `file`, whole or not at all, and puts it on disk. Text is written as UTF-8."""
+    part = temporary(file)
+    try:
+        with create(part) as stream:
+            stream.write(content.encode() if isinstance(content, str) else content)
+            sync(stream)
+        publish(part, file)
+    except OSError:
+        part.unlink(missing_ok=True)
+        raise
+
+
+def create(file: Path) -> BinaryIO:
+    """Opens a new file for writing and reading; what a process that died left under its name is removed first."""
+    file.unlink(missing_ok=True)
+    return file.open("x+b")
+
+
+def reopen(file: Path) -> BinaryIO:
+    """Opens a file that an earlier process left unfinished, for writing and reading, at its beginning. Only a regular file with
+    no other name is opened: what else stands there was planted, or is shared with a copy."""
+    no_follow = getattr(os, "O_NOFOLLOW", 0)  # Windows has none
+    stream = open(file, "r+b", opener=lambda path, flags: os.open(path, flags | no_follow))  # noqa: SIM115
+    status = os.fstat(stream.fileno())
+    if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
+        stream.close()
+        raise OSError(errno.EMLINK, "not a file of its own", str(file))
+    return stream
+
+
+def reopen_or_create(file: Path) -> BinaryIO:
+    """Opens an unfinished file at its end, to write on; a new one where there is none that may be reopened."""
+    try:
+        stream = reopen(file)
+    except OSError:
+        return create(file)
+    stream.seek(0, os.SEEK_END)
+    return stream
+
+
+def append(stream: FileIO, end: int, content: bytes, *, durable: bool) -> int:
+    """Writes `content` at offset `end` of an unbuffered file and returns the new end; `durable` puts it on disk. When the disk
+    refuses, nothing of `content` stays."""
+    rest = memoryview(content)
+    try:
+        stream.seek(end)
+        while rest:
+            rest = rest[stream.write(rest) :]
+        if durable:
+            os.fsync(stream.fileno())
+    except OSError:
+        stream.truncate(end)
+        raise
+    return end + len(content)
+
+
+def sync(stream: IO[bytes]) -> None:
+    """Puts the content of an open file on disk."""
+    stream.flush()
+    os.fsync(stream.fileno())
+
+
+def publish(part: Path, file: Path) -> None:
+    """Gives `part`, whose content is on disk, the name `file`, and puts the name on disk."""
+    part.replace(file)
+    sync_folder(file.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Puts the names in `folder` on disk, where the system can."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:  # Windows opens no folders
+        return
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def make_folder(folder: Path) -> None:
+    """Makes a folder for temporary files, unless it is there; a symbolic link in its place is removed, not followed."""
+    if folder.is_symlink():
+        folder.unlink()
+    folder.mkdir(parents=True, exist_ok=True)
