@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import typer
-from nanofit_command import Nanofit
+from nanofit_command import Nanofit, Ran
 
 from nanofit.cli.app import app
 from nanofit.cli.progress import Watcher
@@ -61,6 +61,21 @@ def test_help_lists_the_commands(nanofit: Nanofit, words: tuple[str, ...]) -> No
     for command in commands():
         if command[: len(words)] == words:
             assert command[len(words)] in ran.out
+
+
+@pytest.mark.parametrize("words", [(), ("data",)], ids=" ".join)
+def test_a_group_without_a_command_prints_its_help(nanofit: Nanofit, words: tuple[str, ...]) -> None:
+    ran = nanofit(*words)
+    assert (ran.code, ran.err) == (0, "")
+    assert ran.out == nanofit(*words, "--help").out
+
+
+def test_the_list_of_commands_is_readable_at_80_columns(nanofit: Nanofit, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    for words in ((), ("data",)):
+        ran = nanofit(*words)
+        assert "..." not in ran.out.replace("[ARGS]...", "")
+        assert max(map(len, ran.out.splitlines())) <= 80
 
 
 def test_the_version(nanofit: Nanofit) -> None:
@@ -175,10 +190,15 @@ def test_a_mistake_is_one_line_on_stderr_and_exit_code_2(
 ) -> None:
     ran = nanofit(*arguments)
     assert ran.code == 2
-    assert ran.out == ""
+    assert ran.out == "" or "--json" in arguments
     (line,) = ran.err.splitlines()
     assert line.startswith("nanofit: ")
     assert said in line
+
+
+def test_a_mistake_of_usage_names_the_help(nanofit: Nanofit) -> None:
+    assert nanofit("sample").err == "nanofit: Missing argument 'RUN': see nanofit sample --help\n"
+    assert nanofit("runs", "--bogus").err == "nanofit: No such option: --bogus: see nanofit runs --help\n"
 
 
 def test_a_mistake_as_a_user_sees_it(tmp_path: Path) -> None:
@@ -268,3 +288,61 @@ def test_json_is_the_whole_of_stdout(tmp_path: Path) -> None:
     assert ran.returncode == 0
     assert ran.stderr == ""
     assert isinstance(json.loads(ran.stdout), dict)
+
+
+# Errors as JSON
+
+
+def error_of(ran: Ran) -> dict[str, Any]:
+    document = json.loads(ran.out)
+    assert set(document) == {"format_version", "error"}
+    assert document["format_version"] == 1
+    return document["error"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("plan", "missing.toml", "--json"),
+        ("runs", "missing", "--json"),
+        ("runs", "--json", "--bogus"),
+        ("eval", "--json"),
+        ("data", "status", "missing", "--json"),
+        ("data", "verify", "missing", "--json"),
+        ("probe", "--json", "--n_layers=3"),
+        ("trian", "--json"),
+    ],
+    ids=" ".join,
+)
+def test_with_json_a_mistake_is_a_document_too(nanofit: Nanofit, arguments: tuple[str, ...]) -> None:
+    ran = nanofit(*arguments)
+    assert ran.code == 2
+    error = error_of(ran)
+    assert ran.err == f"nanofit: {error['message']}\n"
+    assert error["exit_code"] == 2
+
+
+def test_a_failure_of_ours_is_a_document_too(nanofit: Nanofit, capsys: pytest.CaptureFixture[str]) -> None:
+    def broken(folder: Path) -> None:
+        raise ZeroDivisionError("by nothing")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("nanofit.runs.list_runs", broken)
+        with pytest.raises(ZeroDivisionError):
+            nanofit("runs", "--json")
+    error = json.loads(capsys.readouterr().out)["error"]
+    assert error == {"message": "ZeroDivisionError: by nothing", "exit_code": 1}
+
+
+def test_ctrl_c_is_a_document_too(nanofit: Nanofit, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(folder: Path) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("nanofit.runs.list_runs", interrupted)
+    ran = nanofit("runs", "--json")
+    assert (ran.code, ran.err) == (130, "")
+    assert error_of(ran) == {"message": "stopped by Ctrl-C", "exit_code": 130}
+
+
+def test_json_among_the_arguments_is_no_option(nanofit: Nanofit) -> None:
+    assert nanofit("runs", "--", "--json").out == ""

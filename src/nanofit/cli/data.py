@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from nanofit.cli.command import Command
+
 if TYPE_CHECKING:
     from nanofit.data.status import Status
     from nanofit.data.verifying.verify import Verified
@@ -13,12 +15,17 @@ if TYPE_CHECKING:
 app = typer.Typer(
     help="Prepare text for training, look at what is prepared, and mend it.",
     epilog="Example: nanofit data prepare fineweb --tokens 3B",
-    no_args_is_help=True,
     rich_markup_mode=None,
 )
 
 
-@app.command("prepare")
+@app.callback(invoke_without_command=True)
+def _data(ctx: typer.Context) -> None:
+    if ctx.invoked_subcommand is None:
+        typer.echo(ctx.get_help())
+
+
+@app.command("prepare", cls=Command, short_help="Tokenize text into shards.")
 def prepare_command(
     source: str = typer.Argument(
         ...,
@@ -59,7 +66,7 @@ def prepare_command(
     _show_status(manifest.folder)
 
 
-@app.command("status")
+@app.command("status", cls=Command, short_help="Show what a folder of shards holds.")
 def status_command(
     folder: Path = typer.Argument(..., metavar="DIR", help="A folder of shards."),
     as_json: bool = typer.Option(False, "--json", help="Print one JSON document."),
@@ -76,7 +83,7 @@ def status_command(
         _show_status(folder)
 
 
-@app.command("verify")
+@app.command("verify", cls=Command, short_help="Check a folder of shards, and repair it.")
 def verify_command(
     folder: Path = typer.Argument(..., metavar="DIR", help="A folder of shards."),
     as_json: bool = typer.Option(False, "--json", help="Print one JSON document."),

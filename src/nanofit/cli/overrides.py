@@ -3,21 +3,21 @@
 from typing import Any
 
 import typer
-from typer.core import TyperCommand
 
+from nanofit.cli.command import Command, require_text
 from nanofit.errors import UserError
 
 _KEY = "overrides"
 
 
-class RecipeCommand(TyperCommand):
+class RecipeCommand(Command):
     """A command that takes recipe fields as options. They are taken out before its own options are parsed, so that the
     value of `--n_layer 6` is never mistaken for an argument."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         own = {option for parameter in self.params for option in (*parameter.opts, *parameter.secondary_opts)}
         own |= set(self.get_help_option_names(ctx))
-        rest, overrides = _split(args, own)
+        rest, overrides = _split(self._respelled(args), own)
         ctx.meta[_KEY] = overrides
         return super().parse_args(ctx, rest)
 
@@ -26,7 +26,10 @@ def overrides_of(ctx: typer.Context) -> dict[str, Any]:
     """The recipe fields that were given as options, by the names that were used. Raises UserError for unknown ones."""
     from nanofit.recipe_files import parse_option
 
-    return {name: parse_option(name, text) for name, text in ctx.meta.get(_KEY, {}).items()}
+    given: dict[str, str] = ctx.meta.get(_KEY, {})
+    for name, text in given.items():
+        require_text(f"--{name}", text)
+    return {name: parse_option(name, text) for name, text in given.items()}
 
 
 def _split(args: list[str], own: set[str]) -> tuple[list[str], dict[str, str]]:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import typer
 
+from nanofit.cli.command import number, whole_number
+
 
 def evaluate(
     run: Path = typer.Argument(..., metavar="RUN", help="A run folder."),
@@ -49,10 +51,18 @@ def evaluate(
 def sample(
     run: Path = typer.Argument(..., metavar="RUN", help="A run folder."),
     prompt: str = typer.Argument(..., metavar="PROMPT", help="The text to go on from."),
-    tokens: int = typer.Option(200, "--tokens", min=1, help="How many tokens to add."),
-    temperature: float = typer.Option(0.8, "--temperature", min=0.0, help="0 always takes the likeliest token."),
-    top_k: int | None = typer.Option(None, "--top-k", min=1, help="Choose among the K likeliest tokens."),
-    seed: int | None = typer.Option(None, "--seed", min=0, help="The same seed gives the same text."),
+    tokens: int = typer.Option(
+        200, "--tokens", metavar="N", parser=whole_number("--tokens", 1), help="How many tokens to add."
+    ),
+    temperature: float = typer.Option(
+        0.8, "--temperature", metavar="T", parser=number("--temperature", 0), help="0 always takes the likeliest token."
+    ),
+    top_k: int | None = typer.Option(
+        None, "--top-k", metavar="K", parser=whole_number("--top-k", 1), help="Choose among the K likeliest tokens."
+    ),
+    seed: int | None = typer.Option(
+        None, "--seed", metavar="S", parser=whole_number("--seed", 0), help="The same seed gives the same text."
+    ),
 ) -> None:
     """Go on from a prompt; the text alone goes to stdout.
 
