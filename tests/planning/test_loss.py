@@ -13,10 +13,10 @@ from nanofit.planning.loss import (
     LARGEST_LOSS,
     MULTIPLIERS,
     batch_waste,
+    best_parameters,
     bits_per_byte,
     context_shift,
     decay_price,
-    effective_tokens,
     expected_loss,
     law,
     law_parameters,
@@ -125,12 +125,28 @@ def test_a_batch_off_the_rule_costs_what_step_laws_grid_shows(tokens_per_step: f
     assert 0.102 * batch_waste("adamw", 11.4e9, tokens_per_step) == pytest.approx(nats, abs=0.03)
 
 
-def test_four_epochs_are_nearly_as_good_as_new_data_and_forty_are_not() -> None:
-    """As Muennighoff et al. found."""
-    assert effective_tokens(4e9, 1e9) == pytest.approx(4e9, rel=0.1)
-    assert effective_tokens(40e9, 1e9) < 0.4 * 40e9
-    assert effective_tokens(1e15, 1e9) == pytest.approx(16.4e9)
-    assert effective_tokens(1e9, 1e9) == effective_tokens(1e9, None) == 1e9
+def test_the_best_size_for_so_many_tokens_has_the_lowest_loss_for_its_compute() -> None:
+    tokens = 4e9
+    best = best_parameters(tokens)
+    losses = [law(best * factor, tokens / factor) for factor in (0.8, 0.95, 1.0, 1.05, 1.25)]
+    assert min(losses) == losses[2]
+
+
+def test_a_large_model_gains_little_from_little_text() -> None:
+    """300M parameters, two billion tokens of which 1.5M differ: a tenth of the model reaches nearly the same."""
+
+    def loss(shape: ModelConfig, unique: float | None) -> float:
+        return expected_loss(shape, "muon", tokens=2e9, tokens_per_step=2**18, unique_tokens=unique).mid
+
+    small, large = config(4, 256), config(16, 1088)
+    assert loss(small, None) - loss(large, None) > 0.4
+    assert loss(small, 1.5e6) - loss(large, 1.5e6) < 0.15
+    assert loss(large, 1.5e6) - loss(large, None) > 1
+
+
+def test_a_smaller_vocabulary_counts_its_own_rows() -> None:
+    of_bytes = ModelConfig(4, 4, 128, 128, 320)
+    assert law_parameters(of_bytes) == law_parameters(ModelConfig(4, 4, 128, 128, 50304)) - (50304 - 320) * 128
 
 
 def test_a_decay_that_never_began_costs_a_tenth_of_a_nat() -> None:

@@ -11,6 +11,7 @@ from functools import cache
 from nanofit.architecture import ModelConfig
 from nanofit.hyperparameters import OptimizerName
 from nanofit.planning.interval import Interval
+from nanofit.planning.repetition import effective_parameters, effective_tokens
 from nanofit.planning.rules import best_batch, block_parameters, recommended_learning_rate
 
 # Fitted by `python -m benchmarks.loss_law`; tests/benchmarks/test_loss_law.py holds them to it.
@@ -20,6 +21,9 @@ TOKENS_SCALE, TOKENS_EXPONENT = 1339.2, 0.3540
 
 VOCABULARY_ROWS = 50304
 """Rows of the one matrix outside the blocks that the law counts, whatever is tied."""
+
+SMALLEST_GPT2_VOCABULARY = 50257
+"""Rows without padding."""
 
 LAW_ERROR = 0.01
 """Nats: the root mean square over points left out of the fit is 0.0085."""
@@ -69,9 +73,6 @@ MUON_PLATEAU = math.log(2)
 DIVERGES = 3.0
 """Times the rule: from there on runs of the grid diverge."""
 
-REPEATS_LEARNED_FROM = 15.4
-"""R* of Muennighoff et al. 2023 (arXiv:2305.16264): how many repetitions of the data can ever be worth as much as new data."""
-
 UNDECAYED = Interval(0.06, 0.088, 0.12)
 SHARE_EXPONENT = Interval(0.8, 1.35, 1.5)
 """Nats that a constant rate costs against a finished decay, and how that falls with the final rate. From the logs of seven
@@ -103,13 +104,22 @@ LARGEST_LOSS = math.log(VOCABULARY_ROWS)
 
 @cache
 def law_parameters(config: ModelConfig) -> int:
-    """The law's N: parameters in the blocks and one n_embd x 50304 matrix."""
-    return block_parameters(config) + VOCABULARY_ROWS * config.n_embd
+    """The law's N: parameters in the blocks and one n_embd x 50304 matrix. Models with a smaller vocabulary than GPT-2's, of which
+    the law only ranks sizes, count their own rows."""
+    rows = VOCABULARY_ROWS if config.vocab_size >= SMALLEST_GPT2_VOCABULARY else config.vocab_size
+    return block_parameters(config) + rows * config.n_embd
 
 
 def law(params: float, base_tokens: float) -> float:
     """Nats a token of a model of N = `params` after `base_tokens` (s D) tokens of the base recipe."""
     return FLOOR + PARAMS_SCALE * params**-PARAMS_EXPONENT + TOKENS_SCALE * base_tokens**-TOKENS_EXPONENT
+
+
+def best_parameters(base_tokens: float) -> float:
+    """The law's N with the lowest loss for compute N x D, where `base_tokens` (s D) tokens of the base recipe are seen:
+    alpha A N^-alpha = beta B (s D)^-beta."""
+    ratio = PARAMS_EXPONENT * PARAMS_SCALE / (TOKENS_EXPONENT * TOKENS_SCALE)
+    return (ratio * base_tokens**TOKENS_EXPONENT) ** (1 / PARAMS_EXPONENT)
 
 
 def multiplier(config: ModelConfig, optimizer: OptimizerName) -> Interval:
@@ -133,11 +143,13 @@ def expected_loss(
     """The validation loss after `tokens` tokens, in nats a token; continuous in all it depends on, and never above ln 50304.
 
     learning_rate: the matrices' peak rate (None: by the rule). final_rate_share: the last rate over the peak: 0 is a finished
-    decay, 1 none. unique_tokens: what the data holds, where that may be less than `tokens` (None: it never repeats).
+    decay, 1 none. unique_tokens: what the data holds, where that may be less than `tokens` (None: it never repeats); what repeats,
+    and parameters in excess of what the data can teach, count less (`repetition.py`).
     """
-    params = law_parameters(config)
-    tokens = effective_tokens(tokens, unique_tokens)
     s = multiplier(config, optimizer)
+    unique_seen = min(tokens, unique_tokens if unique_tokens is not None else tokens)
+    params = effective_parameters(law_parameters(config), best_parameters(s.mid * unique_seen))
+    tokens = effective_tokens(tokens, unique_tokens)
     waste = batch_waste(optimizer, tokens, tokens_per_step)
     if learning_rate is not None:
         rule = recommended_learning_rate(config, optimizer, tokens=tokens, tokens_per_step=tokens_per_step)
@@ -151,15 +163,6 @@ def expected_loss(
     mid = law(params, middle) + sum(price.mid for price in added)
     high = law(params, least) + sum(price.high for price in added) + doubt
     return Interval(min(low, LARGEST_LOSS), min(mid, LARGEST_LOSS), min(high, LARGEST_LOSS))
-
-
-def effective_tokens(tokens: float, unique_tokens: float | None) -> float:
-    """What `tokens` tokens are worth where only `unique_tokens` of them differ: U + U R* (1 - exp(-R / R*)) for R repetitions
-    after the first pass (Muennighoff et al. 2023)."""
-    if unique_tokens is None or tokens <= unique_tokens:
-        return tokens
-    repetitions = tokens / unique_tokens - 1
-    return unique_tokens * (1 + REPEATS_LEARNED_FROM * -math.expm1(-repetitions / REPEATS_LEARNED_FROM))
 
 
 def batch_waste(optimizer: OptimizerName, tokens: float, tokens_per_step: float) -> float:
