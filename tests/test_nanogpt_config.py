@@ -48,7 +48,6 @@ wandb_run_name = 'ft-' + str(time.time())
 dataset = 'shakespeare'
 init_from = 'gpt2-xl'
 always_save_checkpoint = False
-eval_only = True
 batch_size = 1
 gradient_accumulation_steps = 5 * 8
 max_iters = 20
@@ -64,7 +63,8 @@ decay_lr = False
     assert (recipe.batch.micro_batch, recipe.batch.grad_accum) == (1, 40)
     assert recipe.budget.steps == 20
     assert recipe.optimizer.weight_decay == 0.1
-    assert recipe.schedule.schedule == "constant"
+    # A constant rate from the first step on: the rate of every step is the one in the file.
+    assert {recipe.schedule_over(20).learning_rate(step) for step in range(20)} == {3e-5}
     # The shape is the one of the weights that it starts from, biases included.
     assert recipe.model.init_from == "gpt2-xl"
     assert (recipe.model.n_layer, recipe.model.n_head, recipe.model.n_embd) == (48, 25, 1600)
@@ -72,7 +72,6 @@ decay_lr = False
     assert [warning.split()[0] for warning in loaded.warnings] == [
         "wandb_run_name",
         "always_save_checkpoint",
-        "eval_only",
     ]
 
 
@@ -141,12 +140,38 @@ def test_checkpoints_come_with_evaluations_as_in_nanogpt(tmp_path: Path) -> None
     assert load_recipe(config(tmp_path, "")).recipe.run.checkpoint_interval == 2000
 
 
+def test_an_option_counts_as_if_it_stood_in_the_file(tmp_path: Path) -> None:
+    file = config(tmp_path, "learning_rate = 3e-4\n")
+    assert load_recipe(file, {"eval_interval": 250}).recipe.run.checkpoint_interval == 250
+    assert load_recipe(file, {"init_from": "gpt2-medium"}).recipe.model.n_layer == 24
+    constant = load_recipe(file, {"decay_lr": False}).recipe
+    assert constant.schedule_over(10).learning_rate(0) == 3e-4
+    assert load_recipe(config(tmp_path, "eval_only = True\n"), {"eval_only": False}).warnings == []
+
+
 def test_always_save_checkpoint_asks_for_what_nanofit_does_anyway(tmp_path: Path) -> None:
     assert load_recipe(config(tmp_path, "always_save_checkpoint = True\nbackend = 'nccl'\n")).warnings == []
 
 
 def test_resuming_needs_no_setting(tmp_path: Path) -> None:
     assert load_recipe(config(tmp_path, "init_from = 'resume'\n")).recipe.model.init_from == "scratch"
+
+
+def test_resuming_nanogpts_own_checkpoint_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "ckpt.pt").write_bytes(b"weights")
+    text = f"init_from = 'resume'\nout_dir = {str(tmp_path)!r}\n"
+    assert f"{tmp_path / 'ckpt.pt'} is a checkpoint of nanoGPT" in refusal(tmp_path, text)
+    (tmp_path / "recipe.toml").write_text("a run of nanofit's\n")
+    assert load_recipe(config(tmp_path, text)).recipe.model.init_from == "scratch"
+
+
+def test_an_evaluation_alone_is_refused(tmp_path: Path) -> None:
+    assert "eval_only = True asks for an evaluation and no training: nanofit eval" in refusal(
+        tmp_path, "eval_only = True\n"
+    )
+    assert "; init_from = 'gpt2': training from OpenAI's weights" in refusal(
+        tmp_path, "eval_only = True\ninit_from = 'gpt2'\n"
+    )
 
 
 # Datasets that nanoGPT's prepare.py made
@@ -299,7 +324,7 @@ def test_all_of_nanogpts_own_configs_load() -> None:
     files = sorted((Path(NANOGPT) / "config").glob("*.py"))
     assert files
     for file in files:
-        recipe = load_recipe(file).recipe
+        recipe = load_recipe(file, {"eval_only": False}).recipe
         # Each says its model's size in a comment: "# 124M parameters".
         said = re.search(r"# (\d+)M parameters", file.read_text())
         if said:

@@ -186,9 +186,11 @@ def test_overrides_lie_over_the_file(tmp_path: Path) -> None:
 
 
 def test_a_setting_that_nanofit_does_without_is_left_out_with_a_warning(tmp_path: Path) -> None:
-    loaded = load_recipe(written(tmp_path, "[budget]\nsteps = 5\n"), {"eval_only": True, "backend": "nccl"})
+    loaded = load_recipe(
+        written(tmp_path, "[budget]\nsteps = 5\n"), {"always_save_checkpoint": False, "backend": "nccl"}
+    )
     assert len(loaded.warnings) == 1
-    assert "eval_only" in loaded.warnings[0]
+    assert "always_save_checkpoint" in loaded.warnings[0]
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,8 @@ ASSUMED_STEPS = 2000
 
 @dataclass(frozen=True)
 class OptimizerSettings:
-    """All settings of an optimizer, none open. Rates are peak rates: of the matrices, and of each other kind of parameter."""
+    """All settings of an optimizer, none open. Rates are peak rates: of the matrices, and of each other kind of parameter.
+    Weight decay is on matrices; with `decay_embeddings` on embeddings and the head too."""
 
     optimizer: OptimizerName
     learning_rate: float
@@ -41,6 +42,7 @@ class OptimizerSettings:
     beta1: float
     beta2: float
     grad_clip: float
+    decay_embeddings: bool = False
 
 
 def optimizer_defaults(

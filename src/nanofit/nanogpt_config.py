@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from nanofit.capabilities import without_pretrained_weights
 from nanofit.errors import UserError, nearest
 from nanofit.recipe import known_names, lay_over
 
@@ -44,12 +45,13 @@ NANOGPT_DEFAULTS: dict[str, Any] = {
     "warmup_iters": 2000,
     "lr_decay_iters": 600_000,
     "min_lr": 6e-5,
-    # nanoGPT saves with every evaluation; its GELU is the exact one.
-    "checkpoint_interval": 2000,
-    "gelu": "exact",
+    # What nanoGPT always does, by our names: its GELU is the exact one, and every tensor of two dimensions decays.
     "arch": "gpt2",
+    "gelu": "exact",
     "optimizer": "adamw",
+    "decay_embeddings": True,
 }
+"""train.py's defaults. `device`, `dtype` and `compile` are left to nanofit, which chooses them by the machine."""
 
 PRETRAINED_SHAPES: dict[str, dict[str, Any]] = {
     name: {"n_layer": n_layer, "n_head": n_head, "n_embd": n_embd, "bias": True}
@@ -66,16 +68,18 @@ HARMLESS = ("wandb_run_name", "wandb_project", "out_dir", "logging_name", "loggi
 """Settings without effect on training: a value that can't be read is left at its default."""
 
 IGNORED: dict[str, tuple[Any, str]] = {
-    "eval_only": (False, "nanofit eval evaluates a run"),
-    "always_save_checkpoint": (True, "nanofit always saves"),
+    "always_save_checkpoint": (True, "nanofit keeps the newest checkpoints, not the one of the lowest validation loss"),
     "backend": ("nccl", "nanofit chooses the backend by the device"),
 }
 """nanoGPT's settings that nanofit does without: the value that asks for nothing, and what nanofit does."""
 
+KNOWN_ONLY_THERE = (*IGNORED, "eval_only")
+"""nanoGPT's settings that are no fields of a recipe."""
+
 
 @dataclass
 class NanogptConfig:
-    """A config file's settings by nanoGPT's names, defaults filled in, and what should be said about them."""
+    """What a config file sets, by the names that it uses, and what should be said about it."""
 
     values: dict[str, Any]
     warnings: list[str] = field(default_factory=list)
@@ -86,7 +90,7 @@ class _Unreadable(Exception):
 
 
 def read_nanogpt_config(path: Path) -> NanogptConfig:
-    """Reads `path`; raises UserError, with the line, for code that is not settings."""
+    """Reads what `path` sets. Raises UserError, with the line, for code that is not settings, and for an unknown name."""
     try:
         tree = ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
     except (SyntaxError, ValueError) as error:
@@ -117,40 +121,56 @@ def read_nanogpt_config(path: Path) -> NanogptConfig:
                 ) from None
             warnings.append(f"{name} = {ast.unparse(expression)} is not a plain value and was left out")
             assigned.pop(name, None)
-    return _with_defaults(path, assigned, warnings)
-
-
-def _with_defaults(path: Path, assigned: dict[str, Any], warnings: list[str]) -> NanogptConfig:
-    values, left_out = leave_out_ignored(assigned)
-    unknown = [name for name in values if name not in known_names()]
+    unknown = [name for name in assigned if name not in (*known_names(), *KNOWN_ONLY_THERE)]
     if unknown:
         raise UserError(f"{path}: unknown setting '{unknown[0]}'{nearest(unknown[0], known_names())}")
-    defaults = dict(NANOGPT_DEFAULTS)
-    if values.get("init_from") in PRETRAINED_SHAPES:
-        defaults |= PRETRAINED_SHAPES[values["init_from"]]
-    if "eval_interval" in values:
-        defaults["checkpoint_interval"] = values["eval_interval"]
-    return NanogptConfig(prefer_local_dataset(path, lay_over(defaults, values)), warnings + left_out)
+    return NanogptConfig(assigned, warnings)
+
+
+def with_nanogpt_defaults(values: dict[str, Any]) -> dict[str, Any]:
+    """The settings that nanoGPT's train.py trains with when `values` are given by file or command line."""
+    # It saves with every evaluation.
+    saves = {"checkpoint_interval": values.get("eval_interval", NANOGPT_DEFAULTS["eval_interval"])}
+    filled = lay_over(NANOGPT_DEFAULTS | saves, values)
+    if filled.get("init_from") in PRETRAINED_SHAPES:
+        filled |= PRETRAINED_SHAPES[filled["init_from"]]  # whatever shape was given besides
+    if "dtype" in filled and not str(filled.get("device", "cuda")).startswith("cuda"):
+        filled["dtype"] = "float32"  # its autocast is for CUDA alone
+    return filled
 
 
 def prefer_local_dataset(path: Path, values: dict[str, Any]) -> dict[str, Any]:
-    """`values` with the folder data/NAME for a `dataset` NAME that nanoGPT's prepare.py made there: in the current folder,
-    or beside the folder `config` in which the file `path` lies."""
+    """`values` with the folder data/NAME for a `dataset` NAME that lies there prepared: in the current folder, or beside the
+    folder `config` in which the file `path` lies."""
     if not isinstance(values.get("dataset"), str):
         return values
     roots = [Path()]
     if path.resolve().parent.name == "config":
         roots.append(path.resolve().parents[1])
     folders = [root / "data" / values["dataset"] for root in roots]
-    local = next((folder for folder in folders if (folder / "train.bin").is_file()), None)
+    local = next((folder for folder in folders if _is_dataset(folder)), None)
     return values if local is None else values | {"dataset": str(local)}
 
 
+def _is_dataset(folder: Path) -> bool:
+    """Whether `folder` holds what nanoGPT's prepare.py writes (train.bin), or what the download scripts of llm.c and
+    modded-nanogpt write (NAME_train_000001.bin)."""
+    return (folder / "train.bin").is_file() or any(folder.glob("*_train*.bin"))
+
+
 def leave_out_ignored(values: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """`values` without nanoGPT's settings that nanofit has no use for, and a warning for each that asked for something."""
-    kept = {name: value for name, value in values.items() if name not in IGNORED}
+    """`values` without nanoGPT's settings that nanofit has no use for, and a warning for each that asked for something.
+
+    Raises UserError for `eval_only = True`, which asks for no training.
+    """
+    if values.get("eval_only"):
+        asked = "eval_only = True asks for an evaluation and no training"
+        if values.get("init_from") in PRETRAINED_SHAPES:
+            raise UserError(f"{asked}; {without_pretrained_weights(values['init_from'])}")
+        raise UserError(f"{asked}: nanofit eval RUN evaluates a run; --eval_only=False trains one")
+    kept = {name: value for name, value in values.items() if name not in KNOWN_ONLY_THERE}
     warnings = [
-        f"{name} was left out: {IGNORED[name][1]}"
+        f"{name} = {value} was left out: {IGNORED[name][1]}"
         for name, value in values.items()
         if name in IGNORED and value != IGNORED[name][0]
     ]

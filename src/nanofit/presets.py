@@ -7,8 +7,8 @@ nanoGPT's default. `nanofit guide` shows what the guide claims of them beside wh
 from dataclasses import dataclass
 from typing import Any
 
-from nanofit.nanogpt_config import NANOGPT_DEFAULTS
-from nanofit.recipe import Recipe, build_recipe, lay_over
+from nanofit.nanogpt_config import with_nanogpt_defaults
+from nanofit.recipe import Recipe, build_recipe
 
 
 @dataclass(frozen=True)
@@ -26,13 +26,12 @@ class Preset:
 
     def recipe(self) -> Recipe:
         """The recipe that nanoGPT would run from these settings."""
-        return build_recipe(lay_over(NANOGPT_DEFAULTS, self.settings))
+        return build_recipe(with_nanogpt_defaults(self.settings))
 
 
 _CONFIG: dict[str, Any] = {
     "out_dir": "out-fineweb-160M",
     "eval_interval": 1000,
-    "checkpoint_interval": 1000,
     "eval_iters": 200,
     "log_interval": 100,
     "wandb_log": True,

@@ -97,7 +97,10 @@ class OptimizerSection(_Section):
     embedding_lr: float | None = Field(default=None, gt=0, description="peak rate of the embeddings")
     head_lr: float | None = Field(default=None, gt=0, description="peak rate of an untied head")
     vector_lr: float | None = Field(default=None, gt=0, description="peak rate of gains and biases")
-    weight_decay: float | None = Field(default=None, ge=0, description="decoupled weight decay, on matrices only")
+    weight_decay: float | None = Field(default=None, ge=0, description="decoupled weight decay of the matrices")
+    decay_embeddings: bool | None = Field(
+        default=None, description="weight decay also on embeddings and the head, as in nanoGPT; off unless given"
+    )
     momentum: float | None = Field(default=None, ge=0, lt=1, description="Muon's momentum")
     beta1: float | None = Field(default=None, ge=0, lt=1, description="AdamW: decay of the gradient's running mean")
     beta2: float | None = Field(default=None, ge=0, lt=1, description="AdamW: decay of its running square")
@@ -349,7 +352,10 @@ def in_our_words(values: dict[str, Any]) -> dict[str, Any]:
             "eval_iters x batch_size x block_size", values["eval_iters"], micro_batch, block_size
         )
     if "decay_lr" in values:
-        ours["schedule"] = "cosine" if _flag("decay_lr", values["decay_lr"]) else "constant"
+        if _flag("decay_lr", values["decay_lr"]):
+            ours["schedule"] = "cosine"
+        else:  # nanoGPT then reads none of its other settings of the schedule
+            ours |= {"schedule": "constant", "warmup_steps": 0, "decay_steps": None, "min_lr": 0.0}
     if "wandb_log" in values:
         ours["logging"] = "wandb" if _flag("wandb_log", values["wandb_log"]) else "none"
     return ours

@@ -11,11 +11,11 @@ from typing import Any
 
 from nanofit.errors import UserError, nearest
 from nanofit.nanogpt_config import (
-    IGNORED,
-    NANOGPT_DEFAULTS,
+    KNOWN_ONLY_THERE,
     leave_out_ignored,
     prefer_local_dataset,
     read_nanogpt_config,
+    with_nanogpt_defaults,
 )
 from nanofit.presets import PRESETS
 from nanofit.recipe import (
@@ -52,9 +52,9 @@ def load_recipe(path: Path, overrides: dict[str, Any] | None = None) -> LoadedRe
 
     Raises UserError, naming the file, for all that is wrong in it.
     """
+    overrides = overrides or {}
     if not path.exists() and str(path) in PRESETS:
-        values, warnings = lay_over(NANOGPT_DEFAULTS, PRESETS[str(path)].settings), []
-        return _laid_over(path, values, warnings, overrides)
+        return _like_nanogpt(path, PRESETS[str(path)].settings, [], overrides)
     if not path.exists():
         raise UserError(
             f"{path} does not exist{nearest(str(path), PRESETS)}: give a recipe.toml, a nanoGPT config.py, or one of {', '.join(PRESETS)}"
@@ -63,22 +63,33 @@ def load_recipe(path: Path, overrides: dict[str, Any] | None = None) -> LoadedRe
         raise UserError(f"{path} is a folder: give a recipe.toml or a nanoGPT config.py")
     if path.suffix == ".py":
         config = read_nanogpt_config(path)
-        values, warnings = config.values, config.warnings
-    elif path.suffix == ".toml":
-        values, warnings = _read_toml(path), []
-    else:
-        raise UserError(f"{path} is neither a recipe (.toml) nor a nanoGPT config file (.py)")
-    return _laid_over(path, values, warnings, overrides)
+        return _like_nanogpt(path, config.values, config.warnings, overrides)
+    if path.suffix == ".toml":
+        given, left_out = leave_out_ignored(overrides)
+        return _built(path, lay_over(_read_toml(path), given), left_out)
+    raise UserError(f"{path} is neither a recipe (.toml) nor a nanoGPT config file (.py)")
 
 
-def _laid_over(
-    path: Path, values: dict[str, Any], warnings: list[str], overrides: dict[str, Any] | None
-) -> LoadedRecipe:
-    overrides, left_out = leave_out_ignored(overrides or {})
-    if path.suffix == ".py":
-        overrides = prefer_local_dataset(path, overrides)
+def _like_nanogpt(path: Path, values: dict[str, Any], warnings: list[str], overrides: dict[str, Any]) -> LoadedRecipe:
+    """The recipe that nanoGPT would train from `values` and options: those of the command line count as if they stood in the
+    file, so what follows from a setting follows from either."""
     try:
-        return LoadedRecipe(build_recipe(lay_over(values, overrides)), warnings + left_out)
+        given, left_out = leave_out_ignored(lay_over(values, overrides))
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+    loaded = _built(path, prefer_local_dataset(path, with_nanogpt_defaults(given)), warnings + left_out)
+    out = Path(loaded.recipe.run.out or "")
+    if given.get("init_from") == "resume" and (out / "ckpt.pt").is_file() and not (out / "recipe.toml").exists():
+        raise UserError(
+            f"{path}: init_from = 'resume', and {out / 'ckpt.pt'} is a checkpoint of nanoGPT, which nanofit does not read "
+            "yet: --init_from=scratch starts over, with an --out of its own"
+        )
+    return loaded
+
+
+def _built(path: Path, values: dict[str, Any], warnings: list[str]) -> LoadedRecipe:
+    try:
+        return LoadedRecipe(build_recipe(values), warnings)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
 
@@ -96,7 +107,7 @@ def end_decay_with_budget(loaded: LoadedRecipe, overrides: dict[str, Any]) -> Lo
 
 def parse_option(name: str, text: str) -> Any:
     """The value of an option `--name=text`, read as nanoGPT reads it: a Python literal, else a string."""
-    known = [*known_names(), *IGNORED]
+    known = [*known_names(), *KNOWN_ONLY_THERE]
     if name not in known:
         raise UserError(f"unknown option --{name}{nearest(name, known)}")
     if field_of(name) in TEXT_FIELDS:

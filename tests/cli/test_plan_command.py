@@ -86,9 +86,12 @@ def test_a_name_of_digits_is_a_name(nanofit: Nanofit) -> None:
 
 def test_warnings_of_a_nanogpt_file_and_of_options_are_shown(nanofit: Nanofit, tmp_path: Path) -> None:
     (tmp_path / "config.py").write_text("import time\nwandb_run_name = str(time.time())\nmax_iters = 600000\n")
-    warnings = plan(nanofit, "config.py", "--eval_only=True")["warnings"]
-    assert [line.split()[0] for line in warnings] == ["wandb_run_name", "eval_only"]
-    assert any(line.startswith("eval_only") for line in plan(nanofit, "--eval_only=True")["warnings"])
+    warnings = plan(nanofit, "config.py", "--always_save_checkpoint=False")["warnings"]
+    assert [line.split()[0] for line in warnings] == ["wandb_run_name", "always_save_checkpoint"]
+    assert any(
+        line.startswith("always_save_checkpoint")
+        for line in plan(nanofit, "--always_save_checkpoint=False")["warnings"]
+    )
 
 
 # Saving

@@ -40,6 +40,7 @@ def plan(
 
     Example: nanofit plan config.py --gpu "RTX 4070 Ti"
     """
+    from nanofit.capabilities import require_trainable
     from nanofit.durable import write_file
     from nanofit.errors import UserError
     from nanofit.recipe_files import recipe_toml
@@ -48,6 +49,7 @@ def plan(
         raise UserError(f"--save {save}: recipes are TOML files, so give a name that ends in .toml")
     overrides = overrides_of(ctx)
     result = _plan(recipe, overrides, _machine(gpu, vram, gpus))
+    require_trainable(result.recipe)
     if save is not None:
         save.parent.mkdir(parents=True, exist_ok=True)
         write_file(save, recipe_toml(result.recipe, result.reasons))

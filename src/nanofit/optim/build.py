@@ -13,7 +13,8 @@ from nanofit.optim.muon import MuonAdamW
 
 
 def build_optimizer(model: GPT, settings: OptimizerSettings, dtype: torch.dtype | None = None) -> torch.optim.Optimizer:
-    """The optimizer of `settings`, a group a kind of parameter, decay on matrices only. Raises UserError for adamw8bit
+    """The optimizer of `settings`, a group per kind of parameter, with weight decay on the matrices and, with
+    `decay_embeddings`, on embeddings and the head (every tensor of two dimensions: nanoGPT's rule). Raises UserError for adamw8bit
     without bitsandbytes.
 
     Each group has its `kind` and its `peak` rate; the rate `lr` is set before every step. `dtype` is the precision of
@@ -44,6 +45,7 @@ def iteration_dtype(weight: Tensor) -> torch.dtype:
 
 def _groups(model: GPT, settings: OptimizerSettings) -> list[dict[str, Any]]:
     named = dict(model.named_parameters())
+    decayed = {"matrix", "embedding", "head"} if settings.decay_embeddings else {"matrix"}
     rates = {
         "matrix": settings.learning_rate,
         "embedding": settings.embedding_lr,
@@ -64,7 +66,7 @@ def _groups(model: GPT, settings: OptimizerSettings) -> list[dict[str, Any]]:
                 "algorithm": "muon" if uses_muon else "adamw",
                 "peak": rates[kind],
                 "lr": rates[kind],
-                "weight_decay": settings.weight_decay if kind == "matrix" else 0.0,
+                "weight_decay": settings.weight_decay if kind in decayed else 0.0,
                 "momentum": settings.momentum,
                 "betas": (settings.beta1, settings.beta2),
             }

@@ -1,7 +1,7 @@
 """Whether a run folder's recipe and the one given now describe the same run."""
 
 from nanofit.errors import UserError
-from nanofit.recipe import BUDGETS, Recipe
+from nanofit.recipe import BUDGETS, OptimizerSection, Recipe
 
 HARMLESS = frozenset(
     [
@@ -34,6 +34,8 @@ def recipe_of_resumed_run(stored: Recipe, given: Recipe, step: int, seconds: flo
     before = stored.flat()
     after = {name: before[name] if value in (None, "auto") else value for name, value in given.flat().items()}
     after |= {name: getattr(given.budget, name) for name in BUDGETS}
+    # A run's [optimizer] section is written in full: a field that it lacks is newer than the run, which goes on without it.
+    after |= {name: None for name in OptimizerSection.model_fields if before[name] is None}
     harmless = HARMLESS | set(BUDGETS)
     if stored.windows_per_step == given.windows_per_step:
         batch = min(stored.batch, given.batch, key=lambda batch: batch.micro_batch)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from nanofit.capabilities import require_trainable
 from nanofit.data.batches import AHEAD, StepBatches
 from nanofit.data.feed import Feed
 from nanofit.data.manifest import is_complete
@@ -50,11 +51,7 @@ def train(recipe: Recipe, out: Path, *, fresh: bool = False, probes: bool = True
     that. Raises UserError for what the user can mend, and Stopped, with everything
     saved, after SIGINT or SIGTERM.
     """
-    if recipe.model.init_from != "scratch":
-        raise UserError(
-            f"init_from = '{recipe.model.init_from}': training from OpenAI's weights is not there yet; "
-            "--init_from=scratch trains this shape from the beginning"
-        )
+    require_trainable(recipe)
     run = RunFolder(out)
     if fresh and run.exists:
         report(Note(f"the old run was moved to {_move_aside(run)}"))
