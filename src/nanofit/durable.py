@@ -75,6 +75,11 @@ def append(stream: FileIO, end: int, content: bytes, *, durable: bool) -> int:
     return end + len(content)
 
 
+def is_plain_name(name: object) -> bool:
+    """Whether `name` is the name of a file in whatever folder it is joined to: not a path, and not the folder or its parent."""
+    return isinstance(name, str) and Path(name).name == name and name not in ("", "..") and "\0" not in name
+
+
 def sync(stream: IO[bytes]) -> None:
     """Puts the content of an open file on disk."""
     stream.flush()

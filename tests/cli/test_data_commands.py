@@ -185,7 +185,9 @@ def test_a_damaged_manifest_names_the_mend(nanofit: Nanofit, shards: Path) -> No
     manifest.write_text(manifest.read_text().replace('"closed"', "closed"))
     ran = nanofit("data", "status", shards)
     assert ran.code == 2
-    assert ran.err.startswith("nanofit: shards/manifest.jsonl, line 4 is damaged: nanofit data verify shards mends it")
+    assert ran.err.startswith(
+        "nanofit: shards/manifest.jsonl, line 4 is damaged (it is not valid JSON): nanofit data verify shards mends it"
+    )
     ran = nanofit("data", "verify", shards)
     assert ran.code == 0
     assert "nanofit data prepare, as it was given before, completes the set" in ran.out

@@ -301,3 +301,16 @@ def test_a_manifest_of_a_later_nanofit(tmp_path: Path) -> None:
     (tmp_path / MANIFEST_NAME).write_text('{"format_version": 2, "closed": true}\n')
     with pytest.raises(UserError, match="format_version 2, this nanofit reads 1"):
         read_manifest(tmp_path)
+
+
+def test_a_shard_that_is_named_twice(tmp_path: Path) -> None:
+    append_shard(tmp_path, line_of("a"))
+    append_shard(tmp_path, line_of("a"))
+    with pytest.raises(UserError, match=r"line 2 is damaged \(it names a\.bin again\)"):
+        read_manifest(tmp_path)
+
+
+def test_a_tokenizer_that_a_newer_nanofit_has(tmp_path: Path) -> None:
+    append_line(tmp_path, {"made_of": {"tokenizer": "klingon"}})
+    with pytest.raises(UserError, match="tokenizer 'klingon', which this nanofit lacks: install a newer nanofit"):
+        read_manifest(tmp_path)

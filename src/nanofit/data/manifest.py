@@ -12,40 +12,15 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+from nanofit.data.manifest_line import ShardLine, Split, made_of, shard_line
 from nanofit.durable import append, sync_folder, write_file
 from nanofit.errors import UserError
+from nanofit.vocabulary import VOCABULARIES
 
 MANIFEST_NAME = "manifest.jsonl"
 FORMAT_VERSION = 1
-HEADER_BYTES = 4 * 256
-
-Split = Literal["train", "val"]
-
-
-@dataclass(frozen=True)
-class ShardLine:
-    """A manifest's line for one shard.
-
-    `text_bytes` is the UTF-8 length of the text that its tokens encode, `documents` those that begin in it. `cursor` is
-    where its split goes on after it (`place.Place`), `files` the source's files that its text came from, where the source
-    knows their hash. `header_bytes` is 0 for a file of nothing but tokens.
-    """
-
-    file: str
-    split: Split
-    sha256: str
-    tokens: int
-    documents: int
-    text_bytes: int
-    source: str
-    tokenizer: str
-    starts_sha256: str = ""
-    engine: str = ""
-    files: tuple[str, ...] = ()
-    cursor: dict[str, Any] = field(default_factory=dict)
-    header_bytes: int = HEADER_BYTES
 
 
 @dataclass(frozen=True)
@@ -120,10 +95,11 @@ class Manifest:
 
 @dataclass(frozen=True)
 class Lost:
-    """Line `number` of a manifest, from 1 on, which can't be read; so many `shards` stand before it."""
+    """Line `number` of a manifest, from 1 on, which can't be used because of a `problem`; so many `shards` stand before it."""
 
     number: int
     shards: int
+    problem: str
 
 
 def _digest(hashes: list[str]) -> str:
@@ -196,7 +172,7 @@ def read_manifest(folder: Path) -> Manifest:
     """Reads the manifest of `folder`; a last line that a crash cut short does not count. Raises UserError if there is none."""
     manifest, damaged = salvage(folder)
     if damaged:
-        raise _damaged(folder / MANIFEST_NAME, damaged[0].number)
+        raise _damaged(folder / MANIFEST_NAME, damaged[0].number, damaged[0].problem)
     return manifest
 
 
@@ -207,7 +183,7 @@ def salvage(folder: Path) -> tuple[Manifest, list[Lost]]:
     if not file.exists():
         raise UserError(f"{folder} holds no shards (no {MANIFEST_NAME}): nanofit data prepare SOURCE --out {folder}")
     shards: list[ShardLine] = []
-    made_of: dict[str, Any] = {}
+    origin: dict[str, Any] = {}
     confirmed: set[str] = set()
     redone: list[str] = []
     damaged: list[Lost] = []
@@ -220,24 +196,33 @@ def salvage(folder: Path) -> tuple[Manifest, list[Lost]]:
             )
         closing = None
         if line is None or version is None:
-            damaged.append(Lost(number, len(shards)))
+            damaged.append(
+                Lost(number, len(shards), "it is not valid JSON" if line is None else "it has no format_version")
+            )
             continue
         try:
             if line.get("closed"):
                 closing = line
             elif "made_of" in line:
-                made_of = dict(line["made_of"])
+                origin = made_of(line["made_of"])
             elif "confirmed" in line:
                 confirmed.add(line["confirmed"])
             elif "redone" in line:
-                redone.append(line["redone"])
                 confirmed.discard(line["redone"])
+                redone.append(line["redone"])
             else:
-                line["files"] = tuple(line.get("files", ()))
-                shards.append(ShardLine(**line))
-        except (ValueError, TypeError):
-            damaged.append(Lost(number, len(shards)))
-    return Manifest(folder, tuple(shards), closing, made_of, frozenset(confirmed), tuple(redone)), damaged
+                shard = shard_line(line)
+                if any(each.file == shard.file for each in shards):
+                    raise ValueError(f"it names {shard.file} again")
+                shards.append(shard)
+        except (ValueError, TypeError) as error:
+            damaged.append(Lost(number, len(shards), str(error)))
+    for tokenizer in {line.tokenizer for line in shards} | {origin.get("tokenizer", "gpt2")}:
+        if tokenizer not in VOCABULARIES:
+            raise UserError(
+                f"{file} names the tokenizer '{tokenizer}', which this nanofit lacks: install a newer nanofit"
+            )
+    return Manifest(folder, tuple(shards), closing, origin, frozenset(confirmed), tuple(redone)), damaged
 
 
 def _lines(file: Path) -> list[dict[str, Any]]:
@@ -245,7 +230,7 @@ def _lines(file: Path) -> list[dict[str, Any]]:
     lines = []
     for number, line in enumerate(_parsed(file), start=1):
         if line is None:
-            raise _damaged(file, number)
+            raise _damaged(file, number, "it is not valid JSON")
         lines.append(line)
     return lines
 
@@ -255,7 +240,7 @@ def _parsed(file: Path) -> Iterator[dict[str, Any] | None]:
     for text in file.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]:
         try:
             line = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             line = None
         yield line if isinstance(line, dict) else None
 
@@ -268,5 +253,5 @@ def mend_of_line(file: Path) -> None:
         os.truncate(file, whole)
 
 
-def _damaged(file: Path, number: int) -> UserError:
-    return UserError(f"{file}, line {number} is damaged: nanofit data verify {file.parent} mends it")
+def _damaged(file: Path, number: int, problem: str) -> UserError:
+    return UserError(f"{file}, line {number} is damaged ({problem}): nanofit data verify {file.parent} mends it")

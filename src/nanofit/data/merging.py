@@ -18,7 +18,8 @@ import numpy as np
 import typer
 from typer.exceptions import TyperException
 
-from nanofit.data.manifest import HEADER_BYTES, Manifest, ShardLine, Split, append_line, is_prepared, read_manifest
+from nanofit.data.manifest import Manifest, ShardLine, Split, append_line, is_prepared, read_manifest
+from nanofit.data.manifest_line import HEADER_BYTES
 from nanofit.data.prepare import claim, close, disk_refusal, require_space
 from nanofit.data.ranks import finished_ranks
 from nanofit.data.shards import Made, ShardWriter, file_sha256, first_index, read_starts, starts_file

@@ -8,6 +8,7 @@ import numpy as np
 from nanofit.data.documents import Chunk, Cursor
 from nanofit.data.engines import Encoded
 from nanofit.data.manifest import ShardLine
+from nanofit.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -64,8 +65,20 @@ class Documents:
 
 
 def place_after(lines: list[ShardLine]) -> Place:
-    """Where a split goes on after its last shard."""
-    return Place(**lines[-1].cursor) if lines else BEGIN
+    """Where a split goes on after its last shard. Raises UserError for a cursor that is none."""
+    if not lines:
+        return BEGIN
+    try:
+        place = Place(**lines[-1].cursor)
+        numbers = (place.chunk, place.document, place.token, place.tokens_before)
+        if all(type(number) is int and number >= 0 for number in numbers):
+            return place
+    except TypeError:
+        pass
+    raise UserError(
+        f"the manifest does not say where the text goes on after {lines[-1].file} (its cursor is damaged, or of an older "
+        "nanofit): prepare the set again in another folder"
+    )
 
 
 def validates_by_hash(keys: np.ndarray, share: float) -> np.ndarray:

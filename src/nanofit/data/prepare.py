@@ -27,6 +27,7 @@ from nanofit.data.manifest import (
 )
 from nanofit.data.placing import SNAPSHOT_NAME, Job
 from nanofit.data.writing import Written, write_set
+from nanofit.durable import create
 from nanofit.errors import UserError
 from nanofit.events import Note, Report
 from nanofit.locks import exclusive
@@ -254,7 +255,7 @@ def claim(folder: Path, name: str) -> None:
         raise UserError(f"{folder} holds {files[0].name}, which nanofit did not write: give another folder")
     if is_prepared(folder) and not read_manifest(folder).made_of:
         (folder / MANIFEST_NAME).unlink()  # an unfinished set from before sets could be gone on with
-    marker.touch()
+    create(marker).close()
     if is_prepared(folder):
         mend_of_line(folder / MANIFEST_NAME)
 

@@ -104,7 +104,7 @@ def finished_ranks(ranks: Path) -> list[Manifest]:
     """
     folders = [folder for folder in ranks.glob("[0-9]*") if folder.name.isdecimal() and is_prepared(folder)]
     manifests = {int(folder.name): read_manifest(folder) for folder in folders}
-    begun = [manifest.made_of for manifest in manifests.values() if manifest.made_of]
+    begun = [manifest.made_of for manifest in manifests.values() if "world_size" in manifest.made_of]
     sizes = sorted({made_of["world_size"] for made_of in begun})
     if not sizes:
         raise UserError(f"{ranks} holds no ranks: give the folder into which NanofitShards wrote")

@@ -15,7 +15,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from nanofit.data.manifest import HEADER_BYTES, ShardLine, Split, append_shard
+from nanofit.data.manifest import ShardLine, Split, append_shard
+from nanofit.data.manifest_line import HEADER_BYTES
 from nanofit.durable import create, publish, reopen, sync, temporary, write_file
 from nanofit.errors import UserError
 from nanofit.quantities import GROUP_TOKENS

@@ -201,6 +201,23 @@ def test_a_saved_dataset_whose_description_is_damaged(tmp_path: Path, content: s
         assert refusal(folder).startswith(f"{file} is damaged: ")
 
 
+@pytest.mark.parametrize("name", ["../secret.arrow", "/etc/passwd", "sub/a.arrow", "..", "", 7])
+def test_a_saved_dataset_reads_files_of_its_own_folder_only(tmp_path: Path, name: object) -> None:
+    secret = save_to_disk(tmp_path / "other", ["secret"])
+    (secret / "data-00000-of-00001.arrow").rename(tmp_path / "secret.arrow")
+    folder = save_to_disk(tmp_path / "saved", state={"_data_files": [{"filename": name}]})
+    assert f"names {name!r}, which is no name in this folder" in refusal(folder)
+    (tmp_path / "splits").mkdir()
+    (tmp_path / "splits" / "dataset_dict.json").write_text(json.dumps({"splits": ["../saved"]}))
+    assert "names '../saved', which is no name in this folder" in refusal(tmp_path / "splits")
+
+
+@pytest.mark.parametrize("content", [{"_data_files": "a"}, {"_data_files": ["a"]}])
+def test_a_saved_dataset_whose_files_are_no_list_of_files(tmp_path: Path, content: dict[str, Any]) -> None:
+    folder = save_to_disk(tmp_path / "saved", state=content)
+    assert "is damaged: _data_files is no list of files" in refusal(folder)
+
+
 @pytest.mark.parametrize("state", [{"_data_files": []}, {"_data_files": None}])
 def test_a_saved_dataset_without_files(tmp_path: Path, state: dict[str, Any]) -> None:
     assert "is empty" in refusal(save_to_disk(tmp_path / "saved", state=state))

@@ -184,7 +184,7 @@ def test_every_line_of_the_manifest_may_be_lost(texts: Path, tmp_path: Path, mos
         for file, raw in content(whole).items():
             (folder / file).write_bytes(raw)
         (folder / MANIFEST_NAME).write_bytes(b"".join([*lines[:number], b'{"file": \xff\n', *lines[number + 1 :]]))
-        with pytest.raises(UserError, match=rf"line {number + 1} is damaged: nanofit data verify .*set{number}"):
+        with pytest.raises(UserError, match=rf"line {number + 1} is damaged .*: nanofit data verify .*set{number}"):
             read_manifest(folder)
         assert [bad.is_mended for bad in run(folder, repair=False).bad] == [False]
         verified = run(folder)
@@ -542,3 +542,54 @@ def test_a_shard_that_was_only_fetched_is_fetched_again(
         verified = run(folder)
         assert {bad.how for bad in verified.bad} == {"made again from the shard", "fetched again"}
         assert content(folder) == before
+
+
+# What a set must not reach
+
+
+@pytest.mark.parametrize("field", ["file", "source"])
+@pytest.mark.parametrize("number", [1, -2])
+def test_a_manifest_that_names_foreign_files_touches_none_of_them(
+    folder: Path, tmp_path: Path, field: str, number: int
+) -> None:
+    """The line counts as damaged, and what it should have said is found again."""
+    victim = tmp_path / "victim"
+    victim.mkdir()
+    before = content(folder)
+    for name in ("x.bin", "x.starts", "x_train_000003.bin", "x_val_000000.bin", "x_train_000003.bin.tmp"):
+        (victim / name).write_bytes(b"precious")
+    for foreign in ("../victim/x.bin", str(victim / "x"), str(victim / "x.bin")):
+        change_line(folder, number, lambda line, foreign=foreign: line.update({field: foreign}))
+        with pytest.raises(
+            UserError, match=rf"manifest.jsonl, line \d+ is damaged \({field} is .*{victim.name}.*data verify"
+        ):
+            read_manifest(folder)
+        run(folder, repair=False)
+        run(folder)
+        assert {file.read_bytes() for file in victim.iterdir()} == {b"precious"}
+        assert len(list(victim.iterdir())) == 5
+        prepared(tmp_path / "texts", folder)
+        assert content(folder).keys() == before.keys()
+
+
+def test_links_that_are_planted_in_a_set_are_not_followed(folder: Path, tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    (victim / "folder").mkdir(parents=True)
+    file = victim / "file"
+    file.write_bytes(b"precious")
+    before = content(folder)
+    named = shard(folder)
+    change_byte(named, 1500)
+    shards.starts_file(named).unlink()
+    shards.starts_file(named).symlink_to(file)
+    for name in (f"{named.name}.tmp", f"{named.stem}.starts.tmp", f"{MANIFEST_NAME}.tmp", ".lock-holder"):
+        (folder / name).unlink(missing_ok=True)
+        (folder / name).symlink_to(file)
+    (folder / ".again").symlink_to(victim / "folder")
+    lines = (folder / MANIFEST_NAME).read_text().splitlines(keepends=True)
+    (folder / MANIFEST_NAME).write_text("".join([*lines[:2], "x\n", *lines[3:]]))
+    assert run(folder).is_good
+    assert file.read_bytes() == b"precious"
+    assert list((victim / "folder").iterdir()) == []
+    now = content(folder)
+    assert {name: now[name] for name in before} == before

@@ -23,7 +23,7 @@ from nanofit.vocabulary import VOCABULARIES
 SETS = ("kjj0/fineweb10B-gpt2", "kjj0/fineweb100B-gpt2")
 """Known sets, both made with tokenizer `gpt2`."""
 
-SHARD_NAME = re.compile(r"[^/]+_(train|val)_\d{6}\.bin")
+SHARD_NAME = re.compile(r"[^/\\\0]+_(train|val)_[0-9]{6}\.bin")
 MOST_FETCHES = 3
 BLOCK_TOKENS = 2**20
 HASH_BYTES = 2**20

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from nanofit.data.local.mixing import LocalSource, Part
+from nanofit.durable import is_plain_name
 from nanofit.errors import UserError
 
 DICT_NAME, STATE_NAME = "dataset_dict.json", "state.json"
@@ -83,19 +84,31 @@ def _saved_dataset(path: Path) -> list[Path] | None:
     into `path`; None when `path` is not such a folder."""
     if (path / DICT_NAME).is_file():
         splits = _read_json(path / DICT_NAME).get("splits") or []
+        if not isinstance(splits, list) or not all(isinstance(split, str) for split in splits):
+            raise UserError(f"{path / DICT_NAME} is damaged: splits is no list of names")
         if "train" not in splits and len(splits) != 1:
             raise UserError(f"{path} holds no split 'train' but {', '.join(splits)}: give the folder of one of them")
-        path /= "train" if "train" in splits else splits[0]
+        path /= "train" if "train" in splits else _named_in(path / DICT_NAME, splits[0])
     elif not (path / STATE_NAME).is_file():
         return None
     state = _read_json(path / STATE_NAME)
     if state.get("_indices_files") or state.get("_indices_data_files"):
         raise UserError(f"{path} is a selection of rows of its files: save it again after dataset.flatten_indices()")
-    files = [path / entry["filename"] for entry in state.get("_data_files") or []]
+    entries = state.get("_data_files") or []
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise UserError(f"{path / STATE_NAME} is damaged: _data_files is no list of files")
+    files = [path / _named_in(path / STATE_NAME, entry.get("filename")) for entry in entries]
     missing = next((file for file in files if not file.is_file()), None)
     if missing is not None:
         raise UserError(f"{missing} is missing, though {STATE_NAME} beside it names it: copy the whole folder again")
     return files
+
+
+def _named_in(file: Path, name: object) -> str:
+    """`name`, which `file` gives to something beside it. Raises UserError where it leads out of the folder."""
+    if not is_plain_name(name):
+        raise UserError(f"{file} names {name!r}, which is no name in this folder: save the dataset again")
+    return str(name)
 
 
 def _read_json(file: Path) -> dict[str, Any]:
