@@ -2,8 +2,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+LOWEST := .venv-lowest
 
-.PHONY: quickstart test check clean
+.PHONY: quickstart test check nightly lowest clean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/nanofit quickstart
@@ -26,5 +27,15 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $@
 
+nightly: lowest
+
+# The tests with the lowest versions that pyproject.toml admits, of all but torch.
+lowest:
+	$(PYTHON) -m venv --clear $(LOWEST)
+	$(LOWEST)/bin/python .ci/lowest_versions.py >$(LOWEST)/constraints.txt
+	grep '^torch==' constraints.txt >>$(LOWEST)/constraints.txt
+	$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check -c $(LOWEST)/constraints.txt -e '.[dev]'
+	$(LOWEST)/bin/python -m pytest -n 2
+
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) $(LOWEST)

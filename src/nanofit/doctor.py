@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from nanofit.errors import UserError
+from nanofit.events import Event, Note
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Check:
 
 def examine() -> list[Check]:
     """All checks, none of which stops the others."""
-    checks: tuple[Callable[[], Check], ...] = (_python, _torch, _device, _compiler, _tokenizer, _disk)
+    checks: tuple[Callable[[], Check], ...] = (_python, _torch, _device, _compiler, _tokenizer, _engine, _disk)
     return [_guarded(check) for check in checks]
 
 
@@ -93,6 +94,22 @@ def _tokenizer() -> Check:
             "tokenizer", "error", "gpt2 does not give back what it was given", "pip install --force-reinstall tiktoken"
         )
     return Check("tokenizer", "ok", "gpt2's vocabulary is here and its hash is right")
+
+
+def _engine() -> Check:
+    from nanofit.data.engines import fast_engine
+
+    notes: list[Event] = []
+    try:
+        engine = fast_engine("gpt2", notes.append)
+    except UserError as error:
+        return Check("engine", "error", str(error), "see the tokenizer above")
+    warning = next((note.text for note in notes if isinstance(note, Note)), None)
+    if warning is not None:
+        return Check(
+            "engine", "warning", warning, "FineWeb is prepared at about 5 MB/s instead of 50: enough for small runs"
+        )
+    return Check("engine", "ok", f"{engine.name} encodes text, tiktoken checks samples of it")
 
 
 def _disk() -> Check:

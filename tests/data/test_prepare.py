@@ -309,3 +309,11 @@ def test_shards_too_short_for_this_context_are_refused(tmp_path: Path) -> None:
     prepared(corpus(tmp_path / "a.jsonl", FORTY), tmp_path / "out")
     with pytest.raises(UserError, match="or a smaller block_size"):
         prepared(tmp_path / "a.jsonl", tmp_path / "out", block_size=100_000)
+
+
+def test_without_fastokens_the_shards_are_the_same(tmp_path, monkeypatch):
+    source = corpus(tmp_path / "texts.jsonl", FORTY)
+    with_fastokens = prepared(source, tmp_path / "with", "gpt2")
+    monkeypatch.setitem(sys.modules, "fastokens._native", None)
+    without = prepared(source, tmp_path / "without", "gpt2")
+    assert [line.sha256 for line in without.shards] == [line.sha256 for line in with_fastokens.shards]

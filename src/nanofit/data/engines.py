@@ -1,7 +1,8 @@
 """Engines: whole lists of documents to token ids, at the speed of the fastest exact tokenizer there is.
 
 GPT-2's ids come from fastokens, some 25 times as fast as tiktoken and equal to it token for token. tiktoken stays the
-reference: a Judge re-encodes a sample with it, and it takes over, with a warning, where fastokens can't be used.
+reference: a Judge re-encodes a sample with it, and it takes over, with a warning, where fastokens can't be used or is not
+installed: pyproject.toml requires it only on the machines that it has wheels for.
 """
 
 import json
@@ -81,7 +82,7 @@ def fast_engine(tokenizer: str, report: Report) -> Engine:
     try:
         return _Fastokens()
     except _Unusable as problem:
-        report(Note(f"{problem}: tiktoken encodes instead, about 25 times slower: pip install fastokens", warning=True))
+        report(Note(f"{problem}; tiktoken encodes instead, about 25 times slower", warning=True))
         return reference_engine(tokenizer)
 
 
@@ -183,10 +184,16 @@ class _Fastokens:
             self._native = Native.from_json_str(description)
             self.name = f"fastokens {version('fastokens')}"
             ids, _ = self._flat(list(SELF_TEST))
+        except ModuleNotFoundError:
+            raise _Unusable(
+                "fastokens is not installed (pip install fastokens; without a wheel for this machine that takes Rust)"
+            ) from None
         except Exception as error:
-            raise _Unusable(f"fastokens does not work here ({error})") from None
+            raise _Unusable(
+                f"fastokens does not work here ({error}); pip install --force-reinstall fastokens"
+            ) from None
         if ids.tolist() != [token for expected in SELF_TEST.values() for token in expected]:
-            raise _Unusable(f"{self.name} gives other ids than GPT-2's")
+            raise _Unusable(f"{self.name} gives other ids than GPT-2's; pip install --upgrade fastokens")
 
     def encode(self, texts: list[str]) -> Encoded:
         if max(map(len, texts), default=0) <= 2 * PIECE_CHARACTERS:
