@@ -57,7 +57,7 @@ class Gpu:
     @property
     def budget_gib(self) -> float:
         """The memory that a run can count on."""
-        return self.usable_gib - self.display_gib
+        return max(self.usable_gib - self.display_gib, 0.0)
 
     def document(self) -> dict[str, Any]:
         """The card as `nanofit gpus --json` prints it."""

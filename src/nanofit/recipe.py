@@ -15,6 +15,7 @@ from nanofit.errors import UserError, nearest
 from nanofit.hyperparameters import OptimizerName, OptimizerSettings, optimizer_defaults
 from nanofit.quantities import GROUP_TOKENS, token_count
 from nanofit.schedule import Schedule, Shape
+from nanofit.units import hours_text
 from nanofit.vocabulary import VOCABULARIES
 
 FORMAT_VERSION = 1
@@ -239,7 +240,7 @@ class Recipe(_Section):
     def budget_text(self) -> str:
         """The budget as a person says it: `2,000 steps`."""
         if self.budget.hours is not None:
-            return f"{self.budget.hours:.4g} hours"
+            return hours_text(self.budget.hours)
         return next(f"{value:,} {name}" for name, value in self.budget if value is not None)
 
     def model_config_of_run(self) -> ModelConfig:

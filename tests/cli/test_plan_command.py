@@ -122,15 +122,15 @@ def test_the_table_shows_what_was_counted_and_the_next_command(nanofit: Nanofit,
     ran = nanofit("plan", repository / "configs" / "guide_200m.py", "--save", "run.toml")
     assert ran.code == 0
     assert "12 layers x 12 heads x 768 wide" in ran.out
-    assert "124M (85M in the blocks)" in ran.out
-    assert "32 x 16 windows of 1,024 = 524,288 tokens a step" in ran.out
+    assert "124M: 85M in the blocks, 39.4M in the embeddings (vocabulary 50,304)" in ran.out
+    assert "32 x 16 windows of 1,024 = 524,288 tokens per step" in ran.out
     assert "60,000 steps, 31.5B tokens" in ran.out
     assert "warning: the decay ends at step 600,000" in ran.out
     assert ran.out.endswith("to start it: nanofit train run.toml\n")
 
 
 def test_hours_leave_the_steps_to_the_training(nanofit: Nanofit) -> None:
-    assert "0.5 hours; the steps follow from the speed" in nanofit("plan", "--hours", "0.5").out
+    assert "30 minutes; the steps follow from the speed" in nanofit("plan", "--hours", "0.5").out
 
 
 def test_names_with_brackets_are_shown_as_they_are(nanofit: Nanofit) -> None:

@@ -50,7 +50,7 @@ def test_the_choice_is_one_sentence(chosen: Plan) -> None:
 
 def test_figures_stand_with_their_bounds_and_what_they_rest_on(chosen: Plan) -> None:
     text, predicted = shown(chosen), chosen.predicted
-    for name in ("speed", "tokens", "hours", "loss", "disk", "download", "host memory", "energy"):
+    for name in ("speed", "tokens", "time", "loss", "disk", "download", "host memory", "energy"):
         assert f"\n{name} " in text
     assert predicted.val_loss is not None
     assert f"{0.311 * predicted.val_loss.mid:.3f} bits" in text
@@ -157,8 +157,8 @@ def test_without_a_card_only_what_was_counted_is_shown() -> None:
 
 def test_hours_without_a_card_are_the_budget_alone() -> None:
     text = shown(plan_recipe(build_recipe({"hours": 0.5})))
-    assert text.startswith("Train a 162M nanochat (12 x 768) for 0.5 hours.\n")
-    assert "0.5 hours; the steps follow from the speed, measured when training starts" in text
+    assert text.startswith("Train a 162M nanochat (12 x 768) for 30 minutes.\n")
+    assert "30 minutes; the steps follow from the speed, measured when training starts" in text
     assert "1 hour;" in shown(plan_recipe(build_recipe({"hours": 1})))
 
 

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from nanofit.gpus import find
-from nanofit.planning.loss import TARGETS
+from nanofit.planning.interval import Interval
 from nanofit.planning.machine import Machine
-from nanofit.planning.outlook import best_level, finished_runs, tokens_within
+from nanofit.planning.outlook import against_gpt2, finished_runs, tokens_within
 from nanofit.planning.plan import Plan, plan_recipe
 from nanofit.recipe import build_recipe
 from nanofit.recipe_files import load_recipe
@@ -84,8 +84,18 @@ def test_tokens_that_were_given_are_sure() -> None:
     assert tokens_within(plan_recipe(build_recipe({"hours": 1}))) is None
 
 
-def test_the_best_level_that_a_loss_reaches() -> None:
-    assert best_level(3.5) is None
-    assert best_level(3.425) == ("GPT-2 124M", 3.425)
-    assert best_level(3.05) == ("GPT-2 350M", 3.083)
-    assert best_level(2.0) == ("GPT-2 1.5B", min(TARGETS.values()))
+@pytest.mark.parametrize(
+    ("loss", "text"),
+    [
+        (Interval(3.4, 3.5, 3.6), "where GPT-2 124M has 3.42"),
+        (Interval(3.35, 3.424, 3.5), "about as good as GPT-2 124M's 3.42"),
+        (Interval(3.35, 3.418, 3.5), "about as good as GPT-2 124M's 3.42"),
+        (Interval(3.35, 3.41, 3.5), "likely better than GPT-2 124M's 3.42"),
+        (Interval(3.35, 3.40, 3.424), "likely better than GPT-2 124M's 3.42"),
+        (Interval(3.35, 3.40, 3.41), "better than GPT-2 124M's 3.42"),
+        (Interval(3.0, 3.05, 3.07), "better than GPT-2 350M's 3.08"),
+        (Interval(1.9, 2.0, 2.1), "better than GPT-2 1.5B's 2.83"),
+    ],
+)
+def test_a_comparison_is_strict_in_the_digits_that_are_printed(loss: Interval, text: str) -> None:
+    assert against_gpt2(loss) == text

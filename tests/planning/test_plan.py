@@ -119,7 +119,7 @@ def test_a_decay_that_the_run_does_not_reach_says_where_the_rate_ends() -> None:
 
 def test_a_decay_that_ends_early_says_what_the_rest_trains_at() -> None:
     (said,) = warnings(decay_steps=50, min_lr=6e-5)
-    assert "the decay ends at step 50 of 100: the rest trains at 6e-05" in said
+    assert "the decay ends at step 50 of 100: the rest trains at 0.00006" in said
 
 
 def test_a_constant_rate_has_no_decay_to_warn_of() -> None:

@@ -107,12 +107,26 @@ def test_several_cards_share_a_step() -> None:
 @pytest.mark.parametrize(
     ("machine", "values", "message"),
     [
-        (Machine(find("RTX 4090")), {"hours": 0.01}, r"0.01 hours are too short .* needs about 0\.\d+ hours"),
-        (Machine(find("RTX 4090")), {"tokens": 1000}, "1,000 tokens are too few"),
+        (
+            Machine(find("RTX 4090")),
+            {"hours": 0.01},
+            r"36 seconds is too short .* about 1\.5 minutes pass until the first step",
+        ),
+        (Machine(find("RTX 4090")), {"tokens": 1000}, "1,000 tokens are too few: one window has 1,024"),
         (Machine(replace(find("RTX 4090"), usable_gib=1.0)), {"hours": 24}, r"offers 0\.5 GiB .* needs 1\.\d"),
+        (Machine(replace(find("RTX 4090"), usable_gib=0.4)), {"hours": 24}, r"offers 0\.0 GiB"),
+        (
+            Machine(find("RTX 4060")),
+            {"hours": 24, "n_layer": 48, "n_embd": 1600},
+            r"\(48 layers of 1600, micro-batch 1\) needs",
+        ),
         (Machine(find("RTX 4090")), {"hours": 0}, "hours = 0"),
         (Machine(find("RTX 4090")), {"hours": 2, "tokens": 100}, "one budget"),
-        (Machine(find("RTX 4090")), {"steps": 100}, "give --hours or --tokens"),
+        (
+            Machine(find("RTX 4090")),
+            {"steps": 100},
+            "give --micro_batch and --grad_accum too, or give --hours or --tokens",
+        ),
         (Machine(find("RTX 4090")), {"hours": 2, "n_head": 7, "n_embd": 768}, "not divisible"),
     ],
 )
@@ -120,6 +134,96 @@ def test_what_can_not_be_planned_is_said_in_one_line(machine: Machine, values: d
     with pytest.raises(UserError, match=message) as caught:
         plan_for(goal_of(machine, values))
     assert "\n" not in str(caught.value)
+
+
+# What is pinned is planned
+
+
+def warned(plan: Plan) -> str:
+    return " ".join(plan.warnings)
+
+
+def test_a_pinned_shape_is_planned_with_fewer_tokens_than_it_wants() -> None:
+    shape = {"arch": "nanochat", "n_layer": 12, "n_head": 6, "n_embd": 768}
+    plan = plan_for(goal_of(Machine(find("RTX 4090")), {"tokens": "983M"} | shape))
+    model, predicted = plan.recipe.model, plan.predicted
+    assert (model.arch, model.n_layer, model.n_head, model.n_embd) == ("nanochat", 12, 6, 768)
+    assert predicted.tokens is not None and predicted.tokens >= 983_000_000
+    assert "are few" not in warned(plan)  # 7.96 a parameter are as good as 8
+    few = planned("RTX 4090", 0.5, **shape)
+    assert "1.5 tokens per parameter are few" in warned(few)
+    (freed,) = [other for other in few.alternatives if other.why == "the best shape for this budget"]
+    assert freed.predicted.val_loss is not None and few.predicted.val_loss is not None
+    assert freed.predicted.val_loss.mid < few.predicted.val_loss.mid
+
+
+@pytest.mark.parametrize(
+    "pinned",
+    [
+        {"n_layer": 48, "n_embd": 1024, "hours": 0.2},
+        {"n_layer": 2, "n_embd": 64, "tokens": 1_000_000},
+        {"n_layer": 40, "hours": 0.1},
+        {"n_embd": 2048, "tokens": 10_000_000},
+        {"n_head": 7, "hours": 2},
+        {"n_kv_head": 5, "hours": 2},
+        {"n_head": 37, "hours": 2},
+        {"micro_batch": 7, "hours": 2},
+        {"micro_batch": 64, "grad_accum": 640, "hours": 1},
+        {"micro_batch": 4, "grad_accum": 1, "hours": 1},
+        {"grad_accum": 1000, "hours": 0.5},
+        {"block_size": 8192, "hours": 1},
+        {"block_size": 32, "hours": 1},
+        {"block_size": 2**17, "hours": 2},
+        {"n_layer": 3, "n_embd": 192, "block_size": 512, "micro_batch": 5, "grad_accum": 3, "hours": 0.1},
+        {"micro_batch": 12, "grad_accum": 40, "steps": 5000},
+        {"tokens": 2_000_000},
+        {"hours": 0.03},
+    ],
+    ids=str,
+)
+def test_any_pins_are_planned_and_stay(pinned: dict[str, Any]) -> None:
+    plan = plan_for(goal_of(Machine(find("RTX 4090")), pinned))
+    flat = plan.recipe.flat()
+    assert {name: flat[name] for name in pinned} == pinned
+    assert plan.predicted.fits
+    assert plan.predicted.steps is not None and plan.predicted.steps >= 1
+
+
+def test_few_steps_are_said() -> None:
+    plan = planned("RTX 4090", 1, micro_batch=64, grad_accum=640)
+    assert plan.predicted.steps is not None and plan.predicted.steps < 200
+    assert f"{plan.predicted.steps:,} steps are few" in warned(plan)
+    params = law_parameters(plan.recipe.model_config_of_run())
+    assert plan.predicted.tokens is not None and plan.predicted.tokens / params > 8
+
+
+def test_a_pinned_model_that_may_fit_is_planned_with_a_warning() -> None:
+    plan = planned("RTX 4090", 2, arch="gpt2", n_layer=48, n_embd=1600)
+    assert plan.predicted.fits is False
+    assert "not guaranteed to fit" in warned(plan)
+
+
+def test_a_short_run_has_steps_enough_for_its_schedule() -> None:
+    plan = plan_for(goal_of(Machine(find("RTX 4090")), {"tokens": 2_000_000}))
+    assert plan.predicted.steps is not None and plan.predicted.steps >= 200
+
+
+def test_a_pinned_rate_is_the_rate_of_every_parameter_with_adamw() -> None:
+    settings = planned("RTX 4090", 2, optimizer="adamw", learning_rate=1e-3).recipe.optimizer_settings
+    assert (settings.learning_rate, settings.embedding_lr, settings.head_lr) == (1e-3, 1e-3, 1e-3)
+
+
+def test_reasons_are_given_for_what_was_chosen_only() -> None:
+    pinned = {"n_layer": 12, "n_embd": 768, "n_head": 6, "micro_batch": 8, "grad_accum": 10, "learning_rate": 0.01}
+    reasons = planned("RTX 4090", 2, block_size=512, min_lr=1e-4, **pinned).because
+    assert not any(line.startswith(("heads", "batch", "micro", "learning", "decay", "context")) for line in reasons)
+    assert "the shape is as given" in reasons[0]
+
+
+def test_the_guides_tier_has_the_plans_data() -> None:
+    plan = planned("RTX 4090", 2, source="texts")
+    assert plan.predicted.val_loss is None
+    assert all(other.predicted.val_loss is None for other in plan.alternatives)
 
 
 @pytest.mark.parametrize(("width", "heads"), [(768, 6), (832, 13), (400, 5), (64, 1), (128, 1)])

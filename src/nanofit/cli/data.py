@@ -129,7 +129,7 @@ def _show_verified(verified: "Verified") -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from nanofit.cli.units import quantity, size
+    from nanofit.units import quantity, size
 
     manifest = verified.manifest
     tokens = quantity(sum(line.tokens for line in manifest.shards))
@@ -163,8 +163,8 @@ def _show_status(folder: Path) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from nanofit.cli.units import quantity, size
     from nanofit.data.status import status_of
+    from nanofit.units import quantity, size
 
     status = status_of(folder)
     facts = status.json()

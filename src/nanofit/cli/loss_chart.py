@@ -2,11 +2,13 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import chain, pairwise
 from math import ceil, floor
 from typing import TYPE_CHECKING
 
 from rich.text import Text
+
+from nanofit.units import figure
 
 if TYPE_CHECKING:
     from nanofit.planning.outlook import FinishedRun
@@ -142,9 +144,10 @@ def _named(name: str, level: float) -> str:
 def _axis(frame: Frame, left: int, ascii_only: bool) -> list[Text]:
     corner, dash, tick = ("+", "-", "+") if ascii_only else ("└", "─", "┴")
     axis, figures = [dash] * frame.columns, [" "] * (frame.columns + 8)
-    end = f"{frame.hours:.3g} h"
-    for hours in _round_hours(frame.hours):
-        column, text = round(hours / frame.hours * frame.columns), f"{hours:g}"
+    times, unit = (frame.hours, "h") if frame.hours >= 1 else (60 * frame.hours, "min")
+    end = f"{figure(times)} {unit}"
+    for time in _round_times(times):
+        column, text = round(time / times * frame.columns), figure(time)
         if column + len(text) + len(end) // 2 < frame.columns - 1:  # else the end's own figure is in the way
             axis[column] = tick
             begin = max(column - len(text) // 2, 0)
@@ -158,8 +161,9 @@ def _axis(frame: Frame, left: int, ascii_only: bool) -> list[Text]:
     ]
 
 
-def _round_hours(hours: float) -> list[float]:
-    """From 0 on, a handful of hours that people count in."""
+def _round_times(end: float) -> list[float]:
+    """From 0 to `end`, a handful of hours or minutes that people count in."""
     steps = (0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2, 3, 6, 12, 24, 48, 120, 240, 480)
-    step = next((each for each in steps if hours / each <= 6), hours / 4)
-    return [step * number for number in range(ceil(hours / step))]
+    longer = (digit * 10.0**power for power in range(3, 300) for digit in (1, 2, 5))
+    step = next(each for each in chain(steps, longer) if end / each <= 6)
+    return [step * number for number in range(ceil(end / step))]

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from rich.columns import Columns
 from rich.text import Text
 
+from nanofit.units import figure
+
 if TYPE_CHECKING:
     from nanofit.planning.machine import Machine
     from nanofit.planning.predict import Predicted
@@ -56,7 +58,7 @@ def memory_bar(predicted: "Predicted", machine: "Machine", width: int, *, letter
         "dim",
     )
     parts = [*parts_of(predicted), free, taken]
-    end = f" {max(whole, peak):.3g} GiB"
+    end = f" {figure(max(whole, peak))} GiB"
     cells = width - len(end)
     scale = cells / max(whole, peak)
     line = min(round(budget * scale), cells - 1)

@@ -20,18 +20,16 @@ from nanofit.cli.plan_tables import (
     alternatives_table,
     between,
     figures_table,
-    in_hours,
     model_name,
     recipe_table,
 )
-from nanofit.cli.units import quantity
 from nanofit.planning.choose import SOURCE
 from nanofit.planning.loss import TARGETS
-from nanofit.planning.outlook import best_level, finished_runs
+from nanofit.planning.outlook import against_gpt2, finished_runs, printed
 from nanofit.planning.search import BLOCK_SIZE
+from nanofit.units import figure, hours_between, hours_text, quantity
 
 if TYPE_CHECKING:
-    from nanofit.planning.interval import Interval
     from nanofit.planning.machine import Machine
     from nanofit.planning.plan import Alternative, Plan
     from nanofit.recipe import Recipe
@@ -97,7 +95,7 @@ def _headline(plan: "Plan", given: Path | None) -> Text:
     elif machine is None:
         line.append(f" for {_hours(plan)}")
     if predicted.val_loss is not None:
-        line.append(f"; expect a loss of {between(predicted.val_loss)}, {_held_against_gpt2(predicted.val_loss)}")
+        line.append(f"; expect a loss of {between(predicted.val_loss)}, {against_gpt2(predicted.val_loss)}")
     line.append(".")
     if machine is not None and predicted.fits is False:
         line.append(
@@ -110,16 +108,8 @@ def _headline(plan: "Plan", given: Path | None) -> Text:
 def _hours(plan: "Plan") -> str:
     given, expected = plan.recipe.budget.hours, plan.predicted.hours
     if given is not None or expected is None:
-        return in_hours(given or 0.0)
-    return f"{in_hours(expected.mid)} ({expected.low:.3g} to {expected.high:.3g})"
-
-
-def _held_against_gpt2(loss: "Interval") -> str:
-    level = best_level(loss.mid)
-    if level is None:
-        name, easiest = max(TARGETS.items(), key=lambda pair: pair[1])
-        return f"where {name} has {easiest:.2f}"
-    return f"{'better' if loss.high <= level[1] else 'likely better'} than {level[0]}'s {level[1]:.2f}"
+        return hours_text(given or 0.0)
+    return f"{hours_text(expected.mid)} ({hours_between(expected.low, expected.high, expected.mid)})"
 
 
 def _better(plan: "Plan") -> "Alternative | None":
@@ -127,7 +117,7 @@ def _better(plan: "Plan") -> "Alternative | None":
     loss = plan.predicted.val_loss
     for other in plan.alternatives:
         others = other.predicted.val_loss
-        loses_less = loss is not None and others is not None and others.mid < loss.mid
+        loses_less = loss is not None and others is not None and printed(others.mid) < printed(loss.mid)
         if loses_less or (other.predicted.fits and not plan.predicted.fits):
             return other
     return None
@@ -181,7 +171,7 @@ def _options(recipe: "Recipe", machine: "Machine") -> str:
     if machine.cards > 1:
         options["gpus"] = str(machine.cards)
     if hours is not None:
-        options["hours"] = f"{hours:.3g}"
+        options["hours"] = figure(hours).replace(",", "")
     if data.source != SOURCE:
         options["source"] = data.source
     if data.tokenizer != "gpt2":

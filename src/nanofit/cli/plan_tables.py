@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
-from nanofit.cli.units import quantity, size
 from nanofit.planning.loss import bits_per_byte, law_parameters
 from nanofit.planning.outlook import tokens_within
 from nanofit.planning.predict import GIB, checkpoint_bytes, rests_on
+from nanofit.units import figure, flops, hours_between, hours_text, quantity, size
 
 if TYPE_CHECKING:
     from nanofit.planning.interval import Interval
@@ -35,11 +35,6 @@ def between(value: "Interval") -> str:
     return f"{value.mid:.2f} ({value.low:.2f} to {value.high:.2f})"
 
 
-def in_hours(hours: float) -> str:
-    """`24 hours`, `1 hour`."""
-    return f"{hours:.3g} hour{'' if hours == 1 else 's'}"
-
-
 def _shape(recipe: "Recipe") -> str:
     return f"{recipe.model.n_layer} x {recipe.model.n_embd}"
 
@@ -52,15 +47,16 @@ def recipe_table(plan: "Plan") -> Table:
     recipe, predicted = plan.recipe, plan.predicted
     model, batch, schedule = recipe.model, recipe.batch, recipe.schedule
     again = {"off": "", "half": "; half of the activations computed again", "all": "; activations computed again"}
-    final = "no decay" if schedule.schedule == "constant" else f"learning rates fall to {schedule.min_lr:g}"
+    final = "no decay" if schedule.schedule == "constant" else f"learning rates fall to {figure(schedule.min_lr)}"
     rows = {
         "model": f"{model.arch}, {model.n_layer} layers x {model.n_head} heads x {model.n_embd} wide, "
         f"context {model.block_size:,}",
-        "parameters": f"{quantity(predicted.params_total)} ({quantity(predicted.params_non_embedding)} in the blocks), "
-        f"vocabulary {recipe.vocab_size:,}",
+        "parameters": f"{quantity(predicted.params_total)}: {quantity(predicted.params_non_embedding)} in the blocks, "
+        f"{quantity(predicted.params_total - predicted.params_non_embedding)} in {_outside_the_blocks(recipe)} "
+        f"(vocabulary {recipe.vocab_size:,})",
         "data": f"{recipe.data.source}, tokenizer {recipe.data.tokenizer}",
         "batch": f"{batch.micro_batch} x {batch.grad_accum} windows of {model.block_size:,} = "
-        f"{predicted.tokens_per_step:,} tokens a step{again[recipe.run.checkpointing]}",
+        f"{predicted.tokens_per_step:,} tokens per step{again[recipe.run.checkpointing]}",
         "budget": _budget(plan),
         "optimizer": _optimizer(recipe),
         "schedule": f"{schedule.schedule}, warm-up {schedule.warmup_steps:,} steps, {final}",
@@ -75,18 +71,18 @@ def recipe_table(plan: "Plan") -> Table:
 def _budget(plan: "Plan") -> str:
     predicted, hours = plan.predicted, plan.recipe.budget.hours
     if predicted.steps is None or predicted.tokens is None:
-        return f"{in_hours(hours or 0.0)}; the steps follow from the speed, measured when training starts"
-    about = "" if hours is None else f"{in_hours(hours)}, about "
-    return f"{about}{predicted.steps:,} steps, {quantity(predicted.tokens)} tokens, {predicted.flops:.2g} FLOPs"
+        return f"{hours_text(hours or 0.0)}; the steps follow from the speed, measured when training starts"
+    about = "" if hours is None else f"{hours_text(hours)}, about "
+    return f"{about}{predicted.steps:,} steps, {quantity(predicted.tokens)} tokens, {flops(predicted.flops or 0)}"
 
 
 def _optimizer(recipe: "Recipe") -> str:
     rates = recipe.optimizer_settings
     if rates.learning_rate == rates.embedding_lr == rates.head_lr:
-        return f"{rates.optimizer}, learning rate {rates.learning_rate:.3g}"
+        return f"{rates.optimizer}, learning rate {figure(rates.learning_rate)}"
     return (
-        f"{rates.optimizer}, learning rates {rates.learning_rate:.3g} (matrices), "
-        f"{rates.embedding_lr:.3g} (embeddings), {rates.head_lr:.3g} (head)"
+        f"{rates.optimizer}, learning rates {figure(rates.learning_rate)} (matrices), "
+        f"{figure(rates.embedding_lr)} (embeddings), {figure(rates.head_lr)} (head)"
     )
 
 
@@ -119,11 +115,12 @@ def _of_training(plan: "Plan") -> Iterator[tuple[str, str, str, str]]:
     if tokens is not None:
         yield "tokens", quantity(tokens.mid), _bounds(tokens), _per_parameter(plan, tokens.mid)
     if hours is not None:
-        yield "hours", f"{hours.mid:.3g}", _bounds(hours), "by the clock, everything included"
+        between = hours_between(hours.low, hours.high, hours.mid) if hours.low < hours.high else ""
+        yield "time", hours_text(hours.mid), between, "by the clock, everything included"
     if loss is not None:
-        yield "loss", f"{loss.mid:.2f} nats", f"{loss.low:.2f} to {loss.high:.2f}", "a token of FineWeb"
+        yield "loss", f"{loss.mid:.2f} nats", f"{loss.low:.2f} to {loss.high:.2f}", "per token of FineWeb"
         low, mid, high = (bits_per_byte(value) for value in (loss.low, loss.mid, loss.high))
-        yield "", f"{mid:.3f} bits", f"{low:.3f} to {high:.3f}", "a byte of it"
+        yield "", f"{mid:.3f} bits", f"{low:.3f} to {high:.3f}", "per byte of it"
 
 
 def _of_room(plan: "Plan") -> Iterator[tuple[str, str, str, str]]:
@@ -138,7 +135,7 @@ def _of_room(plan: "Plan") -> Iterator[tuple[str, str, str, str]]:
         yield "host memory", size(predicted.host_memory_gib * GIB), "", ""
     if predicted.energy_kwh and machine is not None:
         watts = machine.gpu.watts * machine.cards
-        yield "energy", f"{predicted.energy_kwh:.3g} kWh", "", f"at most, at the board's full {watts:,.0f} W"
+        yield "energy", f"{figure(predicted.energy_kwh)} kWh", "", f"at most, at the board's full {watts:,.0f} W"
 
 
 def _bounds(value: "Interval") -> str:
@@ -146,15 +143,17 @@ def _bounds(value: "Interval") -> str:
 
 
 def _per_parameter(plan: "Plan", tokens: float) -> str:
-    """Tokens a parameter, by the loss law's count where it speaks of the plan: that is what its rules are for."""
+    """Tokens per parameter, by the loss law's count where the law applies to the plan."""
     if plan.predicted.val_loss is None:
-        return f"{_ratio(tokens / plan.predicted.params_total)} a parameter"
+        return f"{figure(tokens / plan.predicted.params_total, 2)} per parameter"
     counted = law_parameters(plan.recipe.model_config_of_run())
-    return f"{_ratio(tokens / counted)} a parameter of the law's {quantity(counted)}"
+    return f"{figure(tokens / counted, 2)} per parameter (of {quantity(counted)}: blocks and one embedding)"
 
 
-def _ratio(value: float) -> str:
-    return f"{value:.1f}" if value < 100 else f"{value:,.0f}"
+def _outside_the_blocks(recipe: "Recipe") -> str:
+    """What the parameters outside the blocks are."""
+    traits = recipe.model_config_of_run().traits
+    return f"the embedding{'s' if traits.positions == 'learned' else ''}{'' if traits.tied_head else ' and the head'}"
 
 
 # What else

@@ -65,7 +65,7 @@ def _show(result: "ProbeResult") -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from nanofit.cli.units import duration, size
+    from nanofit.units import duration, size
 
     reading, console = result.reading, Console()
     step = reading.step
@@ -103,7 +103,7 @@ def _show_findings(result: "ProbeResult", console: "Console") -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from nanofit.cli.units import duration, size
+    from nanofit.units import duration, size
 
     rows = Table(show_header=False, box=None, pad_edge=False, padding=(0, 2, 0, 0))
     rows.add_column(style="bold", no_wrap=True)
@@ -145,7 +145,7 @@ def _what_fits(result: "ProbeResult") -> str:
 
 def _memory_against_plan(result: "ProbeResult") -> str:
     """The measured memory beside what formulas alone expect."""
-    from nanofit.cli.units import size
+    from nanofit.units import size
 
     reading, expected = result.reading, result.expected_memory
     measured = reading.memory_bytes if reading.allocated_bytes is None else reading.allocated_bytes

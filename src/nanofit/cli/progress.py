@@ -13,7 +13,7 @@ from rich.table import Column
 from rich.text import Text
 
 from nanofit import events
-from nanofit.cli.units import duration, quantity, size
+from nanofit.units import duration, quantity, size
 
 PLAIN_SECONDS = 5.0
 """At most one plain line of progress in this time; evaluations and notes always show."""

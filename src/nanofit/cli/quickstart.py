@@ -39,8 +39,8 @@ def _show(result: "QuickstartResult", out: Path) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from nanofit.cli.units import duration, quantity
     from nanofit.reporting.curve import as_text
+    from nanofit.units import duration, quantity
 
     console = Console(width=min(Console().width, 100))
     baselines, validation, outcome = result.baselines, result.validation, result.outcome

@@ -25,7 +25,7 @@ def runs(
     from rich.markup import escape
     from rich.table import Table
 
-    from nanofit.cli.units import quantity
+    from nanofit.units import quantity
 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for column in ("run", "state", "step", "tokens", "val loss"):

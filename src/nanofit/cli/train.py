@@ -38,12 +38,12 @@ def train(
     Example: nanofit train run.toml --until 07:00
     """
     from nanofit.cli.progress import Watcher, say
-    from nanofit.cli.units import duration, quantity
     from nanofit.events import Note
     from nanofit.planning.plan import schedule_warnings
     from nanofit.planning.starter import likely_device_kind, starter_recipe
     from nanofit.recipe_files import LoadedRecipe, end_decay_with_budget, leave_out_ignored, load_recipe
     from nanofit.runs import RunFolder, read_metrics
+    from nanofit.units import duration, hours_text, quantity
 
     overrides = overrides_of(ctx)
     seconds = _seconds_until(until, overrides) if until is not None else None
@@ -64,7 +64,7 @@ def train(
             report(Note(warning, warning=True))
         report(Note(f"run folder: {out}"))
         if seconds is not None:
-            report(Note(f"until {until} is {duration(seconds)}"))
+            report(Note(f"until {until} is {hours_text(seconds / 3600)}"))
         from nanofit.training import Stopped
         from nanofit.training import train as train_run
 
@@ -80,7 +80,7 @@ def train(
 
 def _seconds_until(until: str, overrides: dict[str, Any]) -> float:
     """Seconds from the start of this command. Raises UserError for what is no time, or a second budget."""
-    from nanofit.cli.units import seconds_until
+    from nanofit.cli.until import seconds_until
     from nanofit.errors import UserError
     from nanofit.recipe import BUDGETS, field_of
 

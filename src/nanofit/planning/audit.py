@@ -7,6 +7,7 @@ from nanofit.errors import UserError
 from nanofit.planning.choose import notes_of, recipe_of, rounded
 from nanofit.planning.loss import decay_price, expected_loss
 from nanofit.planning.machine import Machine
+from nanofit.planning.outlook import printed
 from nanofit.planning.plan import Alternative, Plan, plan_recipe
 from nanofit.planning.predict import (
     GIB,
@@ -22,6 +23,7 @@ from nanofit.planning.predict import (
 from nanofit.planning.rules import best_batch, recommended_learning_rate, recommended_warmup_steps
 from nanofit.planning.search import MICRO_BATCHES, Goal, Search
 from nanofit.recipe import Recipe
+from nanofit.units import figure, quantity
 
 LONGEST_WARMUP = 0.1
 """Of a run, that warm-up may take."""
@@ -143,12 +145,12 @@ def _of_rate_and_batch(plan: Plan) -> Iterator[str]:
     batch = recipe.tokens_per_step
     if batch < UNSTABLE_BATCH * best:
         yield (
-            f"a batch of {batch:,} tokens is {best / batch:.0f} times smaller than the best for {tokens / 1e9:.2g}B tokens "
+            f"a batch of {batch:,} tokens is {best / batch:.0f} times smaller than the best for {quantity(tokens)} tokens "
             f"({best:,.0f}): gradients are noisy, and runs of this kind diverge; raise grad_accum, or lower the learning rate"
         )
     elif batch > WASTEFUL_BATCH * best:
         yield (
-            f"a batch of {batch:,} tokens is {batch / best:.0f} times the best for {tokens / 1e9:.2g}B tokens ({best:,.0f}): "
+            f"a batch of {batch:,} tokens is {batch / best:.0f} times the best for {quantity(tokens)} tokens ({best:,.0f}): "
             "fewer, larger steps learn less from the same tokens; lower grad_accum"
         )
     rule = recommended_learning_rate(config, settings.optimizer, tokens=tokens, tokens_per_step=batch)
@@ -162,7 +164,7 @@ def _of_rate_and_batch(plan: Plan) -> Iterator[str]:
                 for rate in (settings.learning_rate, rule)
             )
             cost = f", which costs about {given - ruled:.3f} nats"
-        yield f"learning rate {settings.learning_rate:g} is {far} the rule's {rule:.2g}{cost} (learning_rate)"
+        yield f"learning rate {figure(settings.learning_rate)} is {far} the rule's {figure(rule, 2)}{cost} (learning_rate)"
 
 
 def _of_shape(recipe: Recipe) -> Iterator[str]:
@@ -206,9 +208,10 @@ def _alternatives(plan: Plan, machine: Machine) -> Iterator[Alternative]:
         before, after = predicted.val_loss, other_predicted.val_loss
         gain = ""
         if before is not None and after is not None:
-            if after.mid >= before.mid - 0.001 and predicted.fits:
+            lower = printed(before.mid) - printed(after.mid)
+            if lower <= 0 and predicted.fits:
                 continue
-            gain = f": {before.mid - after.mid:.2f} nats lower" if before.mid > after.mid else ""
+            gain = f": {lower:.2f} nats lower" if lower > 0 else ""
         yield Alternative(words + gain, other, other_predicted)
 
 

@@ -32,6 +32,11 @@ class CardMemory:
     moment: str
 
     @property
+    def least(self) -> float:
+        """What is needed even if the allocator wastes nothing."""
+        return self.allocated + self.parts["context"]
+
+    @property
     def peak(self) -> float:
         return sum(self.parts.values())
 

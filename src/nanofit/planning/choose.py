@@ -8,6 +8,7 @@ from nanofit.errors import UserError
 from nanofit.hyperparameters import optimizer_defaults
 from nanofit.planning.loss import law_parameters, multiplier, validity_notes
 from nanofit.planning.machine import Machine, measured_cpu
+from nanofit.planning.outlook import printed
 from nanofit.planning.plan import Alternative, Plan, plan_recipe
 from nanofit.planning.predict import (
     CHECKPOINT_BYTES_PER_SECOND,
@@ -19,11 +20,19 @@ from nanofit.planning.predict import (
     unique_tokens,
 )
 from nanofit.planning.rules import recommended_learning_rate, recommended_warmup_steps
-from nanofit.planning.search import BLOCK_SIZE, Candidate, Goal, Search, heads_of
+from nanofit.planning.search import (
+    FEWEST_STEPS,
+    FEWEST_TOKENS_PER_PARAMETER,
+    Candidate,
+    Goal,
+    Search,
+    heads_of,
+)
 from nanofit.planning.speed import speed_notes
 from nanofit.planning.starter import likely_device_kind, starter_recipe
 from nanofit.presets import tier_for
 from nanofit.recipe import BUDGETS, Recipe, build_recipe, in_our_words
+from nanofit.units import figure, quantity
 
 SOURCE = "fineweb"
 
@@ -41,6 +50,14 @@ MOST_EVAL_TOKENS, FEWEST_EVAL_TOKENS = 10_485_760, 131_072
 CHECKPOINTS = 20
 MOST_SECONDS_BETWEEN_CHECKPOINTS = 1800
 CHECKPOINT_SHARE = 0.01
+
+WORTH_SHOWING = 0.5
+"""Tokens per parameter from which on the largest model is shown: of fewer, the law knows nothing."""
+
+SHAPE = ("n_layer", "n_embd", "n_head", "n_kv_head")
+
+SHORT_OF_TOKENS = 0.97
+"""Of the fewest tokens per parameter, from which down a plan warns: evaluations and whole steps take a little from any budget."""
 
 NEARLY_AS_GOOD = 0.02
 """Nats within which a smaller model is worth showing."""
@@ -61,20 +78,28 @@ def goal_of(machine: Machine, values: dict[str, Any]) -> Goal:
     """
     ours = in_our_words(values)
     budgets = {name: ours.pop(name) for name in BUDGETS if ours.get(name) is not None}
-    if "steps" in budgets:
-        raise UserError("a number of steps says little before the batch is chosen: give --hours or --tokens")
     budget = budgets or {"hours": DEFAULT_HOURS}
-    checked = build_recipe({**_heads_that_divide(ours), **ours, **budget}).budget  # says what is wrong with any of them
-    return Goal(machine, checked.hours, checked.tokens, ours)
+    checked = build_recipe({**_heads_that_divide(ours), **ours, **budget})  # says what is wrong with any of them
+    if "steps" not in budgets:
+        return Goal(machine, checked.budget.hours, checked.budget.tokens, ours)
+    if not {"micro_batch", "grad_accum"} <= set(ours):
+        raise UserError(
+            "--steps says how long a run is only once its batch is known: give --micro_batch and --grad_accum too, or "
+            "give --hours or --tokens instead"
+        )
+    return Goal(machine, None, budgets["steps"] * checked.tokens_per_step, ours | budgets)
 
 
 def _heads_that_divide(pinned: dict[str, Any]) -> dict[str, Any]:
-    """Of width and heads the one that is not pinned, such that they agree."""
-    if isinstance(pinned.get("n_embd"), int) and "n_head" not in pinned:
-        return {"n_head": heads_of(pinned["n_embd"])}
-    if isinstance(pinned.get("n_head"), int) and "n_embd" not in pinned:
-        return {"n_embd": 64 * pinned["n_head"]}
-    return {}
+    """Values for width and heads where they are not pinned, such that they agree with what is."""
+    width, heads, kv_heads = (
+        value if isinstance(value := pinned.get(name), int) and value > 0 else None
+        for name in ("n_embd", "n_head", "n_kv_head")
+    )
+    if width is not None:
+        return {} if heads is not None else {"n_head": heads_of(width)}
+    least = heads or kv_heads
+    return {} if least is None else {"n_head": least, "n_embd": 64 * least}
 
 
 def plan_for(goal: Goal, warnings: tuple[str, ...] = ()) -> Plan:
@@ -84,7 +109,7 @@ def plan_for(goal: Goal, warnings: tuple[str, ...] = ()) -> Plan:
     plan = plan_recipe(recipe, warnings, machine=goal.machine)
     return replace(
         plan,
-        warnings=(*plan.warnings, *notes_of(plan)),
+        warnings=(*plan.warnings, *_unusual(plan), *notes_of(plan)),
         because=tuple(_reasons(search, plan)),
         reasons={name: reason for name, reason in _reasons_by_field(search, plan).items() if name not in goal.pinned},
         alternatives=tuple(_alternatives(search, plan)),
@@ -108,8 +133,8 @@ def recipe_of(candidate: Candidate, goal: Goal) -> Recipe:
         "checkpointing": step.checkpointing,
         "schedule": "wsd" if step.optimizer == "muon" else "linear",
         "warmup_steps": recommended_warmup_steps(step.optimizer, steps),
-        "hours" if goal.hours is not None else "tokens": goal.hours if goal.hours is not None else goal.tokens,
-        **_optimizer_values(step.optimizer, candidate, steps, tokens_per_step),
+        **({} if "steps" in goal.pinned else {"tokens": goal.tokens} if goal.hours is None else {"hours": goal.hours}),
+        **_optimizer_values(step.optimizer, candidate, steps, tokens_per_step, goal.pinned.get("learning_rate")),
         **goal.pinned,
     }
     draft = build_recipe(values)
@@ -117,10 +142,14 @@ def recipe_of(candidate: Candidate, goal: Goal) -> Recipe:
     return draft.with_values(**intervals)
 
 
-def _optimizer_values(optimizer: Any, candidate: Candidate, steps: int, tokens_per_step: int) -> dict[str, Any]:
+def _optimizer_values(
+    optimizer: Any, candidate: Candidate, steps: int, tokens_per_step: int, given_rate: float | None
+) -> dict[str, Any]:
     """The optimizer's settings written out, for the length that is expected: in hours it would not be known yet."""
     config = candidate.step.config
-    rate = recommended_learning_rate(config, optimizer, tokens=candidate.tokens, tokens_per_step=tokens_per_step)
+    rate = given_rate or recommended_learning_rate(
+        config, optimizer, tokens=candidate.tokens, tokens_per_step=tokens_per_step
+    )
     settings = optimizer_defaults(
         optimizer, tokens_per_step=tokens_per_step, steps=steps, n_embd=config.n_embd, learning_rate=rounded(rate)
     )
@@ -178,39 +207,98 @@ def notes_of(plan: Plan) -> list[str]:
     return found
 
 
+def _unusual(plan: Plan) -> list[str]:
+    """What is out of the ordinary in a plan that was chosen: the pins, or the budget, left nothing usual."""
+    assert plan.machine is not None
+    predicted, config = plan.predicted, plan.recipe.model_config_of_run()
+    assert predicted.tokens is not None and predicted.steps is not None and predicted.peak_memory_gib is not None
+    found = []
+    if not predicted.fits:
+        found.append(
+            f"this step is not guaranteed to fit: it can take {predicted.peak_memory_gib:.1f} GiB, {predicted.expected_allocated_gib:.1f} "
+            f"of them allocated, and a run can count on {plan.machine.budget_gib:.1f}"
+        )
+    each = predicted.tokens / law_parameters(config)
+    if each < SHORT_OF_TOKENS * FEWEST_TOKENS_PER_PARAMETER:
+        found.append(
+            f"{figure(each, 2)} tokens per parameter are few: for the same work, a smaller model on more tokens reaches a lower "
+            f"loss (from {FEWEST_TOKENS_PER_PARAMETER} tokens per parameter on)"
+        )
+    if predicted.steps < FEWEST_STEPS:
+        found.append(
+            f"{predicted.steps:,} steps are few: from {FEWEST_STEPS} on a run is long enough for its schedule; smaller batches make more "
+            "steps (micro_batch, grad_accum)"
+        )
+    return found
+
+
 def _reasons(search: Search, plan: Plan) -> list[str]:
-    """Why the recipe looks as it does, a line each with its source."""
+    """Why the recipe looks as it does, a line per choice, with its source. What the user pinned needs no reason."""
     best, recipe, goal = search.best, plan.recipe, search.goal
-    config, step = best.step.config, best.step
-    tokens, params = plan.predicted.tokens or best.tokens, law_parameters(config)
+    config, step, pinned = best.step.config, best.step, goal.pinned
     s = multiplier(config, step.optimizer)
     reasons = [
-        f"size: {params / 1e6:.0f}M parameters on {tokens / 1e9:.2g}B tokens ({tokens / params:.1f} each) have the lowest expected loss of "
-        f"the shapes that fit; for a fixed time a larger model on fewer tokens would lose as much as a smaller one on more "
-        f"(loss law fitted to 43 public runs, benchmarks/loss_law)",
-        f"{config.arch} with {_named(step.optimizer)}: a token is worth {s.low:.1f} to {s.high:.1f} tokens of llm.c's GPT-2 recipe "
-        "(modded-nanogpt's logs)",
-        f"heads of {config.head_size}: attention kernels are fast in 64 and 128",
-        f"batch of {recipe.tokens_per_step:,} tokens: "
-        + (
-            "Muon keeps its worth a token up to about 524,288 (modded-nanogpt's records)"
-            if step.optimizer == "muon"
-            else "Step Law's for so many tokens (arXiv:2503.04715)"
-        ),
-        f"micro-batch {step.micro_batch} x {step.grad_accum}: among the largest that the guarantee lets fit"
-        + (f", with {step.checkpointing} of the activations computed again" if step.checkpointing != "off" else ""),
-        f"learning rate {recipe.optimizer_settings.learning_rate:g} for the matrices: "
-        + ("Muon's at the best plain record, scaled by batch and length" if step.optimizer == "muon" else "by Step Law")
-        + "; decay to zero at the end of the budget, for an unfinished one costs 0.06 to 0.12 nats (public logs)",
+        _why_this_size(search, plan),
+        f"{config.arch} with {_named(step.optimizer)}: a token teaches as much as {s.low:.1f} to {s.high:.1f} tokens do in llm.c's "
+        "GPT-2 recipe (modded-nanogpt's logs)",
     ]
-    if config.block_size == BLOCK_SIZE:
+    if config.head_size in (64, 128) and "n_head" not in pinned:
+        reasons.append(f"heads of {config.head_size}: attention kernels are fast in 64 and 128")
+    if not {"micro_batch", "grad_accum"} <= set(pinned):
+        reasons.append(
+            f"batch of {recipe.tokens_per_step:,} tokens: "
+            + (
+                "Muon learns as much per token in batches of up to about 524,288 (modded-nanogpt's records)"
+                if step.optimizer == "muon"
+                else "Step Law's for so many tokens (arXiv:2503.04715)"
+            )
+        )
+    if "micro_batch" not in pinned:
+        is_batch = step.grad_accum == 1 and goal.machine.cards == 1
+        why = "the whole batch at once fits" if is_batch else "among the largest that the guarantee lets fit"
+        reasons.append(f"micro-batch {step.micro_batch} x {step.grad_accum}: {why}")
+    if step.checkpointing != "off" and "checkpointing" not in pinned:
+        reasons.append(f"checkpointing {step.checkpointing}: without it, less fits")
+    if "learning_rate" not in pinned:
+        reasons.append(
+            f"learning rate {figure(recipe.optimizer_settings.learning_rate)} for the matrices: "
+            + (
+                "Muon's at the best plain record, scaled by batch and length"
+                if step.optimizer == "muon"
+                else "by Step Law"
+            )
+        )
+    if not {"schedule", "min_lr", "decay_steps"} & set(pinned):
+        reasons.append(
+            "decay to zero at the end of the budget: an unfinished one costs 0.06 to 0.12 nats (public logs)"
+        )
+    if "block_size" not in pinned:
         reasons.append("context 1,024: what the runs behind the loss law have")
     if goal.hours is not None:
         reasons.append(
-            f"speed from {rests_on(recipe, goal.machine)}: {flops_per_token(config) / 1e9:.2f} GFLOPs a token at "
+            f"speed from {rests_on(recipe, goal.machine)}: {flops_per_token(config) / 1e9:.2f} GFLOPs per token at "
             f"{plan.predicted.mfu or 0:.0%} of the card's rate"
         )
     return reasons
+
+
+def _why_this_size(search: Search, plan: Plan) -> str:
+    predicted, config = plan.predicted, search.best.step.config
+    tokens, counted = predicted.tokens or search.best.tokens, law_parameters(config)
+    size = (
+        f"size: {quantity(predicted.params_total)} parameters on {quantity(tokens)} tokens ({figure(tokens / counted, 2)} for each of "
+        f"the {quantity(counted)} that the loss law counts: the blocks and one embedding matrix)"
+    )
+    pinned = [name for name in ("n_layer", "n_embd") if name in search.goal.pinned]
+    if len(pinned) == 2:
+        return f"{size}: the shape is as given"
+    if tokens / counted < SHORT_OF_TOKENS * FEWEST_TOKENS_PER_PARAMETER:
+        return f"{size}: the smallest shape tried{' with the given ' + pinned[0] if pinned else ''}, since the budget has few tokens"
+    return (
+        f"{size} have the lowest expected loss of the shapes that fit{' with the given ' + pinned[0] if pinned else ''}; for a fixed "
+        "time a larger model on fewer tokens would lose as much as a smaller one on more (loss law fitted to 43 public runs, "
+        "benchmarks/loss_law)"
+    )
 
 
 def _reasons_by_field(search: Search, plan: Plan) -> dict[str, str]:
@@ -226,7 +314,7 @@ def _reasons_by_field(search: Search, plan: Plan) -> dict[str, str]:
         "n_head": f"heads of {step.config.head_size}, in which attention kernels are fast",
         "block_size": "the context of the runs behind the loss law",
         "micro_batch": f"the largest that fits: {predicted.peak_memory_gib:.1f} GiB are guaranteed to be enough",
-        "grad_accum": f"makes {recipe.tokens_per_step:,} tokens a step, near the best for {search.best.tokens / 1e9:.2g}B tokens",
+        "grad_accum": f"makes {recipe.tokens_per_step:,} tokens per step, near the best for {quantity(search.best.tokens)} tokens",
         "checkpointing": "no activations are computed twice: all fit"
         if step.checkpointing == "off"
         else "activations are computed again so that a larger micro-batch or model fits",
@@ -274,17 +362,25 @@ def _alternatives(search: Search, plan: Plan) -> list[Alternative]:
         )
     smaller = search.smallest_within(NEARLY_AS_GOOD)
     add(f"the smallest model within {NEARLY_AS_GOOD} nats: quicker to sample from", smaller, goal)
-    largest = search.largest_that_fits()
-    if largest is not None and law_parameters(largest.step.config) > law_parameters(search.best.step.config):
-        add(
-            f"the largest model that fits; {largest.tokens_per_parameter:.1f} tokens a parameter in this budget",
-            largest,
-            goal,
-        )
+    free = {name: value for name, value in goal.pinned.items() if name not in SHAPE}
+    if free.keys() != goal.pinned.keys():
+        freed = replace(goal, pinned=free)
+        best = Search(freed).best
+        if printed(best.loss) < printed(search.best.loss):
+            add("the best shape for this budget", best, freed)
+    largest, params = search.largest_that_fits(), law_parameters(search.best.step.config)
+    if (
+        largest is not None
+        and law_parameters(largest.step.config) > params
+        and largest.tokens_per_parameter >= WORTH_SHOWING
+    ):
+        each = figure(largest.tokens_per_parameter, 2)
+        add(f"the largest model that fits; {each} tokens per parameter in this budget", largest, goal)
     return found
 
 
 def guide_recipe(goal: Goal) -> Recipe:
-    """What the guide recommends for this card, in the goal's hours, its decay ended with them."""
+    """What the guide recommends for this card, in the goal's hours, its decay ended with them, on the goal's data."""
     preset = tier_for(goal.machine.gpu.vram_gib)
-    return preset.recipe().with_values(hours=goal.hours, decay_steps=None)
+    data = {name: goal.pinned[name] for name in ("source", "tokenizer") if name in goal.pinned}
+    return preset.recipe().with_values(hours=goal.hours, decay_steps=None, **data)

@@ -13,6 +13,7 @@ from nanofit.hyperparameters import OptimizerName
 from nanofit.planning.interval import Interval
 from nanofit.planning.repetition import effective_parameters, effective_tokens
 from nanofit.planning.rules import best_batch, block_parameters, recommended_learning_rate
+from nanofit.units import figure, quantity
 
 # Fitted by `python -m benchmarks.loss_law`; tests/benchmarks/test_loss_law.py holds them to it.
 FLOOR = 2.232
@@ -248,11 +249,11 @@ def validity_notes(
     base_tokens = multiplier(config, optimizer).mid * effective_tokens(tokens, unique_tokens)
     if params < 0.5 * PARAMS_RANGE[0]:
         notes.append(
-            f"the loss is extrapolated: the runs behind it have 124M to 1.55B parameters, this one {params / 1e6:.0f}M"
+            f"the loss is extrapolated: the runs behind it have 124M to 1.55B parameters, this one {quantity(params)}"
         )
     if base_tokens < 0.25 * TOKENS_RANGE[0]:
         notes.append(
-            f"the loss is extrapolated: the runs behind it saw 1.4B tokens or more, this one sees {tokens / 1e9:.2g}B"
+            f"the loss is extrapolated: the runs behind it saw 1.4B tokens or more, this one sees {quantity(tokens)}"
         )
     if params > PARAMS_RANGE[1] * 1.05 or tokens > 50e9:
         notes.append("the expected loss is pessimistic beyond 1.5B parameters or 50B tokens")
@@ -265,12 +266,12 @@ def validity_notes(
     if unique_tokens is not None and tokens > unique_tokens:
         worth = effective_tokens(tokens, unique_tokens)
         notes.append(
-            f"the data repeats {tokens / unique_tokens:.1f} times: {tokens / 1e9:.2g}B tokens are worth {worth / 1e9:.2g}B new ones"
+            f"the data repeats {tokens / unique_tokens:.1f} times: {quantity(tokens)} tokens are worth {quantity(worth)} new ones"
         )
     if learning_rate is not None:
         rule = recommended_learning_rate(config, optimizer, tokens=tokens, tokens_per_step=tokens_per_step)
         if learning_rate > DIVERGES * rule:
             notes.append(
-                f"learning rate {learning_rate:g} is {learning_rate / rule:.1f} times the rule's {rule:.2g}: it may diverge"
+                f"learning rate {figure(learning_rate)} is {learning_rate / rule:.1f} times the rule's {figure(rule, 2)}: it may diverge"
             )
     return notes

@@ -75,7 +75,24 @@ def tokens_within(plan: Plan) -> Interval | None:
     return Interval(min(fewest, mid), mid, max(most, mid))
 
 
-def best_level(loss: float) -> tuple[str, float] | None:
-    """The best of OpenAI's GPT-2 models whose loss `loss` reaches, with its loss, nats a token; None where it reaches none."""
-    reached = [(name, level) for name, level in TARGETS.items() if loss <= level]
-    return min(reached, key=lambda pair: pair[1], default=None)
+def against_gpt2(loss: Interval) -> str:
+    """How `loss` (nats per token) compares with OpenAI's GPT-2 models: with the best of those that it reaches.
+
+    All are compared as they are printed, in two digits, so that no text calls 3.42 better than 3.42. Better without
+    "likely" means that the upper bound is better too.
+    """
+    mid, high = printed(loss.mid), printed(loss.high)
+    levels = {name: printed(level) for name, level in TARGETS.items()}
+    reached = {name: level for name, level in levels.items() if mid <= level}
+    if not reached:
+        name, level = max(levels.items(), key=lambda pair: pair[1])
+        return f"where {name} has {level:.2f}"
+    name, level = min(reached.items(), key=lambda pair: pair[1])
+    if mid == level:
+        return f"about as good as {name}'s {level:.2f}"
+    return f"{'better' if high < level else 'likely better'} than {name}'s {level:.2f}"
+
+
+def printed(loss: float) -> float:
+    """A loss in the two digits in which plans print it."""
+    return float(f"{loss:.2f}")

@@ -10,6 +10,7 @@ from nanofit.planning.loss import decay_price
 from nanofit.planning.machine import Machine
 from nanofit.planning.predict import Predicted, final_rate_share, predict
 from nanofit.recipe import Recipe
+from nanofit.units import figure
 
 
 @dataclass(frozen=True)
@@ -84,13 +85,13 @@ def schedule_warnings(recipe: Recipe, steps: int | None = None) -> list[str]:
         if decay_end > steps:
             price = decay_price(final_rate_share(recipe, steps))
             found.append(
-                f"the decay ends at step {decay_end:,} and the run at {steps:,}: the learning rate only falls to {final:.2g}, "
-                f"not to {schedule.min_lr:.2g}, which costs {price.low:.2f} to {price.high:.2f} nats; "
+                f"the decay ends at step {decay_end:,} and the run at {steps:,}: the learning rate only falls to {figure(final, 2)}, "
+                f"not to {figure(schedule.min_lr, 2)}, which costs {price.low:.2f} to {price.high:.2f} nats; "
                 "leave out decay_steps (lr_decay_iters) to end it with the run"
             )
         elif decay_end < 0.9 * steps:
             found.append(
-                f"the decay ends at step {decay_end:,} of {steps:,}: the rest trains at {schedule.min_lr:.2g}; "
+                f"the decay ends at step {decay_end:,} of {steps:,}: the rest trains at {figure(schedule.min_lr, 2)}; "
                 "leave out decay_steps (lr_decay_iters) to end it with the run"
             )
     return found

@@ -17,10 +17,11 @@ from nanofit.errors import UserError
 from nanofit.planning.card_memory import GIB
 from nanofit.planning.loss import expected_loss, law_parameters
 from nanofit.planning.machine import Machine
-from nanofit.planning.predict import START_SECONDS, peak_on, speed_on
+from nanofit.planning.predict import START_SECONDS, memory_on, peak_on, speed_on
 from nanofit.planning.rules import recommended_tokens_per_step
 from nanofit.planning.step import StepShape
 from nanofit.recipe import loss_chunk_tokens
+from nanofit.units import hours_text
 from nanofit.vocabulary import VOCABULARIES
 
 FEWEST_TOKENS_PER_PARAMETER = 8
@@ -90,19 +91,13 @@ class Candidate:
     def tokens_per_parameter(self) -> float:
         return self.tokens / law_parameters(self.step.config)
 
-    @property
-    def has_enough_tokens(self) -> bool:
-        return (
-            self.tokens_per_parameter >= FEWEST_TOKENS_PER_PARAMETER
-            and self.tokens >= FEWEST_STEPS * self.step.tokens_per_step * 0.999
-        )
-
 
 class Search:
     """The search for one goal. `best` is its answer; the other methods find what is worth showing beside it."""
 
     def __init__(self, goal: Goal) -> None:
         self.goal = goal
+        self._fewest_steps = FEWEST_STEPS
         self._bounds: dict[ModelConfig, float] = {}
         self._rates: dict[ModelConfig, float] = {}
         self._sizes: dict[StepShape, list[int]] = {}
@@ -115,15 +110,55 @@ class Search:
 
     @cached_property
     def best(self) -> Candidate:
-        """The candidate with the lowest loss. Raises UserError where nothing fits the memory or the budget."""
-        found = self._best_of(self._shapes)
-        if found is None:
-            raise self._reason()
+        """The candidate with the lowest loss among those with enough tokens and steps.
+
+        Where the pins or a small budget leave none, fewer steps are accepted, then fewer tokens per parameter, then a step
+        that is expected to fit but not guaranteed to: what was asked for is planned, and `choose.py` warns of it. Raises
+        UserError where not even that is possible.
+        """
+        for fewest_steps in (FEWEST_STEPS, 1):
+            self._fewest_steps = fewest_steps
+            found = self._best_of(self._shapes)
+            if found is not None:
+                break
+        else:
+            return self._smallest()
         while True:  # from there to its neighbours, as long as one is better
             better = self._best_of(self._neighbours(found.step.config), found)
             if better is None or better is found:
                 return found
             found = better
+
+    def _smallest(self) -> Candidate:
+        """The best candidate of the smallest shape, whatever its tokens per parameter."""
+        shape = min(self._shapes, key=law_parameters)
+        fitting = list(self.fitting(shape)) or list(self._with_batches(self._smallest_step(shape)))
+        step = fitting[0].step
+        if memory_on(step, self.goal.machine).least > self.goal.machine.budget_gib * GIB:
+            raise self._needs_memory(step)
+        trainable = [candidate for candidate in fitting if candidate.tokens >= self._fewest_tokens(candidate.step)]
+        if not trainable:
+            raise self._needs_budget(step)
+        return min(trainable, key=lambda candidate: (candidate.loss, candidate.simplicity))
+
+    def _smallest_step(self, shape: ModelConfig) -> StepShape:
+        """The step of this shape that needs the least memory."""
+        pinned = self.goal.pinned
+        steps = [
+            self._step(shape, optimizer, pinned.get("checkpointing", "all"), pinned.get("micro_batch", 1))
+            for optimizer in ([pinned["optimizer"]] if "optimizer" in pinned else OPTIMIZERS)
+        ]
+        return min(steps, key=lambda step: peak_on(step, self.goal.machine))
+
+    def _fewest_tokens(self, step: StepShape) -> int:
+        """The tokens without which there is no run: of one step, or of one window where a budget of tokens is rounded up to a step."""
+        return (
+            step.config.block_size if self.goal.tokens is not None else step.tokens_per_step * self.goal.machine.cards
+        )
+
+    def _has_enough(self, candidate: Candidate) -> bool:
+        steps = candidate.tokens / (candidate.step.tokens_per_step * self.goal.machine.cards)
+        return candidate.tokens_per_parameter >= FEWEST_TOKENS_PER_PARAMETER and steps >= self._fewest_steps * 0.999
 
     def _best_of(self, shapes: list[ModelConfig], best: Candidate | None = None) -> Candidate | None:
         """The best candidate of these shapes, or `best` where none is better."""
@@ -132,7 +167,7 @@ class Search:
                 break
             for candidate in self.fitting(shape):
                 is_better = best is None or (candidate.loss, candidate.simplicity) < (best.loss, best.simplicity)
-                if candidate.has_enough_tokens and is_better:
+                if is_better and self._has_enough(candidate):
                     best = candidate
         return best
 
@@ -179,11 +214,18 @@ class Search:
             for checkpointing in [pinned["checkpointing"]] if "checkpointing" in pinned else CHECKPOINTING:
                 step = self._step(shape, optimizer, checkpointing, 1)
                 sizes = self._fitting_micro_batches(step)
-                for micro_batch in sizes[-2:]:
+                for micro_batch in self._worth_trying(sizes, shape, optimizer):
                     yield from self._with_batches(self._step(shape, optimizer, checkpointing, micro_batch))
                 if sizes and sizes[-1] * shape.block_size >= 8 * BLOCK_SIZE:
                     break  # with so many tokens at once, computing activations twice gains nothing
             return  # the others learn less from a token, and are for where Muon does not fit
+
+    def _worth_trying(self, sizes: list[int], shape: ModelConfig, optimizer: Any) -> list[int]:
+        """Of the micro-batches that fit, the two largest; in a run so short that its batch is smaller, also the largest that
+        is no larger than the batch."""
+        wanted = recommended_tokens_per_step(optimizer, self.goal.tokens_at(self._rate(shape)))
+        in_batch = [size for size in sizes if size * shape.block_size * self.goal.machine.cards <= wanted]
+        return list(dict.fromkeys([*(in_batch[-1:] or sizes[:1]), *sizes[-2:]]))
 
     def _fitting_micro_batches(self, step: StepShape) -> list[int]:
         """Those of the micro-batches to try that fit, smallest first; memory grows with them. `step` has one window."""
@@ -217,35 +259,28 @@ class Search:
         for accumulation in sorted({max(int(share), 1), max(round(share), 1), int(share) + 1}):
             yield self._candidate(replace(step, grad_accum=accumulation))
 
-    def _reason(self) -> UserError:
-        """Why nothing was found: memory, or the budget."""
-        goal, machine = self.goal, self.goal.machine
-        shape = min(self._shapes, key=law_parameters)
-        name = f"{shape.n_layer} layers of {shape.n_embd}"
-        candidates = list(self.fitting(shape))
-        if not candidates:
-            optimizer, checkpointing = (
-                goal.pinned.get("optimizer", OPTIMIZERS[0]),
-                goal.pinned.get("checkpointing", "all"),
-            )
-            step = self._step(shape, optimizer, checkpointing, goal.pinned.get("micro_batch", 1), accumulates=True)
-            needed = peak_on(step, machine) / GIB
-            return UserError(
-                f"{machine.gpu.name} offers {machine.budget_gib:.1f} GiB to a run, and the smallest model tried ({name}, "
-                f"micro-batch {step.micro_batch}) needs {needed:.1f}: plan for a card with more memory, or a smaller vocabulary or context"
-            )
-        fastest = max(speed_on(candidate.step, machine).mid for candidate in candidates)
-        needed = FEWEST_TOKENS_PER_PARAMETER * law_parameters(shape)
-        if goal.hours is None:
-            return UserError(
-                f"{goal.tokens:,} tokens are too few: the smallest model tried ({name}) wants {needed:,}, "
-                f"{FEWEST_TOKENS_PER_PARAMETER} a parameter"
-            )
-        fewest = max(needed, *(FEWEST_STEPS * candidate.step.tokens_per_step for candidate in candidates))
-        hours = (START_SECONDS + fewest / (fastest * TRAINING_SHARE)) / 3600
+    def _needs_memory(self, step: StepShape) -> UserError:
+        machine, config = self.goal.machine, step.config
+        needed = memory_on(step, machine).least / GIB
         return UserError(
-            f"{goal.hours:g} hours are too short on {machine.gpu.name}: the smallest model tried ({name}) needs about "
-            f"{hours:.2g} hours for {FEWEST_TOKENS_PER_PARAMETER} tokens a parameter"
+            f"{machine.gpu.name} offers {machine.budget_gib:.1f} GiB to a run, and the smallest model tried ({config.n_layer} layers "
+            f"of {config.n_embd}, micro-batch {step.micro_batch}) needs {needed:.1f} GiB at least: plan for a card with more "
+            "memory, or give a smaller model, micro_batch, block_size or vocabulary"
+        )
+
+    def _needs_budget(self, step: StepShape) -> UserError:
+        goal, machine = self.goal, self.goal.machine
+        if goal.tokens is not None:
+            return UserError(
+                f"{goal.tokens:,} tokens are too few: one window has {step.config.block_size:,}; give more --tokens, or a "
+                "smaller block_size"
+            )
+        hours = (
+            START_SECONDS + step.tokens_per_step * machine.cards / (speed_on(step, machine).mid * TRAINING_SHARE)
+        ) / 3600
+        return UserError(
+            f"{hours_text(goal.hours or 0)} is too short on {machine.gpu.name}: about {hours_text(hours)} pass until the first "
+            "step is done; give more --hours"
         )
 
     def _candidate(self, step: StepShape) -> Candidate:
@@ -260,25 +295,37 @@ class Search:
         """A loss that no candidate of this shape goes below: the fastest step, the best batch, memory left out."""
         if shape not in self._bounds:
             optimizer = self.goal.pinned.get("optimizer", OPTIMIZERS[0])
-            if shape not in self._rates:
-                step = replace(self._step(shape, optimizer, "off", 2**18 // shape.block_size), grad_accum=4)
-                self._rates[shape] = speed_on(step, self.goal.machine).mid
-            tokens = self.goal.tokens_at(self._rates[shape])
+            tokens = self.goal.tokens_at(self._rate(shape))
             self._bounds[shape] = float("inf")
             if tokens / law_parameters(shape) >= FEWEST_TOKENS_PER_PARAMETER:
                 wanted = recommended_tokens_per_step(optimizer, tokens)
                 self._bounds[shape] = expected_loss(shape, optimizer, tokens=tokens, tokens_per_step=wanted).mid
         return self._bounds[shape]
 
+    def _rate(self, shape: ModelConfig) -> float:
+        """Tokens per second of the fastest step of this shape, memory left out."""
+        if shape not in self._rates:
+            optimizer = self.goal.pinned.get("optimizer", OPTIMIZERS[0])
+            step = replace(self._step(shape, optimizer, "off", max(2**18 // shape.block_size, 1)), grad_accum=4)
+            self._rates[shape] = speed_on(step, self.goal.machine).mid
+        return self._rates[shape]
+
     @cached_property
     def _shapes(self) -> list[ModelConfig]:
         """The shapes that every search begins with."""
         pinned = self.goal.pinned
         depths = (pinned["n_layer"],) if "n_layer" in pinned else DEPTHS
-        widths = (pinned["n_embd"],) if "n_embd" in pinned else WIDTHS
-        free = len(depths) > 1 and len(widths) > 1
+        widths = (pinned["n_embd"],) if "n_embd" in pinned else self._whole_widths()
+        free = "n_layer" not in pinned and len(widths) > 1
         least, most = WIDTH_OVER_DEPTH if free else (0, float("inf"))
         return [self._shape(depth, width) for depth in depths for width in widths if least <= width / depth <= most]
+
+    def _whole_widths(self) -> tuple[int, ...]:
+        """The usual widths that the pinned heads divide; without one, the width of heads of 64."""
+        pinned = self.goal.pinned
+        heads, shared = pinned.get("n_head"), pinned.get("n_kv_head", 1)
+        widths = [width for width in WIDTHS if _divides(heads, shared, width)]
+        return tuple(widths) or (64 * (heads or shared),)
 
     def _neighbours(self, shape: ModelConfig) -> list[ModelConfig]:
         pinned = self.goal.pinned
@@ -291,7 +338,7 @@ class Search:
             if (deeper or wider)
             and shape.n_layer + deeper >= DEPTHS[0]
             and shape.n_embd + wider >= WIDTHS[0]
-            and (shape.n_embd + wider) % pinned.get("n_head", 1) == 0
+            and _divides(pinned.get("n_head"), pinned.get("n_kv_head", 1), shape.n_embd + wider)
             and (len(depths) == 1 or len(widths) == 1 or _is_usual(shape.n_layer + deeper, shape.n_embd + wider))
         ]
 
@@ -329,6 +376,12 @@ class Search:
             checkpointing=checkpointing,
             loss_chunk=min(pinned.get("loss_chunk") or loss_chunk_tokens(tokens, shape.vocab_size), tokens),
         )
+
+
+def _divides(heads: int | None, kv_heads: int, width: int) -> bool:
+    """Whether a model of this width can have these heads (None: those of `heads_of`), an even size each."""
+    heads = heads or heads_of(width)
+    return width % heads == 0 and (width // heads) % 2 == 0 and heads % kv_heads == 0
 
 
 def _is_usual(depth: int, width: int) -> bool:

@@ -62,7 +62,7 @@ def starter_recipe(device_kind: str, overrides: dict[str, Any] | None = None, st
     elif isinstance(source, str) and is_prepared(Path(source).expanduser()):
         values["tokenizer"] = read_manifest(Path(source).expanduser()).tokenizer
         because.append(f"tokenizer {values['tokenizer']}: the shards in {source} were made with it")
-    else:
+    elif "tokenizer" not in overrides:
         because.append("tokenizer bytes: with 320 rows the embedding costs next to nothing beside the blocks")
     return Starter(build_recipe(lay_over(values, overrides)), tuple(because))
 

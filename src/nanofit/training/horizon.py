@@ -12,6 +12,7 @@ from nanofit.events import Note
 from nanofit.planning.plan import schedule_warnings
 from nanofit.recipe import Recipe
 from nanofit.schedule import Segment
+from nanofit.units import hours_text
 
 UNKNOWN_STEPS = 10**9
 """Stands for the length of a run until its speed is known: the rate then stays at its peak, as it would at the start."""
@@ -165,7 +166,7 @@ def _due(first: int, last: int, interval: int) -> int:
 def notes_of_change(change: Change, noted_steps: int | None, horizon: Horizon, recipe: Recipe) -> list[Note]:
     """What a person should read about `change`, which `horizon` has taken; `noted_steps` is the length said last."""
     hours = change.hours
-    budget = f"{hours:.4g} hours" if hours >= 1 else f"{60 * hours:.3g} minutes"
+    budget = hours_text(hours)
     rate = horizon.multiplier(change.step - 1) if change.step else 1.0
     if change.steps == change.step and rate > NOTABLE and recipe.schedule.schedule != "constant":
         end = f"they end at step {change.step:,} with the learning rate at {rate:.0%} of its peak"

@@ -2,6 +2,7 @@
 
 from nanofit.errors import UserError
 from nanofit.recipe import BUDGETS, OptimizerSection, Recipe
+from nanofit.units import hours_text
 
 HARMLESS = frozenset(
     [
@@ -60,5 +61,5 @@ def _budget_change(stored: Recipe, given: Recipe, used_hours: float) -> list[str
     if stored.budget.hours is not None and given.budget.hours is not None:
         # The horizon follows hours either way; but what is used is used.
         possible = given.budget.hours >= stored.budget.hours or given.budget.hours > used_hours
-        return [] if possible else [f"{change}, of which {used_hours:.4g} are used already"]
+        return [] if possible else [f"{change}, of which {hours_text(used_hours)} are used already"]
     return [change]
