@@ -221,8 +221,8 @@ def _unusual(plan: Plan) -> list[str]:
     each = predicted.tokens / law_parameters(config)
     if each < SHORT_OF_TOKENS * FEWEST_TOKENS_PER_PARAMETER:
         found.append(
-            f"{figure(each, 2)} tokens per parameter are few: for the same work, a smaller model on more tokens reaches a lower "
-            f"loss (from {FEWEST_TOKENS_PER_PARAMETER} tokens per parameter on)"
+            f"{figure(each, 2)} tokens per parameter are few: the runs behind the loss law have {FEWEST_TOKENS_PER_PARAMETER} or more, "
+            "so little is known of the loss here"
         )
     if predicted.steps < FEWEST_STEPS:
         found.append(
