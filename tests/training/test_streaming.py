@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from hub_server import LocalHub, Stall, fineweb_repo
+from nanofit.data import feed as feeding
 from nanofit.data.prepare import Request, fulfil
 from nanofit.errors import UserError
-from nanofit.events import Event, Waiting, silent
+from nanofit.events import Event, Progress, Waiting, silent
 from nanofit.recipe import Recipe, build_recipe
 from nanofit.runs import RunFolder, read_metrics
 from nanofit.training import Stopped, train
@@ -128,6 +129,29 @@ def test_shards_that_were_swapped_meanwhile_are_refused(hub: LocalHub, tmp_path:
     manifest.write_text("".join(lines))
     with pytest.raises(UserError, match="not those that this run began with"):
         train(recipe(steps=2), Path("runs/swapped"), report=silent)
+
+
+def test_a_run_that_was_stopped_at_its_last_step_lifts_the_hold_for_its_validation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only a step lifted it before, and this run has none to take."""
+    text = tmp_path / "text.txt"
+    text.write_text("".join(f"The moon is round, said {number}.\n\n" for number in range(40_000)))
+    last = recipe(source=str(text), folder=str(tmp_path / "shards"), steps=2, checkpoint_interval=2)
+    validation = feeding.Feed.validation
+    monkeypatch.setattr(feeding.Feed, "validation", lambda self: validation(self) if self._hold is None else None)
+    waits: list[Event] = []
+
+    def stop_at_the_end(event: Event) -> None:
+        if isinstance(event, Progress) and event.step == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+        waits.extend([event] if isinstance(event, Waiting) else [])
+        assert len(waits) < 2, "it waits for ever"
+
+    with pytest.raises(Stopped):
+        train(last, tmp_path / "run", report=stop_at_the_end)
+    outcome = train(last, tmp_path / "run", report=stop_at_the_end)
+    assert (outcome.steps, outcome.val_loss is not None) == (2, True)
 
 
 def test_a_source_that_can_not_be_had_is_one_line(hub: LocalHub) -> None:

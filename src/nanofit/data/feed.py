@@ -125,7 +125,7 @@ class Feed:
         return None
 
     def release(self) -> None:
-        """The run's first step is done: from now on all that it needs is prepared."""
+        """Prepare all that the run needs from now on: its first step is done, or it waits for validation."""
         if self._hold is not None:
             self._ask(self._tokens, None)
 

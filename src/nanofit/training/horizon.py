@@ -103,9 +103,11 @@ class Horizon:
 
     def is_correction_due(self, step: int) -> bool:
         """Whether `step` is one at which the length is looked at again: the multiples of the cadence and, for what the
-        last of them could not foresee, the middle of a rest that is shorter than the cadence."""
+        last of them could not foresee, the middle of a rest that is shorter than the cadence. None is due before the first
+        change: a run that was killed between that and its first checkpoint takes these steps again."""
         now = self._stretch(step)
-        assert now.steps is not None
+        if now.steps is None:
+            return False
         is_halfway = now.steps - now.begin < now.cadence and step == (now.begin + now.steps) // 2
         return step % now.cadence == 0 or is_halfway
 

@@ -67,8 +67,8 @@ class Speed:
 
 
 class TrainingLoop:
-    """Trains one run from `step` to its end. `past` is what its metrics said when this process took it over, `clock` a
-    clock of seconds that agrees with nanofit.STARTED."""
+    """Trains one run from `step` to its end. `past` is what its metrics said when this process took it over and `seconds`
+    its age then; `clock` is a clock of seconds that agrees with nanofit.STARTED."""
 
     def __init__(
         self,
@@ -84,6 +84,7 @@ class TrainingLoop:
         stop: StopRequest,
         *,
         step: int,
+        seconds: float,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.run_folder, self.recipe, self.device, self.train_step = run, recipe, device, train_step
@@ -93,8 +94,8 @@ class TrainingLoop:
         self.val_loss: float | None = None
         self._feed, self._log, self._tracking, self._report, self._stop = feed, log, tracking, report, stop
         self._clock = clock
-        self._seconds_before = past.seconds
-        self._is_resumed = bool(past.events)
+        self._seconds_before = seconds
+        self._is_resumed = bool(past.events) or step > 0
         self._line: dict[str, Any] = past.steps.get(step, {})
         self._result: StepResult | None = None
         self._losses: list[Tensor] = []  # of the steps since the last line, on the device
@@ -200,6 +201,7 @@ class TrainingLoop:
             if self._validation is None and not last:
                 return False
             if self._validation is None:
+                self._feed.release()  # a run that was resumed at its end takes no step that would do so
                 try:
                     self.data_is_late()
                 except _StopWhileLate:
@@ -221,6 +223,9 @@ class TrainingLoop:
     def _keep_hours(self, pace: Pace) -> None:
         """Moves the horizon when that is due."""
         change = pace.review(self.step, evaluated="val_loss" in self._line, saved=self.step == self._saved_step)
+        if change is not None and change.steps == 0:
+            used = f"{self.seconds / 3600:.4g} of its {change.hours:.4g} hours"
+            raise UserError(f"this run has used {used} and saved no step: more --hours go on, --fresh starts over")
         if change is not None:
             self._write_event("horizon", **change.fields())
             self.horizon.change(change)

@@ -118,6 +118,8 @@ def _train_on(
         _require_same_data(feed, state.data_digest, report)
         train_step.scaler.load_state_dict(state.scaler)
     step = state.step if state is not None else 0
+    # A machine that loses its power may keep a checkpoint and lose the lines before it, which are not synced one by one.
+    seconds = max(past.seconds, state.seconds if state is not None else 0.0)
     report(Note(f"{device.name}; {'; '.join(device.reasons)}"))
     if step and step == recipe.steps:
         report(Note("this run is finished; a longer budget goes on from its end, --fresh starts over"))
@@ -137,6 +139,7 @@ def _train_on(
         report,
         stop,
         step=step,
+        seconds=seconds,
     )
     try:
         with StepBatches(
