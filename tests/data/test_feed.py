@@ -18,7 +18,7 @@ import pytest
 from hub_server import LocalHub, Status, fineweb_repo
 from nanofit.data import feed as feeding
 from nanofit.data.feed import HOLD_TOKENS, Feed
-from nanofit.data.manifest import read_manifest
+from nanofit.data.manifest import MANIFEST_NAME, read_manifest
 from nanofit.data.prepare import Request, fulfil
 from nanofit.data.preparer import request_json
 from nanofit.data.stream import TokenStream
@@ -250,12 +250,12 @@ FULL_DISK = """
 import errno, itertools, sys
 from nanofit.data import shards
 from nanofit.data.preparer import main
-real, calls = shards._sync, itertools.count()
+real, calls = shards.sync, itertools.count()
 def full(stream):
     if next(calls) > 4:
         raise OSError(errno.ENOSPC, "No space left on device")
     real(stream)
-shards._sync = full
+shards.sync = full
 sys.exit(main(sys.argv[1]))
 """
 
@@ -279,3 +279,32 @@ def test_a_full_disk_is_waited_for(hub: LocalHub, tmp_path: Path, monkeypatch: p
         assert np.array_equal(stream.read(0, 6_000_000), tokens_of(TokenStream(whole, "train"))[:6_000_000])
     assert len(started) == 2
     assert any("can't be written: No space left on device" in text for text in said)
+
+
+# A manifest that is lost in the middle of a run
+
+
+@pytest.mark.parametrize("how", ["is gone", "has other shards than before", "is damaged"])
+def test_a_manifest_that_is_lost_in_the_middle_of_a_run_is_said_and_the_state_of_the_data_is_still_known(
+    hub: LocalHub, tmp_path: Path, how: str
+) -> None:
+    folder = tmp_path / "set"
+    manifest = folder / MANIFEST_NAME
+    with Feed(request(folder), 3_000_000, silent) as feed:
+        stream = feed.train_stream()
+        stream.wait_for(3_000_000, NEVER)
+        feed.release()
+        wait(lambda: feed.manifest().closing is not None)
+        state = feed.data_state
+        if how == "is gone":
+            manifest.rename(tmp_path / "away")
+        else:
+            lines = manifest.read_text().splitlines(keepends=True)
+            number = next(number for number, line in enumerate(lines) if "_train_000001" in line)
+            changed = lines[number].replace('"sha256": "', '"sha256": "0') if "other" in how else "x\n"
+            manifest.write_text("".join([*lines[:number], changed, *lines[number + 1 :]]))
+        assert feed.data_state == state
+        with pytest.raises(UserError, match=how) as lost:
+            stream.wait_for(5_000_000, NEVER)
+        assert "put the one back that this run read" in str(lost.value) or "nanofit data verify" in str(lost.value)
+        assert feed.data_state == state

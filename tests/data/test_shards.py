@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from nanofit.data.manifest import MANIFEST_NAME, ShardLine, append_shard, read_manifest
 from nanofit.data.shards import (
     file_sha256,
-    open_tokens,
     read_starts,
     shard_tokens,
     starts_file,
@@ -228,32 +227,6 @@ def test_a_snapshot_whose_files_are_cut_or_gone_is_refused(tmp_path: Path, missi
 
 
 # Damage
-
-
-def test_a_shard_that_is_missing_cut_or_altered_is_named_with_the_mend(tmp_path: Path) -> None:
-    line = write_set(tmp_path, [[1, 2, 3]]).shards[0]
-    file = tmp_path / "texts_train_000001.bin"
-    raw = file.read_bytes()
-    for damaged, said in (
-        (raw[:-1], "is cut off or altered"),
-        (raw + b"\0", "is cut off or altered"),
-        (b"", "is cut off or altered"),
-        (b"\0" + raw[1:], "does not begin as a shard of 3 tokens"),
-        (raw[:8] + b"\x02" + raw[9:], "does not begin as a shard of 3 tokens"),
-    ):
-        file.write_bytes(damaged)
-        with pytest.raises(UserError, match=f"{file.name} {said}.*nanofit data verify"):
-            open_tokens(file, line)
-    file.unlink()
-    with pytest.raises(UserError, match="is missing, though the manifest names it: nanofit data verify"):
-        open_tokens(file, line)
-
-
-def test_a_file_of_nothing_but_tokens_is_read_from_its_first_byte(tmp_path: Path) -> None:
-    file = tmp_path / "train.bin"
-    np.array([50256, 1, 258], dtype=np.uint16).tofile(file)
-    line = ShardLine(file.name, "train", "", 3, 1, 6, "texts", "gpt2", header_bytes=0)
-    assert open_tokens(file, line).tolist() == [50256, 1, 258]
 
 
 def test_a_sidecar_that_is_missing_cut_or_altered_is_named_with_the_mend(tmp_path: Path) -> None:

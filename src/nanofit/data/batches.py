@@ -97,6 +97,15 @@ class StepBatches(Generic[Staged]):
                 continue
 
 
+def check_ahead(stream: TokenStream, *, block_size: int, windows: int, step: int) -> None:
+    """Begins to check the shard that `step`, of `windows` windows, begins in, so that its batch need not wait for that."""
+    order = WindowOrder(
+        len(stream), block_size, seed=0
+    )  # a window's group, and so its shard, is the same for all seeds
+    if order.windows_per_epoch:
+        stream.check(int(order.starts(step * windows, 1)[0]))
+
+
 def validation_batches(
     stream: TokenStream, block_size: int, micro_batch: int, most_tokens: int | None = None
 ) -> Iterator[tuple[np.ndarray, int]]:

@@ -69,6 +69,7 @@ class Feed:
         self.latest: Preparing | None = None
         self._thread: threading.Thread | None = None
         self._static = self._static_set(found)
+        self._seen = self._static or Manifest(found.folder, (), None, {"tokenizer": request.tokenizer})
 
     def _static_set(self, found: Found) -> Manifest | None:
         """A set that no preparer is needed for, now or later."""
@@ -104,12 +105,25 @@ class Feed:
     # What the run sees
 
     def manifest(self) -> Manifest:
-        """The set as it is now; empty while nothing is there."""
+        """The set as it is now; empty while nothing is there. Raises UserError when it is no longer what it was."""
         if self._static is not None:
             return self._static
+        seen = self._seen
         if not is_prepared(self.folder):
-            return Manifest(self.folder, (), None, {"tokenizer": self._request.tokenizer})
-        return read_manifest(self.folder)
+            if not seen.shards:
+                return seen
+            raise self._lost("is gone")
+        now = read_manifest(self.folder)
+        # Shards that were made again because a file of the source was damaged are said to be so.
+        if seen.shards and not now.agrees_with(seen.state()) and len(now.redone) <= len(seen.redone):
+            raise self._lost("has other shards than before")
+        self._seen = now
+        return now
+
+    def _lost(self, how: str) -> UserError:
+        return UserError(
+            f"{self.folder / MANIFEST_NAME} {how}: put the one back that this run read, and the same command goes on"
+        )
 
     def train_stream(self) -> TokenStream:
         """Training's tokens; reading waits for what is not there yet."""
@@ -132,8 +146,8 @@ class Feed:
     @property
     def data_state(self) -> str:
         """What a checkpoint remembers of the data (`Manifest.agrees_with`). Of a set that is read as it stands, all of it: its
-        epochs are as long as it is."""
-        return self._static.digest if self._static is not None else self.manifest().state()
+        epochs are as long as it is; of one that grows, what this run has seen of it."""
+        return self._static.digest if self._static is not None else self._seen.state()
 
     @property
     def state(self) -> str:
@@ -171,16 +185,16 @@ class Feed:
             wanted = target_tokens(tokens)
         if (wanted, hold) != (self._tokens, self._hold):
             self._ask(wanted, hold)
-        seen: tuple[int, int] | None = None
+        seen: tuple[int, int] | None = (0, 0)
         while True:
             now = _version(self.folder)
-            if now is not None and now != seen:
+            if now != seen:
                 seen = now
-                manifest = read_manifest(self.folder)
+                manifest = self.manifest()
                 if manifest.tokens("train") >= tokens or manifest.is_final:
                     return checked(manifest, self._request) if manifest.is_final else manifest
             if stop.is_set():
-                return self.manifest()
+                return self._seen
             if self._error is not None:
                 raise self._error
             stop.wait(POLL_SECONDS)

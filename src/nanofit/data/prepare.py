@@ -252,7 +252,10 @@ def claim(folder: Path, name: str) -> None:
     marker = folder / PREPARING_NAME
     files = _ours(folder, name, "*.bin")
     if files and not marker.exists() and not is_prepared(folder):
-        raise UserError(f"{folder} holds {files[0].name}, which nanofit did not write: give another folder")
+        raise UserError(
+            f"{folder} holds {files[0].name} and no {MANIFEST_NAME}, so nobody knows what it is: put the manifest back if it "
+            "was lost, or move these files away, or give another folder"
+        )
     if is_prepared(folder) and not read_manifest(folder).made_of:
         (folder / MANIFEST_NAME).unlink()  # an unfinished set from before sets could be gone on with
     create(marker).close()

@@ -251,16 +251,3 @@ def read_starts(shard: Path) -> np.ndarray:
     if len(begin) < 3 or begin[0] != STARTS_MAGIC or file.stat().st_size != HEADER_BYTES + 4 * begin[2]:
         raise UserError(f"{file} is missing or damaged: nanofit data verify {file.parent} makes it again")
     return np.fromfile(file, dtype="<u4", offset=HEADER_BYTES)
-
-
-def open_tokens(file: Path, line: ShardLine) -> np.ndarray:
-    """The tokens of a shard as a memory map, uint16. Raises UserError where the file is not what the manifest says."""
-    mend = f"nanofit data verify {file.parent}"
-    tokens = line.tokens
-    if not file.exists():
-        raise UserError(f"{file} is missing, though the manifest names it: {mend}")
-    if file.stat().st_size != line.header_bytes + 2 * tokens:
-        raise UserError(f"{file} is cut off or altered (its size is not that of {tokens:,} tokens): {mend}")
-    if line.header_bytes and tuple(np.fromfile(file, dtype="<i4", count=3)) != (MAGIC, VERSION, tokens):
-        raise UserError(f"{file} does not begin as a shard of {tokens:,} tokens does: {mend}")
-    return np.memmap(file, dtype="<u2", mode="r", offset=line.header_bytes, shape=(tokens,))

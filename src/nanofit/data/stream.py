@@ -6,21 +6,21 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from nanofit.data.manifest import Manifest, ShardLine, Split
-from nanofit.data.shards import open_tokens
+from nanofit.data.token_file import TokenFile
 
 News = Callable[[int, threading.Event], Manifest]
 """Waits until a split of so many tokens is there, or no more will come, or the event is set; the newest manifest."""
 
 
 class TokenStream:
-    """The tokens of one split, read through memory maps. `news` tells of shards that are still coming; without it the
-    manifest is all there will ever be."""
+    """The tokens of one split, each shard checked before its first token is read. `news` tells of shards that are still
+    coming; without it the manifest is all there will ever be."""
 
     def __init__(self, manifest: Manifest, split: Split, news: News | None = None) -> None:
         self.split: Split = split
         self._news = news
         self._lines: list[ShardLine] = []
-        self._maps: list[np.ndarray] = []
+        self._files: list[TokenFile] = []
         self._take(manifest)
 
     def _take(self, manifest: Manifest) -> None:
@@ -30,7 +30,7 @@ class TokenStream:
         while same < min(len(lines), len(self._lines)) and lines[same].sha256 == self._lines[same].sha256:
             same += 1
         self.manifest = manifest
-        self._maps[same:] = [open_tokens(manifest.folder / line.file, line) for line in lines[same:]]
+        self._files[same:] = [TokenFile(manifest.folder / line.file, line) for line in lines[same:]]
         self._lines = lines
         self._begins = np.cumsum([0, *(line.tokens for line in lines)])
 
@@ -49,18 +49,25 @@ class TokenStream:
         return int(self._begins[-1])
 
     def read(self, start: int, count: int) -> np.ndarray:
-        """Tokens start .. start + count - 1 of the stream, across shard borders. Shape [count], uint16."""
-        result = np.empty(count, dtype=np.uint16)
-        filled = 0
-        shard = int(np.searchsorted(self._begins, start, side="right")) - 1
-        while filled < count:
-            offset = start + filled - int(self._begins[shard])
-            part = self._maps[shard][offset : offset + count - filled]
-            assert len(part), "a read past the end of the stream"
-            result[filled : filled + len(part)] = part
-            filled += len(part)
-            shard += 1
-        return result
+        """Tokens start .. start + count - 1 of the stream, across shard borders. Shape [count], uint16. Raises UserError for a
+        shard that is damaged (`TokenFile.read`)."""
+        assert start + count <= len(self), "a read past the end of the stream"
+        parts: list[np.ndarray] = []
+        shard = self._shard_of(start)
+        while count:
+            part = self._files[shard].read(start - int(self._begins[shard]), count)
+            parts.append(part)
+            start, count, shard = start + len(part), count - len(part), shard + 1
+        self._files[shard % len(self._files)].check()  # the next one to be read, while this one is used
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def check(self, token: int) -> None:
+        """Begins to check the shard that holds `token`, if it is there, before it is read."""
+        if token < len(self):
+            self._files[self._shard_of(token)].check()
+
+    def _shard_of(self, token: int) -> int:
+        return int(np.searchsorted(self._begins, token, side="right")) - 1
 
     @property
     def bytes_per_token(self) -> float:
@@ -69,4 +76,5 @@ class TokenStream:
 
     def parts(self) -> Iterator[np.ndarray]:
         """The stream's tokens, a shard at a time."""
-        yield from self._maps
+        for file, line in zip(self._files, self._lines, strict=True):
+            yield file.read(0, line.tokens)

@@ -7,7 +7,7 @@ depends on follows from the step's number, so a run that was stopped anywhere go
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -151,7 +151,8 @@ class TrainingLoop:
         begin, self._is_late = self._clock(), False
         self._speed.resume()
         try:
-            return next(batches)
+            with self._saved_if_data_is_bad():
+                return next(batches)
         except _StopWhileLate:
             self._save_and_stop()
         finally:
@@ -197,7 +198,8 @@ class TrainingLoop:
         """Whether validation's data is there. Training does not wait for it; only the end of the run does."""
         begin = self._clock()
         while self._validation is None:
-            self._validation = self._feed.validation()
+            with self._saved_if_data_is_bad():
+                self._validation = self._feed.validation()
             if self._validation is None and not last:
                 return False
             if self._validation is None:
@@ -301,12 +303,27 @@ class TrainingLoop:
             when_there_is_space(save, what, self.run_folder.path, self._report, self._stop)
         self._saved_step = self.step
 
-    def _save_and_stop(self) -> NoReturn:
+    def _save_all(self) -> None:
+        """Saves what there is since the last line and the last checkpoint."""
         if self._result is not None:
             self._write_progress(self._result)
         self._save()
+
+    def _save_and_stop(self) -> NoReturn:
+        self._save_all()
         assert self._stop.signal_number is not None
         raise Stopped(self._stop.signal_number)
+
+    @contextmanager
+    def _saved_if_data_is_bad(self) -> Iterator[None]:
+        """Within it data is read. Where that fails, the run is saved as it is for a stop, and goes on once the data is mended."""
+        try:
+            yield
+        except UserError:
+            self._save_all()
+            if self.step:
+                self._report(Note(f"the run is saved at step {self.step:,}"))
+            raise
 
     def _pause(self) -> AbstractContextManager[None]:
         return self._pace.pause() if self._pace is not None else nullcontext()
@@ -325,7 +342,7 @@ class TrainingLoop:
         begin, self._forward_compilation = self._clock(), 0.0
         self.model.eval()
         try:
-            with self._pause():
+            with self._pause(), self._saved_if_data_is_bad():
                 result = validate(
                     self._window_losses,
                     self._validation,

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from nanofit.capabilities import require_trainable
-from nanofit.data.batches import AHEAD, StepBatches
+from nanofit.data.batches import AHEAD, StepBatches, check_ahead
 from nanofit.data.feed import Feed
 from nanofit.data.manifest import is_complete
 from nanofit.data.prepare import Request
@@ -109,6 +109,9 @@ def _train_on(
     feed: Feed, recipe: Recipe, run: RunFolder, device: Device, past: Metrics, report: Report, stop: StopRequest
 ) -> Outcome:
     config = recipe.model_config_of_run()
+    stream = feed.train_stream()
+    newest = max(run.checkpoint_steps(), default=0)
+    check_ahead(stream, block_size=config.block_size, windows=recipe.windows_per_step, step=newest)
     torch.manual_seed(recipe.run.seed)
     model = build_model(config, device.torch_device, recipe.run.seed)
     optimizer = build_optimizer(model, recipe.optimizer_settings)
@@ -143,7 +146,7 @@ def _train_on(
     )
     try:
         with StepBatches(
-            feed.train_stream(),
+            stream,
             block_size=config.block_size,
             seed=recipe.run.seed,
             micro_batch=recipe.batch.micro_batch,

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from nanofit.data.local.existing import BLOCK_BYTES, BLOCKS, ExistingSet, existing_set, identity
-from nanofit.data.shards import open_tokens
+from nanofit.data.stream import TokenStream
 from nanofit.data.tokenizers import get_tokenizer
 from nanofit.errors import UserError
 
@@ -65,7 +65,7 @@ def test_nanogpts_files(tmp_path: Path, ids: np.ndarray) -> None:
     assert manifest.tokens("train") == len(documents)
     assert manifest.documents("train") == 2
     assert manifest.text_bytes("val") == len(TEXT.encode())
-    assert open_tokens(folder / "train.bin", manifest.of("train")[0]).tolist() == documents.tolist()
+    assert TokenStream(manifest, "train").read(0, len(documents)).tolist() == documents.tolist()
 
 
 def test_llmcs_files_in_the_order_of_their_names(tmp_path: Path, ids: np.ndarray) -> None:
@@ -78,8 +78,7 @@ def test_llmcs_files_in_the_order_of_their_names(tmp_path: Path, ids: np.ndarray
         "fineweb_train_000001.bin",
         "fineweb_train_000002.bin",
     ]
-    joined = [open_tokens(tmp_path / line.file, line) for line in manifest.of("train")]
-    assert np.concatenate(joined).tolist() == ids.tolist()
+    assert TokenStream(manifest, "train").read(0, len(ids)).tolist() == ids.tolist()
     assert manifest.text_bytes("train") == len(TEXT.encode())
 
 

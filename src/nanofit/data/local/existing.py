@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from nanofit.data.manifest import Manifest, ShardLine, Split
-from nanofit.data.shards import HEADER_BYTES, MAGIC, VERSION
+from nanofit.data.manifest import MANIFEST_NAME, Manifest, ShardLine, Split
+from nanofit.data.shards import HEADER_BYTES, MAGIC, VERSION, starts_file
 from nanofit.data.tokenizers import token_byte_lengths
 from nanofit.errors import UserError
 from nanofit.vocabulary import VOCABULARIES
@@ -23,6 +23,9 @@ TOKENIZER = "gpt2"
 NANOGPT_FILES: dict[Split, str] = {"val": "val.bin", "train": "train.bin"}
 SHARD_NAME = re.compile(r"(.+)_(train|val)(_\d+)?\.bin")
 """`fineweb_train_000001.bin`, and `tiny_shakespeare_train.bin` where there is one file a split."""
+
+SAMPLED = "sampled-"
+"""Begins what stands for a file's sha256 where only parts of the file were read."""
 
 BLOCKS = 64
 BLOCK_BYTES = 64 * 1024
@@ -79,6 +82,11 @@ def existing_set(path: Path) -> ExistingSet | None:
     if names & set(NANOGPT_FILES.values()):
         return _nanogpt_set(path, names)
     shards = [match for name in sorted(names) if (match := SHARD_NAME.fullmatch(name))]
+    if any(starts_file(path / shard[0]).exists() for shard in shards):
+        raise UserError(
+            f"{path} holds shards of nanofit without their {MANIFEST_NAME}, which says what they are: put it back, or prepare "
+            "them again in another folder"
+        )
     return _llmc_set(path, shards) if shards else None
 
 
@@ -179,7 +187,7 @@ def identity(file: ExistingFile) -> str:
     digest = hashlib.sha256(f"{file.path.stat().st_size} {BLOCKS} {BLOCK_BYTES}".encode())
     for tokens in _sampled_tokens(file):
         digest.update(tokens.tobytes())
-    return f"sampled-{digest.hexdigest()}"
+    return f"{SAMPLED}{digest.hexdigest()}"
 
 
 def _sampled_tokens(file: ExistingFile) -> Iterator[np.ndarray]:
