@@ -3,6 +3,8 @@
 from nanofit.errors import UserError
 from nanofit.recipe import Recipe
 
+SEVERAL_CARDS = "training on several cards is not there yet: this plan says what they would do"
+
 
 def require_trainable(recipe: Recipe) -> None:
     """Raises UserError for a recipe that asks for something that training does not do yet."""

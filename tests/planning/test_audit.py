@@ -60,14 +60,19 @@ def test_each_mistake_is_recognised_with_its_mend(changes: dict[str, Any], messa
 
 
 def test_repeated_data_is_discounted_and_said() -> None:
-    def audited(source: str) -> Any:
-        recipe = build_recipe(SOUND | {"source": source, "max_iters": 100_000})
+    def audited(source: str, steps: int = 100_000) -> Any:
+        recipe = build_recipe(SOUND | {"source": source, "max_iters": steps})
         return audit(recipe, Machine(find("RTX 4090")))
+
+    def warned(plan: Any) -> bool:
+        return any("tokens of text" in warning for warning in plan.warnings)
 
     once, repeated = audited("fineweb:sample-100BT"), audited("fineweb:sample-10BT")
     assert repeated.predicted.val_loss.mid > once.predicted.val_loss.mid
-    assert any("the data repeats 2.6 times" in warning for warning in repeated.warnings)
-    assert not any("repeats" in warning for warning in once.warnings)
+    assert (once.predicted.epochs, repeated.predicted.epochs) == (pytest.approx(0.262144), pytest.approx(2.62144))
+    assert not warned(once) and not warned(repeated), "up to four epochs are nearly free"
+    often = audited("fineweb:sample-10BT", 200_000)
+    assert any("reads its 10B tokens of text 5.2 times" in warning for warning in often.warnings)
 
 
 def test_the_guides_config_shows_its_true_figures_and_the_better_plan(repository: Path) -> None:

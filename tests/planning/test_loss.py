@@ -277,7 +277,6 @@ def test_a_run_like_the_points_needs_no_note() -> None:
         ({"tokens": 60e9}, "pessimistic beyond 1.5B parameters or 50B tokens"),
         ({"config": config(12, 768, "qwen3")}, "no published run of qwen3"),
         ({"config": config(12, 768, block_size=512)}, "for 512 it is shifted"),
-        ({"unique_tokens": 0.25e9}, "repeats 8.0 times: 2B tokens are worth 1.66B new ones"),
         ({"learning_rate": 0.1}, "it may diverge"),
     ],
 )

@@ -101,7 +101,7 @@ def test_several_cards_share_a_step() -> None:
     assert two.recipe.batch.grad_accum % 2 == 0
     assert one.predicted.val_loss is not None and two.predicted.val_loss is not None
     assert two.predicted.val_loss.mid < one.predicted.val_loss.mid
-    assert any("several cards" in note for note in two.warnings)
+    assert any("several cards" in line for line in two.blockers)
 
 
 @pytest.mark.parametrize(
@@ -221,7 +221,7 @@ def test_reasons_are_given_for_what_was_chosen_only() -> None:
 
 
 def test_the_guides_tier_has_the_plans_data() -> None:
-    plan = planned("RTX 4090", 2, source="texts")
+    plan = planned("RTX 4090", 2, source="python")
     assert plan.predicted.val_loss is None
     assert all(other.predicted.val_loss is None for other in plan.alternatives)
 

@@ -78,10 +78,14 @@ def _machine(gpu: str | None, vram: str | None, gpus: str | None) -> "Machine | 
 def _plan(recipe: Path | None, overrides: dict[str, Any], machine: "Machine | None") -> "Plan":
     from nanofit.planning.machine import measured_cpu
     from nanofit.planning.plan import plan_recipe
+    from nanofit.planning.predict import require_source
+    from nanofit.recipe import field_of
     from nanofit.recipe_files import leave_out_ignored, load_recipe
 
     if recipe is not None:
         loaded = load_recipe(recipe, overrides)
+        if any(field_of(name) == "source" for name in overrides):  # what a file names is audited, found or not
+            require_source(loaded.recipe)
         if machine is None:
             return plan_recipe(loaded.recipe, tuple(loaded.warnings), machine=measured_cpu())
         from nanofit.planning.audit import audit

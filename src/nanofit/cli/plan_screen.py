@@ -146,11 +146,14 @@ def _pictures(plan: "Plan", console: Console, width: int) -> Iterator[Renderable
 
 
 def _commands(plan: "Plan", better: "Alternative | None", given: Path | None, saved: Path | None) -> Group:
-    lines, file = [], saved or given
+    lines: list[RenderableType] = []
+    file = saved or given
     if better is not None and plan.machine is not None:
         command = f"nanofit plan {_options(better.recipe, plan.machine)} --save better.toml"
         lines.append(_command("to take the better plan:", command))
-    if file is not None:
+    if plan.blockers:
+        lines.append(_list((Text("it can't be trained yet:", "bold yellow"), Text(line)) for line in plan.blockers))
+    elif file is not None:
         lines.append(_command("to start it:", f"nanofit train {shlex.quote(str(file))}"))
     else:
         lines.append(_command("to start it: add --save run.toml to this command, then", "nanofit train run.toml"))

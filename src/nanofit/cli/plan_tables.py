@@ -54,7 +54,7 @@ def recipe_table(plan: "Plan") -> Table:
         "parameters": f"{quantity(predicted.params_total)}: {quantity(predicted.params_non_embedding)} in the blocks, "
         f"{quantity(predicted.params_total - predicted.params_non_embedding)} in {_outside_the_blocks(recipe)} "
         f"(vocabulary {recipe.vocab_size:,})",
-        "data": f"{recipe.data.source}, tokenizer {recipe.data.tokenizer}",
+        "data": f"{recipe.data.source}, tokenizer {recipe.data.tokenizer}{_of_source(plan)}",
         "batch": f"{batch.micro_batch} x {batch.grad_accum} windows of {model.block_size:,} = "
         f"{predicted.tokens_per_step:,} tokens per step{again[recipe.run.checkpointing]}",
         "budget": _budget(plan),
@@ -74,6 +74,19 @@ def _budget(plan: "Plan") -> str:
         return f"{hours_text(hours or 0.0)}; the steps follow from the speed, measured when training starts"
     about = "" if hours is None else f"{hours_text(hours)}, about "
     return f"{about}{predicted.steps:,} steps, {quantity(predicted.tokens)} tokens, {flops(predicted.flops or 0)}"
+
+
+def _of_source(plan: "Plan") -> str:
+    """How much of its source the run reads, and how often."""
+    unique, epochs, tokens = plan.predicted.unique_tokens, plan.predicted.epochs, plan.predicted.tokens
+    if unique is None:
+        return "; how many tokens it holds is not known before training"
+    held = f"{quantity(unique)} tokens ({plan.facts.counted})"
+    if epochs is None or tokens is None:
+        return f"; holds {held}"
+    return (
+        f"; reads {quantity(tokens)} of its {held}" if epochs < 1 else f"; reads its {held} {figure(epochs, 2)} times"
+    )
 
 
 def _optimizer(recipe: "Recipe") -> str:

@@ -14,7 +14,7 @@ from typing import Any
 from nanofit.data.demand import Demand
 from nanofit.data.documents import Source
 from nanofit.data.engines import Engine
-from nanofit.data.hub.names import HubName, hub_name
+from nanofit.data.hub.names import HubName
 from nanofit.data.local.existing import existing_set
 from nanofit.data.local.sources import open_source
 from nanofit.data.manifest import (
@@ -26,18 +26,16 @@ from nanofit.data.manifest import (
     read_manifest,
 )
 from nanofit.data.placing import SNAPSHOT_NAME, Job
+from nanofit.data.resolve import resolve
+from nanofit.data.source_facts import BYTES_PER_TOKEN, MAX_VALIDATION, problem_of_set
 from nanofit.data.writing import Written, write_set
 from nanofit.durable import create
 from nanofit.errors import UserError
 from nanofit.events import Note, Report
 from nanofit.locks import exclusive
 
-MOST_VALIDATION = 0.1
 PREPARING_NAME = ".preparing"
 """Stands in a folder while its shards are being written: what lies there then is ours."""
-
-BYTES_PER_TOKEN = {"bytes": 1.0, "gpt2": 4.3}
-"""Bytes of English text a token, to guess a corpus's tokens before reading it (FineWeb reads 0.216 tokens a byte)."""
 
 
 @dataclass(frozen=True)
@@ -65,26 +63,26 @@ class Found:
 
 def find(request: Request) -> Found:
     """What `request` names, without a network. Raises UserError for a name that is nothing."""
+    source = resolve(_full_name(request), request.most_tokens)
     path = Path(request.spec).expanduser()
-    if is_prepared(path):
-        return Found(path, manifest=read_manifest(path))
-    existing = existing_set(path) if path.exists() else None
-    if existing is not None:
-        return Found(path, manifest=existing.manifest())
-    name = _name_of(request)
-    if name is not None:
+    if source.manifest is not None:
+        return Found(path, manifest=source.manifest)
+    if source.existing is not None:
+        return Found(path, manifest=source.existing.manifest())
+    if source.hub is not None:
+        name = source.hub
         return Found(request.folder or Path("data") / f"{name.folder_name}-{request.tokenizer}", hub=name)
     local = open_source(request.spec)
     return Found(request.folder or shards_folder(local, request.tokenizer, request.most_tokens), local=local)
 
 
-def _name_of(request: Request) -> HubName | None:
-    """The name on the hub; a set that was begun under it stays with the subset that was chosen then."""
+def _full_name(request: Request) -> str:
+    """The source's name; of a set that was begun under it, with the subset that was chosen then."""
     if request.folder is not None and is_prepared(request.folder):
         made_of = read_manifest(request.folder).made_of
         if made_of.get("asked") == request.spec:
-            return hub_name(made_of["spec"], request.most_tokens)
-    return hub_name(request.spec, request.most_tokens)
+            return made_of["spec"]
+    return request.spec
 
 
 def set_in(folder: Path) -> Manifest:
@@ -169,13 +167,9 @@ def _require_same(folder: Path, same: bool) -> None:
 
 def checked(manifest: Manifest, request: Request) -> Manifest:
     """`manifest`, if the request's recipe can train on it."""
-    if not manifest.shards:
-        raise UserError(f"{manifest.folder} is not complete: nanofit data prepare SOURCE --out {manifest.folder}")
-    if manifest.tokenizer != request.tokenizer:
-        raise UserError(
-            f"{manifest.folder} was made with tokenizer {manifest.tokenizer}, the recipe says {request.tokenizer}: "
-            f"--tokenizer {manifest.tokenizer}, or another --folder"
-        )
+    problem = problem_of_set(manifest, request.tokenizer)
+    if problem is not None:
+        raise UserError(problem)
     for split in ("train", "val"):
         if manifest.tokens(split) <= request.block_size:
             raise UserError(
@@ -193,7 +187,7 @@ def _write_local(source: Source, folder: Path, request: Request, demand: Demand,
     expected_tokens = source.total_bytes / BYTES_PER_TOKEN[request.tokenizer]
     if request.most_tokens is not None:
         expected_tokens = min(expected_tokens, request.most_tokens)
-    share = min(MOST_VALIDATION, request.val_tokens / max(expected_tokens, 1))
+    share = min(MAX_VALIDATION, request.val_tokens / max(expected_tokens, 1))
     claim(folder, source.name)
     require_space(folder, 2 * expected_tokens, source.total_bytes)
     made_of = {

@@ -12,7 +12,6 @@ from nanofit.planning.plan import Alternative, Plan, plan_recipe
 from nanofit.planning.predict import (
     GIB,
     final_rate_share,
-    has_loss_law,
     pace,
     peak_on,
     predict,
@@ -158,7 +157,7 @@ def _of_rate_and_batch(plan: Plan) -> Iterator[str]:
     if not 1 / FAR_FROM_THE_RULE <= ratio <= FAR_FROM_THE_RULE:
         far = f"{ratio:.1f} times" if ratio > 1 else f"{1 / ratio:.1f} times below"
         cost = ""
-        if has_loss_law(recipe):
+        if plan.predicted.val_loss is not None:
             given, ruled = (
                 expected_loss(config, settings.optimizer, tokens=tokens, tokens_per_step=batch, learning_rate=rate).mid
                 for rate in (settings.learning_rate, rule)
@@ -193,7 +192,7 @@ def _alternatives(plan: Plan, machine: Machine) -> Iterator[Alternative]:
     assert predicted.hours is not None
     hours = predicted.hours.mid
     pinned = {"source": recipe.data.source, "tokenizer": recipe.data.tokenizer, "block_size": recipe.model.block_size}
-    goal = Goal(machine, hours, None, pinned)
+    goal = Goal(machine, hours, None, pinned, plan.facts)
     try:
         better = recipe_of(Search(goal).best, goal)
     except UserError:
@@ -204,7 +203,7 @@ def _alternatives(plan: Plan, machine: Machine) -> Iterator[Alternative]:
     ):
         if other is None:
             continue
-        other_predicted = predict(other, machine)
+        other_predicted = predict(other, machine, plan.facts)
         before, after = predicted.val_loss, other_predicted.val_loss
         gain = ""
         if before is not None and after is not None:

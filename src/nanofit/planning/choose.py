@@ -4,6 +4,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from nanofit.architecture import flops_per_token
+from nanofit.data.source_facts import facts_of
 from nanofit.errors import UserError
 from nanofit.hyperparameters import optimizer_defaults
 from nanofit.planning.loss import law_parameters, multiplier, validity_notes
@@ -14,10 +15,9 @@ from nanofit.planning.predict import (
     CHECKPOINT_BYTES_PER_SECOND,
     FORWARD_SHARE,
     checkpoint_bytes,
-    has_loss_law,
     predict,
+    require_source,
     rests_on,
-    unique_tokens,
 )
 from nanofit.planning.rules import recommended_learning_rate, recommended_warmup_steps
 from nanofit.planning.search import (
@@ -68,26 +68,32 @@ def plan_for_machine(machine: Machine | None, values: dict[str, Any], warnings: 
     if machine is not None:
         return plan_for(goal_of(machine, values), warnings)
     starter = starter_recipe(likely_device_kind(), values)
+    require_source(starter.recipe)
     return plan_recipe(starter.recipe, warnings, starter.because, measured_cpu())
 
 
 def goal_of(machine: Machine, values: dict[str, Any]) -> Goal:
     """The goal of a user who gives these settings, by any of their names: a budget, and fields that stay.
 
-    Raises UserError for budgets that are none, and for fields that are not known or not right.
+    Raises UserError for budgets that are none, for fields that are not known or not right, and for sources that are nothing.
     """
     ours = in_our_words(values)
     budgets = {name: ours.pop(name) for name in BUDGETS if ours.get(name) is not None}
     budget = budgets or {"hours": DEFAULT_HOURS}
     checked = build_recipe({**_heads_that_divide(ours), **ours, **budget})  # says what is wrong with any of them
+    facts = facts_of(ours.get("source", SOURCE), ours.get("tokenizer"), checked.data.val_tokens)
+    if facts.problem is not None:
+        raise UserError(facts.problem)
+    if facts.tokenizer is not None:
+        ours["tokenizer"] = facts.tokenizer
     if "steps" not in budgets:
-        return Goal(machine, checked.budget.hours, checked.budget.tokens, ours)
+        return Goal(machine, checked.budget.hours, checked.budget.tokens, ours, facts)
     if not {"micro_batch", "grad_accum"} <= set(ours):
         raise UserError(
             "--steps says how long a run is only once its batch is known: give --micro_batch and --grad_accum too, or "
             "give --hours or --tokens instead"
         )
-    return Goal(machine, None, budgets["steps"] * checked.tokens_per_step, ours | budgets)
+    return Goal(machine, None, budgets["steps"] * checked.tokens_per_step, ours | budgets, facts)
 
 
 def _heads_that_divide(pinned: dict[str, Any]) -> dict[str, Any]:
@@ -163,7 +169,7 @@ def rounded(value: float) -> float:
 
 def _intervals(recipe: Recipe, goal: Goal, steps: int) -> dict[str, int]:
     """How often to evaluate, on how many tokens, and how often to save: each a hundredth of the time at most."""
-    rate = predict(recipe, goal.machine).tokens_per_second
+    rate = predict(recipe, goal.machine, goal.facts).tokens_per_second
     assert rate is not None
     seconds = steps * recipe.tokens_per_step / rate.mid
     evaluation = EVALUATION_SHARE * seconds / EVALUATIONS * rate.mid / FORWARD_SHARE
@@ -192,7 +198,9 @@ def notes_of(plan: Plan) -> list[str]:
     found = list(speed_notes(plan.machine.gpu))
     if plan.machine.gpu.speed_of is not None:
         found.append(f"the speed of {plan.machine.gpu.speed_of} is assumed: this card is not in the catalogue")
-    if not has_loss_law(recipe):
+    if plan.facts.problem is not None and predicted.val_loss is not None:
+        found.append(f"the expected loss is FineWeb's, since {recipe.data.source} is not there")
+    if predicted.val_loss is None:
         found.append("no loss is predicted: the law behind it is for FineWeb in GPT-2's tokens")
     elif predicted.tokens is not None:
         found += validity_notes(
@@ -200,10 +208,8 @@ def notes_of(plan: Plan) -> list[str]:
             recipe.optimizer.optimizer,
             tokens=predicted.tokens,
             tokens_per_step=recipe.tokens_per_step,
-            unique_tokens=unique_tokens(recipe),
+            unique_tokens=predicted.unique_tokens,
         )
-    if plan.machine.cards > 1:
-        found.append("training on several cards is not there yet: this plan says what they would do")
     return found
 
 
@@ -342,7 +348,7 @@ def _alternatives(search: Search, plan: Plan) -> list[Alternative]:
     def add(why: str, candidate: Candidate | None, of: Goal) -> None:
         if candidate is not None:
             recipe = recipe_of(candidate, of)
-            found.append(Alternative(why, recipe, predict(recipe, of.machine)))
+            found.append(Alternative(why, recipe, predict(recipe, of.machine, plan.facts)))
 
     if goal.hours is not None:
         for factor, word in ((0.5, "half the hours"), (2.0, "twice the hours")):

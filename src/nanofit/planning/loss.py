@@ -263,11 +263,6 @@ def validity_notes(
         notes.append(
             f"the loss law is for windows of {CONTEXT} tokens; for {config.block_size} it is shifted by estimate"
         )
-    if unique_tokens is not None and tokens > unique_tokens:
-        worth = effective_tokens(tokens, unique_tokens)
-        notes.append(
-            f"the data repeats {tokens / unique_tokens:.1f} times: {quantity(tokens)} tokens are worth {quantity(worth)} new ones"
-        )
     if learning_rate is not None:
         rule = recommended_learning_rate(config, optimizer, tokens=tokens, tokens_per_step=tokens_per_step)
         if learning_rate > DIVERGES * rule:

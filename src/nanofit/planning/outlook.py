@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from nanofit.planning.interval import Interval
 from nanofit.planning.loss import TARGETS, expected_loss
 from nanofit.planning.plan import Plan
-from nanofit.planning.predict import final_rate_share, pace, steps_within, unique_tokens, widened
+from nanofit.planning.predict import final_rate_share, pace, steps_within, widened
 from nanofit.planning.rules import recommended_learning_rate, recommended_tokens_per_step
 
 
@@ -54,7 +54,7 @@ def _finished_after(steps: int, plan: Plan) -> FinishedRun:
             tokens_per_step=batch,
             learning_rate=settings.learning_rate * rule / own_rule,
             final_rate_share=final_rate_share(recipe, all_steps),
-            unique_tokens=unique_tokens(recipe),
+            unique_tokens=plan.predicted.unique_tokens,
         )
 
     expected, hours = after(steps), pace(recipe, speed.mid, machine).hours_of(steps)

@@ -6,11 +6,14 @@ The fields are the contract of `nanofit plan --json`; what is not modelled is No
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from nanofit.capabilities import SEVERAL_CARDS
+from nanofit.data.source_facts import SourceFacts
 from nanofit.planning.loss import decay_price
 from nanofit.planning.machine import Machine
-from nanofit.planning.predict import Predicted, final_rate_share, predict
+from nanofit.planning.predict import Predicted, final_rate_share, predict, source_facts
+from nanofit.planning.repetition import FREE_EPOCHS, effective_tokens
 from nanofit.recipe import Recipe
-from nanofit.units import figure
+from nanofit.units import figure, quantity
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,8 @@ class Alternative:
 @dataclass(frozen=True)
 class Plan:
     """A recipe with what it means. `because` are reasons for what was chosen, `warnings` what the user should mend, `reasons` short
-    ones by field, for the recipe's file."""
+    ones by field, for the recipe's file. `facts` are those of its source, `blockers` what stops `nanofit train` from starting it,
+    a line each."""
 
     recipe: Recipe
     predicted: Predicted
@@ -38,6 +42,8 @@ class Plan:
     alternatives: tuple[Alternative, ...] = ()
     machine: Machine | None = None
     reasons: dict[str, str] = field(default_factory=dict)
+    facts: SourceFacts = field(default_factory=SourceFacts)
+    blockers: tuple[str, ...] = ()
 
     def document(self) -> dict[str, Any]:
         """The plan as `nanofit plan --json` prints it."""
@@ -48,6 +54,7 @@ class Plan:
             "alternatives": [alternative.document() for alternative in self.alternatives],
             "warnings": list(self.warnings),
             "because": list(self.because),
+            "blockers": list(self.blockers),
         }
 
 
@@ -66,8 +73,29 @@ def plan_recipe(
     machine: Machine | None = None,
 ) -> Plan:
     """The plan of `recipe` as it stands, on `machine` if there is one to plan for."""
-    predicted = predict(recipe, machine)
-    return Plan(recipe, predicted, (*warnings, *schedule_warnings(recipe, predicted.steps)), because, machine=machine)
+    facts = source_facts(recipe)
+    predicted = predict(recipe, machine, facts)
+    blockers = _blockers(facts, machine)
+    found = (*warnings, *schedule_warnings(recipe, predicted.steps), *repetition_warnings(predicted))
+    return Plan(recipe, predicted, found, because, machine=machine, facts=facts, blockers=blockers)
+
+
+def _blockers(facts: SourceFacts, machine: Machine | None) -> tuple[str, ...]:
+    """What stops training, a line each."""
+    several = machine is not None and machine.cards > 1
+    return (*([facts.problem] if facts.problem is not None else []), *([SEVERAL_CARDS] if several else []))
+
+
+def repetition_warnings(predicted: Predicted) -> list[str]:
+    """What to say of a run that reads its text more often than is nearly free."""
+    tokens, unique, epochs = predicted.tokens, predicted.unique_tokens, predicted.epochs
+    if tokens is None or unique is None or epochs is None or epochs <= FREE_EPOCHS:
+        return []
+    return [
+        f"the run reads its {quantity(unique)} tokens of text {figure(epochs, 2)} times: up to {FREE_EPOCHS:g} times they are nearly "
+        f"as good as new ones, but all {quantity(tokens)} together are worth {quantity(effective_tokens(tokens, unique))} new ones "
+        "(arXiv:2305.16264); more text would help more than more training"
+    ]
 
 
 def schedule_warnings(recipe: Recipe, steps: int | None = None) -> list[str]:

@@ -3,13 +3,15 @@
 Without a machine only what can be counted is filled in; what is not modelled is None.
 """
 
-import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from math import ceil
+from pathlib import Path
 from typing import Any
 
 from nanofit.architecture import count_parameters, flops_per_token, parameters
+from nanofit.data.source_facts import SourceFacts, facts_of
+from nanofit.errors import UserError
 from nanofit.planning.calibration import Calibration
 from nanofit.planning.card_memory import GIB, CardMemory, card_memory, guaranteed_bytes
 from nanofit.planning.interval import Interval
@@ -20,9 +22,6 @@ from nanofit.planning.step import StepShape, step_shape
 from nanofit.recipe import Recipe
 
 BYTES_PER_TOKEN_ON_DISK = 2
-
-BYTES_PER_TOKEN_DOWNLOADED = 30.6e9 / 10e9
-"""FineWeb's sample-10BT as parquet files: 30.6 GB."""
 
 START_SECONDS = 90.0
 """Imports, compilation and the first batches, on a GPU: assumed, for nobody measured it yet."""
@@ -42,7 +41,8 @@ HOST_BASE_GIB = 3.0
 
 @dataclass(frozen=True)
 class Predicted:
-    """What training the recipe takes and gives. Token and parameter counts, GiB, hours and nats."""
+    """What training the recipe takes and gives. Token and parameter counts, GiB, hours and nats; `unique_tokens` is what the
+    source holds for training, `epochs` how often the run reads it."""
 
     params_total: int
     params_non_embedding: int
@@ -62,6 +62,8 @@ class Predicted:
     host_memory_gib: float | None = None
     download_gib: float | None = None
     energy_kwh: float | None = None
+    unique_tokens: float | None = None
+    epochs: float | None = None
 
     def document(self) -> dict[str, Any]:
         """As `nanofit plan --json` prints it."""
@@ -88,9 +90,23 @@ class Pace:
         return (self.start + steps * self.each) / 3600
 
 
-def predict(recipe: Recipe, machine: Machine | None = None) -> Predicted:
-    """What `recipe` as it stands takes and gives on `machine`."""
-    counted = _counted(recipe, recipe.steps)
+def source_facts(recipe: Recipe) -> SourceFacts:
+    """What is known of the recipe's source."""
+    data = recipe.data
+    return facts_of(data.source, data.tokenizer, data.val_tokens, Path(data.folder) if data.folder else None)
+
+
+def require_source(recipe: Recipe) -> None:
+    """Raises UserError where the recipe's source is nothing that training could read."""
+    problem = source_facts(recipe).problem
+    if problem is not None:
+        raise UserError(problem)
+
+
+def predict(recipe: Recipe, machine: Machine | None = None, facts: SourceFacts | None = None) -> Predicted:
+    """What `recipe` as it stands takes and gives on `machine`; `facts` are those of its source, if they are at hand."""
+    facts = facts or source_facts(recipe)
+    counted = _counted(recipe, recipe.steps, facts)
     if machine is None:
         return counted
     step = step_on(recipe, machine)
@@ -100,7 +116,7 @@ def predict(recipe: Recipe, machine: Machine | None = None) -> Predicted:
     hours = recipe.budget.hours
     steps = recipe.steps or max(expected.steps_in(hours or 0.0), 1)
     took = Interval(hours, hours, hours) if hours is not None else _hours(recipe, steps, speed, machine)
-    counted = _counted(recipe, steps)
+    counted = _counted(recipe, steps, facts)
     peak_gib = memory.peak / GIB
     return replace(
         counted,
@@ -111,7 +127,7 @@ def predict(recipe: Recipe, machine: Machine | None = None) -> Predicted:
         tokens_per_second=speed,
         mfu=None if machine.is_cpu else mfu(step, machine.gpu, speed.mid, machine.cards),
         hours=took,
-        val_loss=_loss(recipe, steps, speed, machine),
+        val_loss=_loss(recipe, steps, speed, machine, facts),
         host_memory_gib=peak_gib if machine.is_cpu else HOST_BASE_GIB + 4 * counted.params_total * machine.cards / GIB,
         energy_kwh=None if machine.is_cpu else machine.gpu.watts * machine.cards * took.mid / 1000,
     )
@@ -176,14 +192,14 @@ def pace(recipe: Recipe, rate: float, machine: Machine) -> Pace:
     )
 
 
-def _counted(recipe: Recipe, steps: int | None) -> Predicted:
+def _counted(recipe: Recipe, steps: int | None, facts: SourceFacts) -> Predicted:
     config = recipe.model_config_of_run()
     counts = count_parameters(config)
     tokens = steps * recipe.tokens_per_step if steps is not None else None
     checkpoints = (recipe.run.keep_checkpoints + 1) * checkpoint_bytes(
         recipe
     )  # the next is there before the oldest goes
-    downloads = is_fineweb(recipe) and tokens is not None
+    unique, download = facts.unique_tokens, facts.bytes_per_token
     return Predicted(
         params_total=counts.total,
         params_non_embedding=counts.non_embedding,
@@ -192,7 +208,11 @@ def _counted(recipe: Recipe, steps: int | None) -> Predicted:
         steps=steps,
         flops=float(tokens) * flops_per_token(config) if tokens is not None else None,
         disk_gib=None if tokens is None else (checkpoints + tokens * BYTES_PER_TOKEN_ON_DISK) / GIB,
-        download_gib=tokens * BYTES_PER_TOKEN_DOWNLOADED / GIB if downloads and tokens is not None else None,
+        download_gib=min(tokens, unique or tokens) * download / GIB
+        if tokens is not None and download is not None
+        else None,
+        unique_tokens=unique,
+        epochs=tokens / unique if tokens is not None and unique else None,
     )
 
 
@@ -206,25 +226,13 @@ def checkpoint_bytes(recipe: Recipe) -> int:
     return sum(row.size * (4 + (of_matrix if row.kind == "matrix" else moments)) for row in table)
 
 
-def is_fineweb(recipe: Recipe) -> bool:
-    """Whether the recipe's data is FineWeb, by the name of its source."""
-    return "fineweb" in recipe.data.source.lower()
+def has_loss_law(recipe: Recipe, facts: SourceFacts) -> bool:
+    """Whether the loss law speaks of this recipe: FineWeb in GPT-2's tokens."""
+    return recipe.data.tokenizer == "gpt2" and facts.is_fineweb
 
 
-def has_loss_law(recipe: Recipe) -> bool:
-    """Whether the loss law speaks of this recipe: web text like FineWeb in GPT-2's tokens (OpenWebText is nanoGPT's default)."""
-    return recipe.data.tokenizer == "gpt2" and (is_fineweb(recipe) or recipe.data.source == "openwebtext")
-
-
-def unique_tokens(recipe: Recipe) -> float | None:
-    """The tokens that the recipe's data holds, as samples of FineWeb say in their names (sample-10BT, fineweb10B-gpt2); None where
-    that is not known, or more than anybody reads."""
-    named = re.search(r"(\d+)BT?\b|(\d+)B-", recipe.data.source)
-    return float(named[1] or named[2]) * 1e9 if named else None
-
-
-def _loss(recipe: Recipe, steps: int, speed: Interval, machine: Machine) -> Interval | None:
-    if not has_loss_law(recipe):
+def _loss(recipe: Recipe, steps: int, speed: Interval, machine: Machine, facts: SourceFacts) -> Interval | None:
+    if not has_loss_law(recipe, facts):
         return None
     config, settings = recipe.model_config_of_run(), recipe.optimizer_settings
     share = final_rate_share(recipe, steps)
@@ -237,7 +245,7 @@ def _loss(recipe: Recipe, steps: int, speed: Interval, machine: Machine) -> Inte
             tokens_per_step=recipe.tokens_per_step,
             learning_rate=settings.learning_rate,
             final_rate_share=share,
-            unique_tokens=unique_tokens(recipe),
+            unique_tokens=facts.unique_tokens,
         )
 
     expected = after(steps)

@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import Any
 
 from nanofit.architecture import ModelConfig
+from nanofit.data.source_facts import SourceFacts
 from nanofit.errors import UserError
 from nanofit.planning.card_memory import GIB
 from nanofit.planning.loss import expected_loss, law_parameters
@@ -48,12 +49,14 @@ OPTIMIZERS = ("muon", "adamw", "adamw8bit")
 
 @dataclass(frozen=True)
 class Goal:
-    """What the search is for: a machine, a budget of hours or of tokens, and what the user pinned, by our names."""
+    """What the search is for: a machine, a budget of hours or of tokens, what the user pinned, by our names, and what is known of
+    the source."""
 
     machine: Machine
     hours: float | None
     tokens: int | None
     pinned: dict[str, Any] = field(default_factory=dict)
+    facts: SourceFacts = field(default_factory=SourceFacts)
 
     @property
     def block_size(self) -> int:

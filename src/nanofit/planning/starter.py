@@ -3,11 +3,9 @@
 import platform
 import shutil
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from nanofit.data.hub.names import hub_name
-from nanofit.data.manifest import is_prepared, read_manifest
+from nanofit.data.source_facts import SourceFacts, facts_of
 from nanofit.recipe import Recipe, build_recipe, lay_over
 
 
@@ -56,12 +54,13 @@ def starter_recipe(device_kind: str, overrides: dict[str, Any] | None = None, st
     source = overrides.get("source", overrides.get("dataset"))
     if source is None:
         because.append("source python: the standard library is on every machine, so nothing is downloaded")
-    if isinstance(source, str) and hub_name(source) is not None:
+    facts = facts_of(source, None, 0) if isinstance(source, str) else SourceFacts()
+    if facts.tokenizer is not None:
+        values["tokenizer"] = facts.tokenizer
+        because.append(f"tokenizer {facts.tokenizer}: {source} was made with it")
+    elif facts.is_of_hub:
         values["tokenizer"] = "gpt2"
         because.append("tokenizer gpt2: with it a loss on text of the hub compares with others")
-    elif isinstance(source, str) and is_prepared(Path(source).expanduser()):
-        values["tokenizer"] = read_manifest(Path(source).expanduser()).tokenizer
-        because.append(f"tokenizer {values['tokenizer']}: the shards in {source} were made with it")
     elif "tokenizer" not in overrides:
         because.append("tokenizer bytes: with 320 rows the embedding costs next to nothing beside the blocks")
     return Starter(build_recipe(lay_over(values, overrides)), tuple(because))

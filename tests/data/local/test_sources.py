@@ -9,7 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from nanofit.data.local.sources import open_source
+from nanofit.data.local.sources import TEXT_ENDINGS, open_source
+from nanofit.data.local.text_files import _READERS, reader_of
 from nanofit.errors import UserError
 
 FINEWEB = Path(__file__).parents[3] / "shared" / "data" / "fineweb"
@@ -40,15 +41,9 @@ def jsonl(file: Path, *lines: str) -> None:
 # What is no source
 
 
-def test_a_path_that_is_not_there(tmp_path: Path) -> None:
-    assert f"no source '{tmp_path / 'texts'}'" in refusal(tmp_path / "texts")
-    assert "no source 'pyhton'" in refusal("pyhton")
-
-
-def test_a_dataset_of_nanogpts_that_was_not_prepared() -> None:
-    said = refusal("openwebtext")
-    assert said.startswith("no source 'openwebtext': it is neither `fineweb`, which needs no preparation, nor ")
-    assert said.endswith(", data/openwebtext/train.bin is not there either")
+def test_every_ending_has_a_reader() -> None:
+    assert all(reader_of(Path(f"a{ending}")) is not None for ending in TEXT_ENDINGS)
+    assert set(TEXT_ENDINGS) == set(_READERS)
 
 
 @pytest.mark.parametrize("name", ["a.txt", "a.jsonl", "a.jsonl.gz", "a.jsonl.zst", "a.parquet"])

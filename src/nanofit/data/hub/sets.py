@@ -22,6 +22,7 @@ from nanofit.data.manifest import (
 from nanofit.data.placing import Job
 from nanofit.data.prepare import Request, claim, close, disk_refusal, require_space, write_to_disk
 from nanofit.data.shards import write_starts
+from nanofit.data.source_facts import problem_of_tokens
 from nanofit.data.writing import REPORT_SECONDS
 from nanofit.errors import UserError
 from nanofit.events import Note, Preparing, Report
@@ -118,8 +119,9 @@ def _announce(name: HubName, hub: Hub, folder: Path, tokens: int | None, downloa
 def _fetch(hub: Hub, name: HubName, manifest: Manifest, request: Request, demand: Demand, report: Report) -> None:
     """Fetches shards that are on the hub as they are, and closes the set."""
     folder = manifest.folder
-    if request.tokenizer != "gpt2":
-        raise UserError(f"{name.spec} is tokens of gpt2, and the recipe says {request.tokenizer}: --tokenizer gpt2")
+    problem = problem_of_tokens(name, request.tokenizer)
+    if problem is not None:
+        raise UserError(problem)
     have = {line.file for line in manifest.shards}
     download = download_bytes(hub, folder, demand.tokens, have)
     _announce(name, hub, folder, max(int(download / 2), 0), download, report)

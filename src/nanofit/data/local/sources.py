@@ -1,52 +1,63 @@
 """Sources of text on this machine: a file or folder of text, a folder that datasets.save_to_disk wrote, and `python`.
 
 The order of the documents depends on their content alone (`mixing.py`); bytes that are not UTF-8 are replaced and
-counted, never an error (`text_files.py`).
+counted, never an error (`text_files.py`). Which files a source has is found without importing what reads them, so that a
+plan can ask for it.
 """
 
 import hashlib
 import importlib
 import json
+import os
 import platform
 import sysconfig
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from nanofit.data.local.mixing import LocalSource, Part
+from nanofit.data.resolve import nothing_named
 from nanofit.durable import is_plain_name
 from nanofit.errors import UserError
+
+if TYPE_CHECKING:
+    from nanofit.data.local.mixing import LocalSource
+
+TEXT_ENDINGS = (".txt", ".jsonl", ".jsonl.gz", ".json.gz", ".jsonl.zst", ".json.zst", ".parquet")
+"""Endings of the files that `text_files.py` has a reader for."""
 
 DICT_NAME, STATE_NAME = "dataset_dict.json", "state.json"
 """Written by datasets.save_to_disk: into a folder of splits, and into the folder of each."""
 
 
-def open_source(spec: str) -> LocalSource:
+def open_source(spec: str) -> "LocalSource":
     """The source that `spec` names: `python`, or a path. Raises UserError when there is no text to read."""
     if spec == "python":
         return _python_source()
     path = Path(spec).expanduser()
     if not path.exists():
-        prepared = f", data/{spec}/train.bin is not there either" if path.name == spec and not path.suffix else ""
-        raise UserError(
-            f"no source '{spec}': it is neither `fineweb`, which needs no preparation, nor `python`, nor an existing file "
-            f"or folder of .txt, .jsonl or .parquet{prepared}"
-        )
+        raise UserError(nothing_named(spec))
     try:
         return _local_source(path)
     except OSError as error:
         raise UserError(f"{error.filename or path} can't be read: {error.strerror or error}") from None
 
 
-def _local_source(path: Path) -> LocalSource:
-    from nanofit.data.local.text_files import read_arrow, reader_of  # here, because pyarrow takes long to import
-
+def corpus_files(path: Path) -> list[tuple[Path, os.stat_result]]:
+    """The files that the source at `path` reads, in their order, each with its stat. Raises UserError where there is no text."""
     saved = _saved_dataset(path)
     files = _text_files(path) if saved is None else saved
     stats = [(file, file.stat()) for file in files]
-    total = sum(stat.st_size for _, stat in stats)
-    if total == 0:
+    if not sum(stat.st_size for _, stat in stats):
         raise UserError(f"{path} is empty: point --source at text")
+    return stats
+
+
+def _local_source(path: Path) -> "LocalSource":
+    stats = corpus_files(path)
+    from nanofit.data.local.mixing import LocalSource, Part  # here, because numpy and pyarrow take long to import
+    from nanofit.data.local.text_files import read_arrow, reader_of
+
+    total = sum(stat.st_size for _, stat in stats)
     base = path if path.is_dir() else path.parent
     state = "\\n".join(f"{file.relative_to(base)} {stat.st_size} {stat.st_mtime_ns}" for file, stat in stats)
     parts = [Part(stat.st_size, partial(reader_of(file) or read_arrow, file)) for file, stat in stats]
@@ -61,16 +72,14 @@ def _name(path: Path) -> str:
 
 
 def _text_files(path: Path) -> list[Path]:
-    from nanofit.data.local.text_files import reader_of
-
     if path.is_file():
-        if reader_of(path) is None:
+        if not path.name.lower().endswith(TEXT_ENDINGS):
             raise UserError(f"{path} is not a .txt, .jsonl or .parquet file: convert it, or give it the right ending")
         return [path]
     files = sorted(
         file
         for file in path.rglob("*")
-        if reader_of(file) is not None
+        if file.name.lower().endswith(TEXT_ENDINGS)
         and file.is_file()
         and not any(part.startswith(".") for part in file.relative_to(path).parts)
     )
@@ -126,14 +135,24 @@ def _read_json(file: Path) -> dict[str, Any]:
 _NOT_LIBRARY = {"test", "tests", "idle_test", "lib2to3", "site-packages", "dist-packages", "__pycache__", "pydoc_data"}
 
 
-def _python_source() -> LocalSource:
-    """The standard library's source and the language reference of this interpreter: about 12 MB of real text."""
-    from nanofit.data.local.text_files import read_texts
-
+def python_files() -> list[Path]:
+    """The standard library's source of this interpreter, without its tests. Raises UserError where it is not installed."""
     root = Path(sysconfig.get_path("stdlib"))
-    files = sorted(file for file in root.rglob("*.py") if not _NOT_LIBRARY & set(file.relative_to(root).parts))
+    files: list[Path] = []
+    for folder, folders, names in os.walk(root):
+        folders[:] = [name for name in folders if name not in _NOT_LIBRARY]  # installed packages are many
+        files += [Path(folder, name) for name in names if name.endswith(".py")]
     if not files:
         raise UserError("this interpreter comes without the source of its standard library: point --source at text")
+    return sorted(files)
+
+
+def _python_source() -> "LocalSource":
+    """The standard library's source and the language reference of this interpreter: about 12 MB of real text."""
+    from nanofit.data.local.mixing import LocalSource, Part
+    from nanofit.data.local.text_files import read_texts
+
+    files = python_files()
     topics: dict[str, str] = importlib.import_module("pydoc_data.topics").topics
     raws = [topic.encode() for _, topic in sorted(topics.items())]
     total = sum(file.stat().st_size for file in files) + sum(map(len, raws))

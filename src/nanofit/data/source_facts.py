@@ -1,0 +1,193 @@
+"""How much text a source holds, and whether FineWeb's loss is expected of it: from names, file sizes and manifests, without a
+network and without reading more than a few kilobytes. What a plan rests on.
+"""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nanofit.data.hub.names import FINEWEB, HubName, hub_name
+from nanofit.data.local.sources import corpus_files, python_files
+from nanofit.data.manifest import Manifest, is_prepared, read_manifest
+from nanofit.data.resolve import NANOGPT_DATASETS, resolve
+from nanofit.errors import UserError
+
+if TYPE_CHECKING:
+    from nanofit.data.local.existing import ExistingSet
+
+MAX_VALIDATION = 0.1
+"""Of local text, that validation takes at most."""
+
+BYTES_PER_TOKEN = {"bytes": 1.0, "gpt2": 4.3}
+"""Bytes of English text per token, to estimate a corpus's tokens before it is read (FineWeb has 0.216 tokens per byte)."""
+
+PYTHON_BYTES_PER_TOKEN = 2.1
+"""Bytes of Python source per token of GPT-2: 2.13 on the first 1.5 MB of CPython 3.11's library."""
+
+OTHER_SCRIPTS_BYTES_PER_TOKEN = 1.8
+"""The same for text that is mostly not ASCII: 2.09 on Japanese, 1.43 on Chinese, 1.69 on Russian prose."""
+
+MOSTLY_OTHER_SCRIPTS = 0.3
+"""Share of bytes beyond ASCII from which on a text counts as that."""
+
+SAMPLE_BYTES = 16_384
+
+TEXT_PER_FILE_BYTE = {".gz": 2.6, ".zst": 2.5, ".parquet": 1.5}
+"""Bytes of text per byte of a file by its ending, 1 for all others. gzip (level 6) and Zstandard (level 3) on 58 kB of FineWeb's text:
+2.67 and 2.46; parquet: FineWeb's sample-10BT has 10^10 tokens of 4.64 bytes in 30.6 GB."""
+
+FINEWEB_BYTES_PER_TOKEN = 3.06
+"""Bytes of FineWeb's parquet files per token: 30.6 GB of sample-10BT."""
+
+PUBLISHED_TOKENS = {
+    "fineweb": 15e12,
+    "fineweb:sample-10BT": 10e9,
+    "fineweb:sample-100BT": 100e9,
+    "fineweb:sample-350BT": 350e9,
+    "fineweb:default": 15e12,
+    "fineweb-edu": 1.3e12,
+    "fineweb-edu:sample-10BT": 10e9,
+    "fineweb-edu:sample-100BT": 100e9,
+    "fineweb-edu:sample-350BT": 350e9,
+    "fineweb-edu:default": 1.3e12,
+    "kjj0/fineweb10B-gpt2": 10e9,
+    "kjj0/fineweb100B-gpt2": 100e9,
+}
+"""Training tokens of GPT-2's tokenizer, as the datasets' cards on the hub give them."""
+
+FINEWEB_NAME = re.compile(r"fineweb(-?\d+BT?)?(-gpt2)?", re.IGNORECASE)
+"""How the usual downloads of FineWeb's tokens name their folder or their shards: fineweb, fineweb10B, fineweb100B."""
+
+
+@dataclass(frozen=True)
+class SourceFacts:
+    """What a plan needs to know of a source.
+
+    `unique_tokens` are the training tokens that it holds, None where that is not known before training; `counted` says what that
+    number rests on. `is_of_hub`: it is a dataset of the hub, not on this machine. `is_fineweb`: losses on FineWeb are expected
+    of it. `bytes_per_token` is downloaded per token, None where nothing is, or where it is not known. `tokenizer` made the
+    shards, None for text. `problem` is why training cannot begin, with the mend.
+    """
+
+    unique_tokens: float | None = None
+    counted: str = ""
+    is_of_hub: bool = False
+    is_fineweb: bool = False
+    bytes_per_token: float | None = None
+    tokenizer: str | None = None
+    problem: str | None = None
+
+
+def facts_of(spec: str, tokenizer: str | None, val_tokens: int, folder: Path | None = None) -> SourceFacts:
+    """What a plan needs to know of the source `spec` for `tokenizer` (None: the one that its shards were made with, or gpt2).
+
+    `folder` is where a run keeps its shards. Never raises: what is wrong is the facts' `problem`.
+    """
+    try:
+        if folder is not None and is_prepared(folder):
+            manifest = read_manifest(folder)
+            if manifest.is_final and manifest.shards:
+                return _facts_of_set(manifest, tokenizer)
+        source = resolve(spec)
+        if source.manifest is not None:
+            return _facts_of_set(source.manifest, tokenizer)
+        if source.existing is not None:
+            return _facts_of_existing(source.existing, tokenizer)
+        if source.hub is not None:
+            return _facts_of_dataset(spec, source.hub, tokenizer)
+        return _facts_of_text(spec, tokenizer or "gpt2", val_tokens)
+    except UserError as error:
+        known = NANOGPT_DATASETS.get(spec)
+        counted = "nanoGPT's readme" if known else ""
+        return SourceFacts(known, counted, is_fineweb=spec == "openwebtext", problem=str(error))
+    except OSError as error:
+        return SourceFacts(problem=f"{error.filename or spec} can't be read: {error.strerror or error}")
+
+
+def problem_of_set(manifest: Manifest, tokenizer: str) -> str | None:
+    """Why a recipe with `tokenizer` can't train on a set of shards, and the mend; None where it can."""
+    if not manifest.shards:
+        return f"{manifest.folder} is not complete: nanofit data prepare SOURCE --out {manifest.folder}"
+    if manifest.tokenizer != tokenizer:
+        return (
+            f"{manifest.folder} was made with tokenizer {manifest.tokenizer}, the recipe says {tokenizer}: "
+            f"--tokenizer {manifest.tokenizer}, or another --folder"
+        )
+    return None
+
+
+def problem_of_tokens(name: HubName, tokenizer: str) -> str | None:
+    """The same for a dataset of the hub that is tokens already."""
+    if name.kind == "tokens" and tokenizer != "gpt2":
+        return f"{name.spec} is tokens of gpt2, and the recipe says {tokenizer}: --tokenizer gpt2"
+    return None
+
+
+def _facts_of_set(manifest: Manifest, tokenizer: str | None) -> SourceFacts:
+    made_of = str(manifest.made_of.get("spec", ""))
+    try:
+        is_fineweb = _is_fineweb(hub_name(made_of)) if made_of else False
+    except UserError:
+        is_fineweb = False  # made of text that is gone since
+    own = manifest.tokenizer if manifest.shards else None
+    problem = problem_of_set(manifest, tokenizer or own or "gpt2")
+    return SourceFacts(manifest.tokens("train"), "its manifest", is_fineweb=is_fineweb, tokenizer=own, problem=problem)
+
+
+def _facts_of_existing(existing: "ExistingSet", tokenizer: str | None) -> SourceFacts:
+    tokens = sum(file.tokens for file in existing.files if file.split == "train")
+    name, first = existing.folder.resolve().name, existing.files[0].path.stem.partition("_")[0]
+    is_fineweb = any(FINEWEB_NAME.fullmatch(word) for word in (name, first))
+    own, problem = "gpt2", None
+    if tokenizer not in (None, own):
+        problem = f"{existing.folder} was made with tokenizer {own}, the recipe says {tokenizer}: --tokenizer {own}"
+    return SourceFacts(tokens, "the sizes of its files", is_fineweb=is_fineweb, tokenizer=own, problem=problem)
+
+
+def _facts_of_dataset(spec: str, name: HubName, tokenizer: str | None) -> SourceFacts:
+    known = PUBLISHED_TOKENS.get(spec, PUBLISHED_TOKENS.get(name.spec))
+    if known is not None and tokenizer == "bytes":
+        known *= BYTES_PER_TOKEN["gpt2"]
+    download = 2.0 if name.kind == "tokens" else FINEWEB_BYTES_PER_TOKEN if name.is_fineweb else None
+    if download is not None and tokenizer == "bytes":
+        download /= BYTES_PER_TOKEN["gpt2"]
+    return SourceFacts(
+        known,
+        "as published" if known else "",
+        True,
+        _is_fineweb(name),
+        download,
+        "gpt2" if name.kind == "tokens" else None,
+        problem_of_tokens(name, tokenizer or "gpt2"),
+    )
+
+
+def _facts_of_text(spec: str, tokenizer: str, val_tokens: int) -> SourceFacts:
+    if spec == "python":
+        text_bytes = float(sum(file.stat().st_size for file in python_files()))
+        per_token = PYTHON_BYTES_PER_TOKEN if tokenizer == "gpt2" else 1.0
+    else:
+        sizes = corpus_files(Path(spec).expanduser())
+        text_bytes = sum(stat.st_size * TEXT_PER_FILE_BYTE.get(file.suffix.lower(), 1.0) for file, stat in sizes)
+        per_token = BYTES_PER_TOKEN.get(tokenizer, 1.0)
+        if tokenizer == "gpt2" and _is_mostly_of_other_scripts([file for file, _ in sizes]):
+            per_token = OTHER_SCRIPTS_BYTES_PER_TOKEN
+    tokens = text_bytes / per_token
+    counted = "the sizes of its files" if per_token == 1 else f"the sizes of its files, {per_token:g} bytes per token"
+    return SourceFacts(tokens - min(MAX_VALIDATION * tokens, val_tokens), counted)
+
+
+def _is_mostly_of_other_scripts(files: list[Path]) -> bool:
+    """Whether a sample of the text is mostly not ASCII; only files that are plain text can be sampled."""
+    plain = [file for file in files if file.suffix.lower() not in TEXT_PER_FILE_BYTE]
+    sample = b""
+    for file in {*plain[:1], *plain[len(plain) // 2 :][:1], *plain[-1:]}:
+        with file.open("rb") as stream:
+            sample += stream.read(SAMPLE_BYTES)
+    return sum(byte >= 0x80 for byte in sample) > MOSTLY_OTHER_SCRIPTS * len(sample)
+
+
+def _is_fineweb(hub: HubName | None) -> bool:
+    """Whether a dataset is FineWeb itself, as text or as tokens. FineWeb-Edu is other text."""
+    return hub is not None and (hub.repo == FINEWEB or hub.kind == "tokens")
