@@ -53,6 +53,10 @@ class MemoryHub:
             raise UserError(f"folder {under} is not in dataset {self.repo}")
         return found
 
+    def text(self, path: str) -> str | None:
+        data = self.contents.get(path)
+        return None if data is None else data.decode()
+
     def read(self, file: HubFile, start: int, end: int) -> bytes:
         return b"".join(self.stream(file, start, end))
 

@@ -31,7 +31,7 @@ def prepare_command(
         ...,
         metavar="SOURCE",
         help="fineweb or fineweb-edu, a part of them (fineweb:sample-10BT, fineweb:CC-MAIN-2024-10), another dataset of the "
-        "hub (hf://datasets/OWNER/NAME[/FOLDER]), shards of it (kjj0/fineweb10B-gpt2); or a .txt, .jsonl or .parquet file "
+        "hub (hf://datasets/OWNER/NAME, with :CONFIG or /FOLDER), shards of it (kjj0/fineweb10B-gpt2); or a .txt, .jsonl or .parquet file "
         "of yours, a folder of them or of what datasets.save_to_disk wrote; or python.",
     ),
     tokens: str | None = typer.Option(

@@ -3,6 +3,7 @@
 import string
 
 import pytest
+from huggingface_hub import parse_hf_uri
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -92,7 +93,42 @@ def test_names_of_folders_and_shards_may_stand_in_a_path(owner, folder):
         )
 
 
-@pytest.mark.parametrize("spec", ["named", "named@v1", "named/sub dir", "named@v1/sub"])
+@pytest.mark.parametrize(
+    "spec",
+    [
+        "hf://datasets/owner/x",
+        "hf://datasets/owner/x@v1/en/a.parquet",
+        "hf://datasets/owner/x@refs/convert/parquet",
+        "hf://datasets/owner/x@refs/convert/parquet/en/train",
+        "hf://datasets/owner/x@refs%2Fconvert%2Fparquet/en",
+        "hf://datasets/owner/x@refs/pr/12/en",
+        "hf://datasets/owner/x@a%2Fb/en",
+        "hf://datasets/owner/x/en/a@b.txt",
+        "https://huggingface.co/datasets/owner/x",
+        "https://hf.co/datasets/owner/x/tree/main",
+        "https://huggingface.co/datasets/owner/x/tree/main/data/en",
+        "https://huggingface.co/datasets/owner/x/blob/main/data/a%20b.parquet",
+        "https://huggingface.co/datasets/owner/x/resolve/v1/data/a.parquet?download=true",
+        "https://huggingface.co/datasets/owner/x/raw/refs/convert/parquet/en/train/0000.parquet",
+        "https://huggingface.co/datasets/owner/x/tree/refs%2Fconvert%2Fparquet/en",
+        "https://huggingface.co/datasets/owner/x/tree/a%2Fb/en",
+    ],
+)
+def test_names_and_addresses_are_read_as_huggingface_hub_reads_them(spec):
+    theirs = parse_hf_uri(spec)
+    name = named(spec)
+    assert (name.repo, name.revision, name.under) == (theirs.id, theirs.revision or "main", theirs.path_in_repo)
+    assert named(name.spec) == name
+
+
+def test_a_config_may_follow_the_name_or_the_revision():
+    assert (named("hf://datasets/owner/x:en").config, named("hf://datasets/owner/x:en").under) == ("en", "")
+    assert named("hf://datasets/owner/x@refs/convert/parquet:en").revision == "refs/convert/parquet"
+    assert named("hf://datasets/owner/x:en").folder_name == "owner-x-en"
+    assert named("hf://datasets/HuggingFaceFW/fineweb-edu:sample-10BT") == named("fineweb-edu:sample-10BT")
+
+
+@pytest.mark.parametrize("spec", ["named", "named@v1", "named/sub dir", "named@v1/sub", "named:c", "named@a%2Fb:c"])
 def test_the_full_name_names_the_same(spec):
     name = named(f"hf://datasets/owner/{spec}")
     assert named(name.spec) == name
@@ -125,6 +161,8 @@ def test_a_local_file_is_never_taken_for_a_typing_error(tmp_path, monkeypatch):
         ("hf://datasets/fineweb", "hf://datasets/OWNER/NAME"),
         ("hf://datasets//x", "hf://datasets/OWNER/NAME"),
         ("https://example.org/datasets/a/b", "huggingface.co"),
+        ("https://huggingface.co/datasets/a/b/discussions/1", "no page of a dataset's files"),
+        ("hf://datasets/a/b:config/folder", "hf://datasets/OWNER/NAME:CONFIG"),
     ],
 )
 def test_what_is_almost_a_name_is_refused_with_the_mend(spec, hint):

@@ -41,6 +41,10 @@ class HubFile:
     sha256: str | None
 
 
+class _NoSuchFile(UserError):
+    """The commit has no file or folder of that path."""
+
+
 class Hub:
     """The dataset `repo` at `revision`. Any number of threads may use it.
 
@@ -107,6 +111,22 @@ class Hub:
                 if entry["type"] == "file":
                     found.append(HubFile(entry["path"], entry["size"], (entry.get("lfs") or {}).get("oid")))
         return sorted(found, key=lambda file: file.path)
+
+    def text(self, path: str) -> str | None:
+        """The text of a small file, None where there is none of that name."""
+        url = f"{self._endpoint}/datasets/{quote(self.repo)}/resolve/{self.commit}/{quote(path)}"
+        tries = Tries(self._patience, path)
+        while True:
+            try:
+                with self._answer(url, path, {}) as response:
+                    content = response.read()
+                    with self._lock:
+                        self.downloaded_bytes += len(content)
+                    return content.decode("utf-8-sig", errors="replace")
+            except _NoSuchFile:
+                return None
+            except Failure as failure:
+                tries.failed(failure)
 
     def read(self, file: HubFile, start: int, end: int) -> bytes:
         """Bytes [start, end) of the file, exactly."""
@@ -242,7 +262,7 @@ class Hub:
                 "start anew from the present state, in another folder"
             )
         if code == "EntryNotFound":
-            raise UserError(f"{what} is not in dataset {self.repo} at {self._revision}: see {self._page()}")
+            raise _NoSuchFile(f"{what} is not in dataset {self.repo} at {self._revision}: see {self._page()}")
         if code == "RepoNotFound" or status in (401, 404):
             raise UserError(
                 f"there is no dataset {self.repo} on {self.host}, or it is private: check the name"

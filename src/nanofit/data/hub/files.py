@@ -1,9 +1,25 @@
-"""Which files of a dataset on the hub hold the text that is meant."""
+"""Which files of a dataset on the hub hold the text that is meant.
+
+The configs of the dataset's card decide (`cards.py`). A dataset without configs is told apart by the names of its files and
+folders, as the `datasets` library does: those called train, else all that are not called test, validation or the like.
+"""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
+from nanofit.data.hub.cards import (
+    EVALUATION_WORDS,
+    TRAINING_WORDS,
+    Config,
+    chosen_config,
+    configs_of_card,
+    folder_of,
+    glob_pattern,
+    training_globs,
+    words_of,
+)
 from nanofit.data.hub.client import Hub, HubFile
 from nanofit.data.hub.names import HubName
 from nanofit.errors import UserError, nearest
@@ -11,52 +27,140 @@ from nanofit.events import Note, Report
 
 LINES_ENDINGS = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".json.gz", ".json.zst")
 
-_OTHER_SPLITS = {"test", "tests", "valid", "validation", "val", "dev", "eval"}
-_NAMED_FOLDERS = 8
+_LISTED_FOLDERS = 8
+_SHOWN_FOLDERS = 8
+_WORDS_BEFORE_CARDS = EVALUATION_WORDS - {"testing", "evaluation"}
 
 
 @dataclass(frozen=True)
 class TextFiles:
-    """The files of a dataset in the order in which they are read, all parquet or all lines of JSON."""
+    """The files of a dataset in the order in which they are read, all parquet or all lines of JSON; `config` is the one of the
+    dataset's card that they belong to, "" where none decides."""
 
     files: tuple[HubFile, ...]
     parquet: bool
+    config: str = ""
 
 
-def text_files(name: HubName, hub: Hub, report: Report) -> TextFiles:
-    """The files that `name` means: those of its folder, or of the one folder of that name; without one all of the dataset.
-    Parquet goes before lines of JSON, files called train before others, and those of other splits are left out. Raises
-    UserError where there is no text."""
-    if name.is_fineweb:
-        # Its listing is of tens of thousands of files: only what is needed is asked for.
-        found = [file for file in hub.files(name.under) if _kind(file.path)]
-        base = name.under
+def text_files(name: HubName, hub: Hub, report: Report, *, before_cards: bool = False) -> TextFiles:
+    """The files for training that `name` means. Parquet goes before lines of JSON. `before_cards`: as sets were begun that
+    know no config, so that they go on with the same files.
+
+    Raises UserError where there is no text, and where a config has to be chosen.
+    """
+    if before_cards:
+        found, config = _files_before_cards(name, hub), ""
+    elif name.is_fineweb:
+        # Its configs are known (`names.py`), and its listing is of tens of thousands of files: only the folder is asked for.
+        listed = _readable(hub.files(name.under))
+        found = [file for file in listed if not words_of(file.path.removeprefix(name.under)) & EVALUATION_WORDS]
+        config = ""
     else:
-        found = [file for file in hub.files() if _kind(file.path)]
-        base = _folder(name, found) if name.under else ""
-        found = [file for file in found if not base or file.path == base or file.path.startswith(f"{base}/")]
+        found, config = _files_and_config(name, hub, report)
     chosen = [file for file in found if _kind(file.path) == "parquet"] or found
-    words = {file.path: _words(file.path.removeprefix(base)) for file in chosen}
-    train = [file for file in chosen if "train" in words[file.path] or "training" in words[file.path]]
-    chosen = train or [file for file in chosen if not words[file.path] & _OTHER_SPLITS] or (chosen if base else [])
     chosen = [file for file in chosen if file.size > 0]
     if not chosen:
         where = f"folder {name.under} of dataset {name.repo}" if name.under else f"dataset {name.repo}"
+        where = f"config {config} of dataset {name.repo}" if config else where
         raise UserError(
             f"{where} holds no text for training in .parquet or .jsonl (.gz, .zst) files: name another source"
         )
     folders = sorted({str(PurePosixPath(file.path).parent) for file in chosen})
     if len(folders) > 1 and not name.is_fineweb:
         report(Note(f"{name.spec} reads {len(chosen)} files of {len(folders)} folders: {_listed(folders)}"))
-    return TextFiles(tuple(chosen), _kind(chosen[0].path) == "parquet")
+    return TextFiles(tuple(chosen), _kind(chosen[0].path) == "parquet", config)
+
+
+def _files_and_config(name: HubName, hub: Hub, report: Report) -> tuple[list[HubFile], str]:
+    """The files of `name`, and the config that they belong to: of the folder, the file or the config that it gives, else of
+    the default config."""
+    listed: list[HubFile] | None = None
+    wanted = name.config
+    if name.under:
+        listed = _readable(hub.files())
+        if any(file.path == name.under or file.path.startswith(f"{name.under}/") for file in listed):
+            return _for_training(listed, name.under, report), ""
+    configs = _configs(name, hub)
+    if name.under and not any(config.name == name.under for config in configs):
+        if name.under == "default" and not configs:  # what the hub's viewer calls a dataset without configs
+            return _for_training(listed or [], "", report), ""
+        return _for_training(listed or [], _folder(name, listed or []), report), ""
+    wanted = wanted or name.under
+    if not configs and wanted in ("", "default"):
+        return _for_training(_readable(hub.files()), "", report), ""
+    if not configs:
+        raise UserError(
+            f"dataset {name.repo} has no configs, so none called '{wanted}': leave it out, or give a folder"
+        )
+    address = name.spec.removesuffix(f":{name.config}") if name.config else name.spec
+    config = chosen_config(configs, wanted, name.repo, address)
+    if config.splits:
+        globs = training_globs(config, name.repo)
+        return _matching(hub, globs), config.name
+    files = _readable(hub.files(config.folder))
+    return _for_training(files, config.folder, report), config.name
+
+
+def _configs(name: HubName, hub: Hub) -> list[Config]:
+    """The configs of the card, or of a conversion by the hub, where each has a folder. Raises UserError for a broken card."""
+    if name.revision.startswith("refs/convert/"):
+        folders = sorted({file.path.partition("/")[0] for file in _readable(hub.files()) if "/" in file.path})
+        return [Config(folder, {}, folder) for folder in folders]
+    card = hub.text("README.md")
+    try:
+        return configs_of_card(card or "")
+    except ValueError as error:
+        raise UserError(
+            f"the card of dataset {name.repo} can't be read ({error}): give a folder, as hf://datasets/{name.repo}/FOLDER"
+        ) from None
+
+
+def _matching(hub: Hub, globs: Sequence[str]) -> list[HubFile]:
+    """The files that one of `globs` matches. Only the folders of the globs are listed, where they are few."""
+    folders = {folder_of(glob) for glob in globs}
+    if "" in folders or len(folders) > _LISTED_FOLDERS:
+        folders = {""}
+    apart = [one for one in folders if not any(one.startswith(f"{other}/") for other in folders)]
+    patterns = [glob_pattern(glob) for glob in globs]
+    files = {file.path: file for folder in apart for file in hub.files(folder)}
+    matching = [file for path, file in sorted(files.items()) if any(pattern.fullmatch(path) for pattern in patterns)]
+    return _readable(matching)
+
+
+def _for_training(files: list[HubFile], base: str, report: Report) -> list[HubFile]:
+    """Of `files` those below `base`, or `base` itself, that their names say are for training. That others are left out is
+    told. Where all are of another split and `base` was given, that split is what was asked for."""
+    found = [file for file in files if not base or file.path == base or file.path.startswith(f"{base}/")]
+    found = [file for file in found if _kind(file.path) == "parquet"] or found
+    words = {file.path: words_of(file.path.removeprefix(base)) for file in found}
+    chosen = [file for file in found if words[file.path] & TRAINING_WORDS]
+    chosen = chosen or [file for file in found if not words[file.path] & EVALUATION_WORDS]
+    chosen = chosen or (found if base else [])
+    if chosen and len(chosen) < len(found):
+        left_out = [file.path for file in found if file not in chosen]
+        shown = ", ".join(left_out[:3]) + (f" and {len(left_out) - 3} more" if len(left_out) > 3 else "")
+        report(Note(f"{len(chosen)} of {len(found)} files are for training by their names; left out: {shown}"))
+    return chosen
+
+
+def _files_before_cards(name: HubName, hub: Hub) -> list[HubFile]:
+    """The files that sets were begun with before cards were read."""
+    found = _readable(hub.files(name.under if name.is_fineweb else ""))
+    base = name.under if name.is_fineweb or not name.under else _folder(name, found)
+    found = [file for file in found if not base or file.path == base or file.path.startswith(f"{base}/")]
+    found = [file for file in found if _kind(file.path) == "parquet"] or found
+    words = {file.path: words_of(file.path.removeprefix(base)) for file in found}
+    train = [file for file in found if words[file.path] & TRAINING_WORDS]
+    return train or [file for file in found if not words[file.path] & _WORDS_BEFORE_CARDS] or (found if base else [])
+
+
+def _readable(files: list[HubFile]) -> list[HubFile]:
+    hidden = re.compile(r"(?:^|/)\.")
+    return [file for file in files if _kind(file.path) and not hidden.search(file.path)]
 
 
 def _kind(path: str) -> str | None:
     return "parquet" if path.endswith(".parquet") else "lines" if path.endswith(LINES_ENDINGS) else None
-
-
-def _words(path: str) -> set[str]:
-    return set(re.split(r"[^a-z]+", path.lower()))
 
 
 def _folder(name: HubName, files: list[HubFile]) -> str:
@@ -79,5 +183,5 @@ def _folder(name: HubName, files: list[HubFile]) -> str:
 
 
 def _listed(folders: list[str]) -> str:
-    named = ["the top folder" if folder == "." else folder for folder in folders[:_NAMED_FOLDERS]]
+    named = ["the top folder" if folder == "." else folder for folder in folders[:_SHOWN_FOLDERS]]
     return ", ".join(named) + (f" and {len(folders) - len(named)} more" if len(folders) > len(named) else "")

@@ -23,7 +23,8 @@ _BYTES_PER_TOKEN = {"": 4.6, ".gz": 1.8, ".zst": 1.8}  # of English text at 0.21
 
 @dataclass(frozen=True)
 class LinesSource:
-    """Files of lines on the hub (`documents.Source`); `val_tokens` is at most a tenth of the dataset."""
+    """Files of lines on the hub (`documents.Source`); `val_tokens` is at most a tenth of the dataset, `config` of its card
+    the one that the files belong to, "" where none decides."""
 
     name: str
     fingerprint: str
@@ -34,6 +35,7 @@ class LinesSource:
     hub: Hub
     files: tuple[HubFile, ...]
     spool: Path
+    config: str
 
     def read(self, cursor: Cursor | None) -> Generator[Chunk, None, None]:
         """The chunks from `cursor` on. Closing the generator ends the thread that fetches."""

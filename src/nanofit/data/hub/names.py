@@ -26,7 +26,7 @@ _CRAWL = re.compile(r"CC-MAIN-\d{4}-\d{2}")
 class HubName:
     """A dataset of the hub as a source. `spec` is the name in full, `under` the folder of `repo` that is read ("": all of
     it); `name` begins the names of shards, `folder_name` is free of slashes and says which subset. `kind`: text, or
-    tokens that are shards already."""
+    tokens that are shards already. `config`: the one of its card that was asked for, "" for the default."""
 
     spec: str
     repo: str
@@ -36,6 +36,7 @@ class HubName:
     revision: str = "main"
     is_fineweb: bool = False
     kind: Literal["text", "tokens"] = "text"
+    config: str = ""
 
 
 def hub_name(spec: str, wanted_tokens: float | None = None) -> HubName | None:
@@ -53,7 +54,7 @@ def hub_name(spec: str, wanted_tokens: float | None = None) -> HubName | None:
         url = urlsplit(spec)
         if url.netloc not in ("huggingface.co", "www.huggingface.co", "hf.co"):
             raise UserError(f"{spec} is no dataset of huggingface.co: download it, and name the local file or folder")
-        return _from_path(spec, unquote(url.path).strip("/"))
+        return _from_address(spec, url.path)
     if not Path(spec).expanduser().exists():
         _refuse_near_names(spec, head)
     return None
@@ -78,38 +79,66 @@ def _fineweb(head: str, subset: str, revision: str) -> HubName:
         raise UserError(
             f"{head} has no subset '{config}'{hint}: known are {', '.join(known)} and crawls like CC-MAIN-2024-10"
         )
-    spec = f"{head}:{config}" if revision == "main" else f"hf://datasets/{_FINEWEBS[head]}@{revision}/{under}"
+    spec = f"{head}:{config}" if revision == "main" else f"hf://datasets/{_FINEWEBS[head]}@{_written(revision)}/{under}"
     folder = _safe(f"{head}-{config}" if revision == "main" else f"{head}-{config}-{revision}")
     return HubName(spec, _FINEWEBS[head], under, head, folder, revision, is_fineweb=True)
 
 
+_LOCATION = re.compile(
+    r"(?P<repo>[^/@:]+/[^/@:]+)"
+    r"(?:@(?P<revision>refs/(?:convert/[\w.-]+|pr/\d+)(?=[/:]|$)|[^/:]+))?"
+    r"(?::(?P<config>[^/]+))?"
+    r"(?:/(?P<folder>.+))?",
+    re.DOTALL,
+)
+"""OWNER/NAME[@REVISION][:CONFIG] or OWNER/NAME[@REVISION][/FOLDER]. A revision with a slash is written with %2F, but for the
+hub's own refs/: the rules of huggingface_hub.parse_hf_uri, which takes 0.15 s to import."""
+
+_PAGES_OF_FILES = ("blame", "blob", "raw", "resolve", "tree")
+
+
 def _from_path(spec: str, path: str) -> HubName:
-    """From `datasets/OWNER/NAME[@REVISION][/FOLDER]`, or the address of a page: `datasets/OWNER/NAME/tree/REVISION/FOLDER`."""
-    kind, *parts = path.split("/")
-    if kind != "datasets" or len(parts) < 2 or not all(parts):
+    """From `datasets/` and a location (`_LOCATION`)."""
+    kind, _, location = path.partition("/")
+    found = _LOCATION.fullmatch(location)
+    if kind != "datasets" or found is None or "//" in location or (found["config"] and found["folder"]):
         raise UserError(
-            f"'{spec}' names no dataset: write hf://datasets/OWNER/NAME, or hf://datasets/OWNER/NAME/FOLDER"
+            f"'{spec}' names no dataset: write hf://datasets/OWNER/NAME, hf://datasets/OWNER/NAME:CONFIG or "
+            "hf://datasets/OWNER/NAME/FOLDER"
         )
-    owner, (name, _, revision), folder = parts[0], parts[1].partition("@"), parts[2:]
-    if not spec.startswith("hf:") and folder[:1] in (["tree"], ["viewer"]):
-        # What a viewer's address says after the config is a split of it.
-        page, rest = folder[0], folder[1:]
-        revision, folder = (rest[0] if rest else revision, rest[1:]) if page == "tree" else (revision, rest[:1])
-    return _dataset(f"{owner}/{name}", unquote(revision) or "main", "/".join(folder))
+    return _dataset(found["repo"], unquote(found["revision"] or "main"), found["folder"] or "", found["config"] or "")
 
 
-def _dataset(repo: str, revision: str, under: str) -> HubName:
+def _from_address(spec: str, path: str) -> HubName:
+    """From the path of a page of the hub: `datasets/OWNER/NAME`, or one of its files and folders, or of its viewer."""
+    parts = [unquote(part).replace("/", "%2F") for part in path.split("/") if part]
+    location, rest = "/".join(parts[:3]), parts[3:]
+    if rest and rest[0] in _PAGES_OF_FILES:
+        return _from_path(spec, location + ("@" + "/".join(rest[1:]) if rest[1:] else ""))
+    if not rest or rest[0] == "viewer":
+        # What follows a config there is a split of it.
+        return _from_path(spec, "/".join([location, *rest[1:2]]))
+    raise UserError(f"{spec} is no page of a dataset's files: give the address of the dataset, or of a folder of it")
+
+
+def _dataset(repo: str, revision: str, under: str, config: str = "") -> HubName:
     for head, fineweb in _FINEWEBS.items():
-        if repo == fineweb:
-            return _fineweb(head, under or "default", revision)
+        # A conversion by the hub has folders of its own.
+        if repo == fineweb and not revision.startswith("refs/convert/"):
+            return _fineweb(head, config or under or "default", revision)
     owner, name = repo.split("/")
-    at = "" if revision == "main" else f"@{revision}"
-    words = [word for word in (owner, name, under, revision if at else "") if word]
+    at = "" if revision == "main" else f"@{_written(revision)}"
+    words = [word for word in (owner, name, under, config, revision if at else "") if word]
     kind = "tokens" if repo in _PRETOKENISED else "text"
-    spec = f"hf://datasets/{repo}{at}" + (f"/{under}" if under else "")
+    spec = f"hf://datasets/{repo}{at}" + (f"/{under}" if under else f":{config}" if config else "")
     if kind == "tokens" and not at and not under:
         spec, words = repo, [name]
-    return HubName(spec, repo, under, _safe(name), _safe("-".join(words)), revision, kind=kind)
+    return HubName(spec, repo, under, _safe(name), _safe("-".join(words)), revision, kind=kind, config=config)
+
+
+def _written(revision: str) -> str:
+    """A revision as `_LOCATION` reads it back."""
+    return revision if re.fullmatch(r"refs/(?:convert/[\w.-]+|pr/\d+)", revision) else revision.replace("/", "%2F")
 
 
 def _safe(text: str) -> str:

@@ -10,7 +10,7 @@ from nanofit.data.engines import fast_engine
 from nanofit.data.hub.client import Hub, HubUnreachable
 from nanofit.data.hub.names import FINEWEB, HubName
 from nanofit.data.hub.pretokenised import FetchedShard, download_bytes, fetch_shards, shard_files
-from nanofit.data.hub.source import BYTES_PER_TOKEN, COMMUNITY_TOKENS, ParquetSource, open_hub_source
+from nanofit.data.hub.source import BYTES_PER_TOKEN, COMMUNITY_TOKENS, ParquetSource, before_cards, open_hub_source
 from nanofit.data.manifest import (
     Manifest,
     ShardLine,
@@ -67,7 +67,13 @@ def _tokenize(hub: Hub, name: HubName, manifest: Manifest, request: Request, dem
     folder = manifest.folder
     with Hub(FINEWEB, manifest.made_of.get("validation_commit") or "main", report=report) as validation_hub:
         source = open_hub_source(
-            name, hub, val_tokens=request.val_tokens, validation_hub=validation_hub, spool=folder / SPOOL, report=report
+            name,
+            hub,
+            val_tokens=request.val_tokens,
+            validation_hub=validation_hub,
+            spool=folder / SPOOL,
+            report=report,
+            before_cards=before_cards(manifest.made_of),
         )
         if manifest.made_of and manifest.made_of.get("fingerprint") != source.fingerprint:
             before = manifest.made_of.get("val_tokens")
@@ -81,6 +87,7 @@ def _tokenize(hub: Hub, name: HubName, manifest: Manifest, request: Request, dem
             if isinstance(source, ParquetSource) and source.community
             else None,
             "fingerprint": source.fingerprint,
+            "config": source.config,
             "validation": source.validation,
             "comparable": source.comparable,
             "val_tokens": source.val_tokens,

@@ -5,9 +5,10 @@ datasets it is their own first tokens. Every file's sha256 is formed while it st
 """
 
 import hashlib
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from nanofit.data.documents import Chunk, Cursor
 from nanofit.data.hub.client import Hub, HubFile, HubUnreachable
@@ -29,8 +30,8 @@ BYTES_PER_TOKEN = 3.06
 
 @dataclass(frozen=True)
 class ParquetSource:
-    """Parquet files of the hub (`documents.Source`). `community` are the files that validation comes from, where those are
-    of another dataset; `val_tokens` is at most a tenth of the dataset."""
+    """Parquet files of the hub (`documents.Source`). `config`: of the dataset's card, "" where none decides. `community` are the
+    files that validation comes from, where those are of another dataset; `val_tokens` is at most a tenth of the dataset."""
 
     name: str
     fingerprint: str
@@ -42,6 +43,7 @@ class ParquetSource:
     hub: Hub
     files: tuple[HubFile, ...]
     spool: Path
+    config: str
     community_hub: Hub | None = None
     community: tuple[HubFile, ...] = ()
 
@@ -65,13 +67,26 @@ class ParquetSource:
 HubSource = ParquetSource | LinesSource
 
 
+def before_cards(made_of: Mapping[str, Any]) -> bool:
+    """Whether a set, by the first line of its manifest, was begun before the cards of datasets were read."""
+    return bool(made_of) and "config" not in made_of
+
+
 def open_hub_source(
-    name: HubName, hub: Hub, *, val_tokens: int, validation_hub: Hub | None, spool: Path, report: Report
+    name: HubName,
+    hub: Hub,
+    *,
+    val_tokens: int,
+    validation_hub: Hub | None,
+    spool: Path,
+    report: Report,
+    before_cards: bool = False,
 ) -> HubSource:
-    """The dataset `name` as it is on `hub`. `validation_hub` is FineWeb's, for other FineWeb sources than its first sample;
-    `spool` is a folder for what does not fit in memory, which the reader of the source may remove when it is through.
-    Raises UserError."""
-    found = text_files(name, hub, report)
+    """The dataset `name` as it is on `hub`; `before_cards` as in `files.text_files`.
+
+    `validation_hub` is FineWeb's, for other FineWeb sources than its first sample; `spool` is a folder for what does not fit
+    in memory, which the reader of the source may remove when it is through. Raises UserError."""
+    found = text_files(name, hub, report, before_cards=before_cards)
     total_bytes = sum(file.size for file in found.files)
     val_tokens = min(val_tokens, int(total_bytes / BYTES_PER_TOKEN / 10))
     is_community = name.repo == FINEWEB and name.under == COMMUNITY_FOLDER
@@ -89,7 +104,16 @@ def open_hub_source(
     fingerprint = hashlib.sha256(f"{_state(hub, found.files)}\n{rule}".encode()).hexdigest()[:16]
     if not found.parquet:
         return LinesSource(
-            name.name, fingerprint, total_bytes, validation, comparable, val_tokens, hub, found.files, spool
+            name.name,
+            fingerprint,
+            total_bytes,
+            validation,
+            comparable,
+            val_tokens,
+            hub,
+            found.files,
+            spool,
+            found.config,
         )
     return ParquetSource(
         name.name,
@@ -102,6 +126,7 @@ def open_hub_source(
         hub,
         found.files,
         spool,
+        found.config,
         validation_hub if other else None,
         tuple(other),
     )

@@ -210,7 +210,7 @@ class Mender:
 
     def _open_hub(self, name: HubName) -> Source:
         from nanofit.data.hub.client import Hub  # takes a third of a second to import
-        from nanofit.data.hub.source import open_hub_source
+        from nanofit.data.hub.source import before_cards, open_hub_source
 
         made_of = self.manifest.made_of
         hub = self._stack.enter_context(Hub(name.repo, made_of["commit"], report=self._report))
@@ -223,6 +223,7 @@ class Mender:
             validation_hub=validation_hub,
             spool=self._again / "spool",
             report=self._report,
+            before_cards=before_cards(made_of),
         )
 
     def _fetch(self, name: HubName, line: ShardLine) -> None:
