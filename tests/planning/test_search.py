@@ -1,31 +1,39 @@
 """The search: what it finds fits, is never worse with more hours or memory, and keeps what is pinned."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from nanofit.architecture import ModelConfig
+from nanofit.data.source_facts import SourceFacts
 from nanofit.errors import UserError
 from nanofit.gpus import Gpu, find
 from nanofit.planning.choose import goal_of, guide_recipe, plan_for
+from nanofit.planning.cpu import stand_in
 from nanofit.planning.loss import expected_loss, law_parameters, multiplier
 from nanofit.planning.machine import Machine
 from nanofit.planning.plan import Plan
 from nanofit.planning.predict import predict
-from nanofit.planning.search import FEWEST_TOKENS_PER_PARAMETER, Goal, Search, heads_of
+from nanofit.planning.repetition import MAX_EPOCHS, MAX_PARAMETERS_PER_TOKEN
+from nanofit.planning.rules import block_parameters
+from nanofit.planning.search import FEWEST_TOKENS_PER_PARAMETER, Candidate, Goal, Search, heads_of
 
 
-def best_loss(gpu: Gpu, hours: float) -> float:
-    return Search(Goal(Machine(gpu), hours, None)).best.loss
+def best_loss(gpu: Gpu, hours: float, unique_tokens: float | None = None) -> float:
+    facts = SourceFacts(unique_tokens)
+    return Search(Goal(Machine(gpu), hours, None, facts=facts)).best.loss
 
 
 def planned(name: str, hours: float = 24, **pinned: Any) -> Plan:
     return plan_for(goal_of(Machine(find(name)), {"hours": hours} | pinned))
 
 
-@pytest.mark.parametrize("name", ["RTX 4090", "RTX 4060", "T4"])
-def test_more_hours_are_never_worse(name: str) -> None:
-    losses = [best_loss(find(name), 1.5 * 1.3**power) for power in range(16)]
+@pytest.mark.parametrize("unique_tokens", [None, 1e8])
+@pytest.mark.parametrize("name", ["RTX 4090", "RTX 4060", "T4", "RTX 3060 12GB", "A100 SXM4 80GB", "RTX 3090"])
+def test_more_hours_are_never_worse(name: str, unique_tokens: float | None) -> None:
+    losses = [best_loss(find(name), 1.5 * 1.4**power, unique_tokens) for power in range(12)]
     assert losses == sorted(losses, reverse=True)
 
 
@@ -226,7 +234,7 @@ def test_the_guides_tier_has_the_plans_data() -> None:
     assert all(other.predicted.val_loss is None for other in plan.alternatives)
 
 
-@pytest.mark.parametrize(("width", "heads"), [(768, 6), (832, 13), (400, 5), (64, 1), (128, 1)])
+@pytest.mark.parametrize(("width", "heads"), [(768, 6), (832, 13), (400, 5), (64, 1), (128, 2), (384, 6)])
 def test_heads_are_of_128_or_64_where_the_width_allows(width: int, heads: int) -> None:
     assert heads_of(width) == heads
 
@@ -243,3 +251,66 @@ def test_alternatives_say_why_and_are_no_better_than_the_plan_in_the_same_hours(
             assert alternative.predicted.val_loss is not None
             assert alternative.predicted.val_loss.mid > plan.predicted.val_loss.mid
     assert all("\n" not in reason for reason in plan.because)
+
+
+# Little text
+
+
+@pytest.mark.parametrize("unique_tokens", [3e5, 1.5e6, 1.5e7, 1e8])
+def test_little_text_gets_a_small_model_and_an_early_end(unique_tokens: float) -> None:
+    def best(hours: float) -> Candidate:
+        return Search(Goal(Machine(find("RTX 4090")), hours, None, facts=SourceFacts(unique_tokens))).best
+
+    day = best(24)
+    assert day.tokens == pytest.approx(MAX_EPOCHS * unique_tokens)
+    smallest = block_parameters(ModelConfig(4, 2, 128, 1024, 50304))
+    assert block_parameters(day.step.config) <= max(MAX_PARAMETERS_PER_TOKEN * unique_tokens, smallest)
+    assert best(240) == day, "more hours bring nothing"
+    more_text = Search(Goal(Machine(find("RTX 4090")), 24, None, facts=SourceFacts(10 * unique_tokens))).best
+    assert more_text.loss < day.loss
+    assert law_parameters(more_text.step.config) > law_parameters(day.step.config)
+
+
+def test_a_small_corpus_is_planned_for_as_long_as_it_is_good_for(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("some text\n\n" * 600_000)
+    plan = planned("RTX 4090", 24, source=str(tmp_path))
+    assert plan.recipe.budget.hours is None
+    assert plan.predicted.epochs == pytest.approx(MAX_EPOCHS, rel=0.01)
+    assert plan.predicted.params_non_embedding < 3e6
+    assert any(line.startswith("24 hours are more than this text is good for") for line in plan.warnings)
+    assert not any("twice" in other.why for other in plan.alternatives)
+    given = plan_for(goal_of(Machine(find("RTX 4090")), {"tokens": "100M", "source": str(tmp_path)}))
+    assert given.recipe.budget.tokens == 10**8, "tokens that were asked for are kept"
+    assert any("times: up to 4 times" in line for line in given.warnings)
+
+
+def test_up_to_four_epochs_hardly_change_a_plan() -> None:
+    def best(unique_tokens: float | None) -> Candidate:
+        return Search(Goal(Machine(find("RTX 4090")), 24, None, facts=SourceFacts(unique_tokens))).best
+
+    assert best(1e9).step == best(None).step
+    assert best(1e9).loss == pytest.approx(best(None).loss, abs=0.02)
+
+
+# A CPU
+
+
+def on_cpu(hours: float, unique_tokens: float | None = 1e7, threads: int = 2) -> Candidate:
+    card = stand_in("CPU", 16.0, 12.0)
+    gauged = replace(card, tflops=0.65 * card.tflops * threads / 2, bandwidth_gbs=card.bandwidth_gbs * threads / 2)
+    return Search(Goal(Machine(gauged), hours, None, {"tokenizer": "bytes"}, SourceFacts(unique_tokens))).best
+
+
+@pytest.mark.parametrize("unique_tokens", [1e7, None])
+def test_a_cpus_plan_grows_with_its_hours(unique_tokens: float | None) -> None:
+    plans = [on_cpu(hours, unique_tokens) for hours in (0.5, 1, 2, 4, 8, 24, 100, 400)]
+    losses, sizes = [plan.loss for plan in plans], [law_parameters(plan.step.config) for plan in plans]
+    assert losses == sorted(losses, reverse=True)
+    assert sizes == sorted(sizes)
+    assert len({sizes[0], sizes[4], sizes[5]}) == 3, "half an hour, 8 hours and a day"
+    if unique_tokens is not None:
+        assert plans[-1].tokens == pytest.approx(MAX_EPOCHS * unique_tokens)
+
+
+def test_more_threads_train_more() -> None:
+    assert law_parameters(on_cpu(8, threads=16).step.config) > law_parameters(on_cpu(8).step.config)

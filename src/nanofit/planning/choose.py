@@ -8,7 +8,7 @@ from nanofit.data.source_facts import facts_of
 from nanofit.errors import UserError
 from nanofit.hyperparameters import optimizer_defaults
 from nanofit.planning.loss import law_parameters, multiplier, validity_notes
-from nanofit.planning.machine import Machine, measured_cpu
+from nanofit.planning.machine import Machine, cpu_to_choose_for, measured_cpu
 from nanofit.planning.outlook import printed
 from nanofit.planning.plan import Alternative, Plan, plan_recipe
 from nanofit.planning.predict import (
@@ -19,6 +19,7 @@ from nanofit.planning.predict import (
     require_source,
     rests_on,
 )
+from nanofit.planning.repetition import MAX_PARAMETERS_PER_TOKEN
 from nanofit.planning.rules import recommended_learning_rate, recommended_warmup_steps
 from nanofit.planning.search import (
     FEWEST_STEPS,
@@ -32,7 +33,7 @@ from nanofit.planning.speed import speed_notes
 from nanofit.planning.starter import likely_device_kind, starter_recipe
 from nanofit.presets import tier_for
 from nanofit.recipe import BUDGETS, Recipe, build_recipe, in_our_words
-from nanofit.units import figure, quantity
+from nanofit.units import figure, hours_text, quantity
 
 SOURCE = "fineweb"
 
@@ -64,12 +65,30 @@ NEARLY_AS_GOOD = 0.02
 
 
 def plan_for_machine(machine: Machine | None, values: dict[str, Any], warnings: tuple[str, ...] = ()) -> Plan:
-    """The best plan for a card with these settings; without one the first recipe for this machine, as far as it was measured."""
+    """The best plan for a card with these settings.
+
+    Without a card, the first recipe for this machine; on a CPU with hours enough for a larger model, the best plan for the
+    CPU. Its speed is told only as far as it was measured.
+    """
     if machine is not None:
         return plan_for(goal_of(machine, values), warnings)
     starter = starter_recipe(likely_device_kind(), values)
     require_source(starter.recipe)
+    cpu = cpu_to_choose_for()
+    if cpu is not None and starter.recipe.budget.hours is not None:
+        data = {"source": starter.recipe.data.source, "tokenizer": starter.recipe.data.tokenizer}
+        goal = goal_of(cpu, data | in_our_words(values))
+        plan = plan_for(goal, warnings)
+        if plan.predicted.params_non_embedding > predict(starter.recipe).params_non_embedding:
+            return plan if cpu.calibration is not None else _without_speed(plan, goal, warnings)
     return plan_recipe(starter.recipe, warnings, starter.because, measured_cpu())
+
+
+def _without_speed(plan: Plan, goal: Goal, warnings: tuple[str, ...]) -> Plan:
+    """The plan for a CPU that was not measured: a gauge is enough to choose a size, and too rough to promise speed or loss."""
+    size = f"size: chosen for the speed that a gauge lets expect of {goal.machine.gpu.name}; nanofit probe measures it"
+    told = plan_recipe(plan.recipe, (*warnings, *_hours_left(plan.recipe, goal, plan)), (size,))
+    return replace(told, reasons=plan.reasons)
 
 
 def goal_of(machine: Machine, values: dict[str, Any]) -> Goal:
@@ -115,7 +134,7 @@ def plan_for(goal: Goal, warnings: tuple[str, ...] = ()) -> Plan:
     plan = plan_recipe(recipe, warnings, machine=goal.machine)
     return replace(
         plan,
-        warnings=(*plan.warnings, *_unusual(plan), *notes_of(plan)),
+        warnings=(*plan.warnings, *_hours_left(recipe, goal, plan), *_unusual(search, plan), *notes_of(plan)),
         because=tuple(_reasons(search, plan)),
         reasons={name: reason for name, reason in _reasons_by_field(search, plan).items() if name not in goal.pinned},
         alternatives=tuple(_alternatives(search, plan)),
@@ -139,13 +158,22 @@ def recipe_of(candidate: Candidate, goal: Goal) -> Recipe:
         "checkpointing": step.checkpointing,
         "schedule": "wsd" if step.optimizer == "muon" else "linear",
         "warmup_steps": recommended_warmup_steps(step.optimizer, steps),
-        **({} if "steps" in goal.pinned else {"tokens": goal.tokens} if goal.hours is None else {"hours": goal.hours}),
+        **_budget(candidate, goal),
         **_optimizer_values(step.optimizer, candidate, steps, tokens_per_step, goal.pinned.get("learning_rate")),
         **goal.pinned,
     }
     draft = build_recipe(values)
     intervals = {name: value for name, value in _intervals(draft, goal, steps).items() if name not in goal.pinned}
     return draft.with_values(**intervals)
+
+
+def _budget(candidate: Candidate, goal: Goal) -> dict[str, Any]:
+    """The goal's budget; of hours that are more than the text is good for, the tokens that it is good for."""
+    if "steps" in goal.pinned:
+        return {}
+    if goal.hours is None:
+        return {"tokens": goal.tokens}
+    return {"tokens": int(goal.useful_tokens)} if candidate.tokens >= goal.useful_tokens else {"hours": goal.hours}
 
 
 def _optimizer_values(
@@ -213,7 +241,19 @@ def notes_of(plan: Plan) -> list[str]:
     return found
 
 
-def _unusual(plan: Plan) -> list[str]:
+def _hours_left(recipe: Recipe, goal: Goal, plan: Plan) -> list[str]:
+    """What to say where the hours are more than the text is good for."""
+    took, epochs = plan.predicted.hours, plan.predicted.epochs
+    if goal.hours is None or recipe.budget.hours is not None or took is None or epochs is None:
+        return []
+    rest = f" (about {hours_text(took.mid)})" if goal.machine.calibration is not None or not goal.machine.is_cpu else ""
+    return [
+        f"{hours_text(goal.hours)} are more than this text is good for: the plan ends when it was read {figure(epochs, 2)} times{rest}, "
+        "since further passes teach next to nothing and overfit (arXiv:2305.16264); more text would lower the loss, more hours would not"
+    ]
+
+
+def _unusual(search: Search, plan: Plan) -> list[str]:
     """What is out of the ordinary in a plan that was chosen: the pins, or the budget, left nothing usual."""
     assert plan.machine is not None
     predicted, config = plan.predicted, plan.recipe.model_config_of_run()
@@ -225,7 +265,7 @@ def _unusual(plan: Plan) -> list[str]:
             f"of them allocated, and a run can count on {plan.machine.budget_gib:.1f}"
         )
     each = predicted.tokens / law_parameters(config)
-    if each < SHORT_OF_TOKENS * FEWEST_TOKENS_PER_PARAMETER:
+    if each < SHORT_OF_TOKENS * FEWEST_TOKENS_PER_PARAMETER and not search.is_limited_by_text:
         found.append(
             f"{figure(each, 2)} tokens per parameter are few: the runs behind the loss law have {FEWEST_TOKENS_PER_PARAMETER} or more, "
             "so little is known of the loss here"
@@ -278,9 +318,9 @@ def _reasons(search: Search, plan: Plan) -> list[str]:
         reasons.append(
             "decay to zero at the end of the budget: an unfinished one costs 0.06 to 0.12 nats (public logs)"
         )
-    if "block_size" not in pinned:
+    if "block_size" not in pinned and not goal.machine.is_cpu:
         reasons.append("context 1,024: what the runs behind the loss law have")
-    if goal.hours is not None:
+    if goal.hours is not None and not goal.machine.is_cpu:
         reasons.append(
             f"speed from {rests_on(recipe, goal.machine)}: {flops_per_token(config) / 1e9:.2f} GFLOPs per token at "
             f"{plan.predicted.mfu or 0:.0%} of the card's rate"
@@ -298,6 +338,11 @@ def _why_this_size(search: Search, plan: Plan) -> str:
     pinned = [name for name in ("n_layer", "n_embd") if name in search.goal.pinned]
     if len(pinned) == 2:
         return f"{size}: the shape is as given"
+    if search.is_limited_by_text:
+        return (
+            f"{size}: the text is too short for more; beyond {MAX_PARAMETERS_PER_TOKEN:g} parameters in the blocks per token of it, models "
+            "overfit (arXiv:2509.14786)"
+        )
     if tokens / counted < SHORT_OF_TOKENS * FEWEST_TOKENS_PER_PARAMETER:
         return f"{size}: the smallest shape tried{' with the given ' + pinned[0] if pinned else ''}, since the budget has few tokens"
     return (
@@ -318,7 +363,9 @@ def _reasons_by_field(search: Search, plan: Plan) -> dict[str, str]:
         "n_layer": shape,
         "n_embd": shape,
         "n_head": f"heads of {step.config.head_size}, in which attention kernels are fast",
-        "block_size": "the context of the runs behind the loss law",
+        "block_size": "short, since models for a CPU are small"
+        if search.goal.machine.is_cpu
+        else "the context of the runs behind the loss law",
         "micro_batch": f"the largest that fits: {predicted.peak_memory_gib:.1f} GiB are guaranteed to be enough",
         "grad_accum": f"makes {recipe.tokens_per_step:,} tokens per step, near the best for {quantity(search.best.tokens)} tokens",
         "checkpointing": "no activations are computed twice: all fit"
@@ -348,7 +395,8 @@ def _alternatives(search: Search, plan: Plan) -> list[Alternative]:
     def add(why: str, candidate: Candidate | None, of: Goal) -> None:
         if candidate is not None:
             recipe = recipe_of(candidate, of)
-            found.append(Alternative(why, recipe, predict(recipe, of.machine, plan.facts)))
+            if recipe != plan.recipe:  # more hours change nothing where the text is short
+                found.append(Alternative(why, recipe, predict(recipe, of.machine, plan.facts)))
 
     if goal.hours is not None:
         for factor, word in ((0.5, "half the hours"), (2.0, "twice the hours")):
@@ -357,13 +405,13 @@ def _alternatives(search: Search, plan: Plan) -> list[Alternative]:
                 add(word, other.best, other.goal)
             except UserError:
                 continue  # half may be too short
-    if goal.hours is not None:
+    if goal.hours is not None and not goal.machine.is_cpu:
         guide = guide_recipe(goal)
         found.append(
             Alternative(
                 f"the guide's tier for {goal.machine.gpu.vram_gib:g} GB, its decay finished",
                 guide,
-                predict(guide, goal.machine),
+                predict(guide, goal.machine, plan.facts),
             )
         )
     smaller = search.smallest_within(NEARLY_AS_GOOD)

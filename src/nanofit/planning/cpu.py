@@ -8,6 +8,7 @@ import os
 import platform
 import re
 import subprocess
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -15,6 +16,12 @@ from nanofit.gpus import Gpu
 
 GAUGE_TFLOPS, GAUGE_BANDWIDTH_GBS = 0.1, 15.0
 """float32 products of 1024 x 1024 and copies of 256 MiB on two threads of an AMD EPYC (Zen 3)."""
+
+GAUGED_THREADS = 2
+"""The threads that the gauge is for."""
+
+MEASURED_OVER_GAUGE = 0.65
+"""Of the gauge's speed, what training reaches on those threads: 0.50 to 0.82 over 18 shapes (docs/log.md, 2026-11-24)."""
 
 CPU = "cpu"
 """What stands for a compute capability."""
@@ -46,12 +53,23 @@ def stand_in(name: str, memory_gib: float, available_gib: float) -> Gpu:
     )
 
 
+def gauged_cpu() -> Gpu:
+    """This machine's CPU at the speed that the gauge lets expect of its threads: enough to choose a size, too rough to promise one."""
+    card, share = cpu_card(), MEASURED_OVER_GAUGE * _threads() / GAUGED_THREADS
+    return replace(card, tflops=share * card.tflops, bandwidth_gbs=share * card.bandwidth_gbs)
+
+
 @cache
 def cpu_name() -> str:
     """The CPU's model and the threads that training may use: `AMD EPYC 7763 64-Core Processor, 8 threads`."""
-    threads = os.environ.get("OMP_NUM_THREADS", "")
-    count = int(threads) if threads.isdecimal() else _usable_cpus()
+    count = _threads()
     return f"{_model_name()}, {count} thread{'s' if count != 1 else ''}"
+
+
+def _threads() -> int:
+    """Those that training may use."""
+    threads = os.environ.get("OMP_NUM_THREADS", "")
+    return int(threads) if threads.isdecimal() else _usable_cpus()
 
 
 def _usable_cpus() -> int:

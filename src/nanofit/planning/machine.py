@@ -7,7 +7,7 @@ from nanofit.errors import UserError
 from nanofit.gpus import Gpu, find, unlisted
 from nanofit.nvml import detect
 from nanofit.planning.calibration import CardCalibration, read_calibration
-from nanofit.planning.cpu import CPU, cpu_card
+from nanofit.planning.cpu import CPU, cpu_card, gauged_cpu
 from nanofit.planning.starter import likely_device_kind
 from nanofit.recipe import Precision
 
@@ -90,6 +90,14 @@ def measured_cpu() -> Machine | None:
     card = cpu_card()
     calibration = read_calibration(card.name)
     return Machine(card, 1, card.usable_gib, "this CPU", calibration) if calibration.knows_something else None
+
+
+def cpu_to_choose_for() -> Machine | None:
+    """This machine's CPU as a machine to choose a size for, where it is what would train here: as it was measured, or by the gauge."""
+    if likely_device_kind() != "cpu":
+        return None
+    card = gauged_cpu()
+    return measured_cpu() or Machine(card, 1, card.usable_gib, "a gauge of CPUs")
 
 
 def _whole_number(text: str | None) -> int:

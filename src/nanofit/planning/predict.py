@@ -182,10 +182,15 @@ def rests_on(recipe: Recipe, machine: Machine) -> str:
     return machine.rests_on if measured is None else f"measurement: {measured.rests_on}"
 
 
+def start_seconds(machine: Machine) -> float:
+    """Seconds from the start of a run to its first step."""
+    return CPU_START_SECONDS if machine.is_cpu else START_SECONDS
+
+
 def pace(recipe: Recipe, rate: float, machine: Machine) -> Pace:
     """Where the seconds of a run go that trains at `rate` tokens a second."""
     return Pace(
-        start=CPU_START_SECONDS if machine.is_cpu else START_SECONDS,
+        start=start_seconds(machine),
         step=recipe.tokens_per_step / rate,
         evaluation=recipe.run.eval_tokens * FORWARD_SHARE / rate / recipe.run.eval_interval,
         checkpoint=checkpoint_bytes(recipe) / CHECKPOINT_BYTES_PER_SECOND / recipe.run.checkpoint_interval,

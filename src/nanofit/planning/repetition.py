@@ -17,6 +17,10 @@ MAX_EPOCHS = 1 + TOKEN_DECAY
 """Passes after which a plan stops. Beyond them, the paper's runs gain little, and runs with usual weight decay overfit
 (arXiv:2509.14786)."""
 
+MAX_PARAMETERS_PER_TOKEN = 1.5
+"""Parameters in the blocks per unique token, up to which a plan goes: with 200M tokens, models of more than 300M parameters overfit
+at usual weight decay, however few the epochs (arXiv:2509.14786)."""
+
 
 def effective_tokens(tokens: float, unique_tokens: float | None) -> float:
     """The number of new tokens that `tokens` tokens are worth, of which `unique_tokens` differ (None: all of them)."""

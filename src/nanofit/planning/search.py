@@ -16,10 +16,11 @@ from nanofit.architecture import ModelConfig
 from nanofit.data.source_facts import SourceFacts
 from nanofit.errors import UserError
 from nanofit.planning.card_memory import GIB
-from nanofit.planning.loss import expected_loss, law_parameters
+from nanofit.planning.loss import VOCABULARY_ROWS, expected_loss, law_parameters
 from nanofit.planning.machine import Machine
-from nanofit.planning.predict import START_SECONDS, memory_on, peak_on, speed_on
-from nanofit.planning.rules import recommended_tokens_per_step
+from nanofit.planning.predict import memory_on, peak_on, speed_on, start_seconds
+from nanofit.planning.repetition import MAX_EPOCHS, MAX_PARAMETERS_PER_TOKEN
+from nanofit.planning.rules import block_parameters, recommended_tokens_per_step
 from nanofit.planning.step import StepShape
 from nanofit.recipe import loss_chunk_tokens
 from nanofit.units import hours_text
@@ -33,11 +34,16 @@ FEWEST_STEPS = 200
 BLOCK_SIZE = 1024
 """The context of the runs behind the loss law."""
 
+CPU_BLOCK_SIZE = 256
+"""On a CPU, where models are small and attention over 1024 tokens would take as long as all matrices."""
+
 TRAINING_SHARE = 0.98
 """Of the hours; evaluations and checkpoints take the rest (`settings_of_run`)."""
 
 DEPTHS = (4, 5, 6, 7, 8, 9, 10, 11, 12, 14, 16, 18, 20, 22, 24, 28, 32, 36, 40, 44, 48, 56, 64)
 WIDTHS = tuple(range(256, 4097, 128))
+SMALL_WIDTHS = (128, 192)
+"""Tried besides, on a CPU and where the text is too little for the smallest usual shape."""
 WIDTH_OVER_DEPTH = (32, 128)
 """Shapes like those of the runs behind the loss law, which knows no depth: 30 to 64 there, GPT-2's 33 to 64. Wider ones
 train faster for their size, but little is known of what they lose."""
@@ -60,14 +66,26 @@ class Goal:
 
     @property
     def block_size(self) -> int:
-        return self.pinned.get("block_size", BLOCK_SIZE)
+        return self.pinned.get("block_size", CPU_BLOCK_SIZE if self.machine.is_cpu else BLOCK_SIZE)
+
+    @property
+    def useful_tokens(self) -> float:
+        """The tokens beyond which a run in hours would only repeat its text in vain."""
+        unique = self.facts.unique_tokens
+        return float("inf") if self.tokens is not None or unique is None else MAX_EPOCHS * unique
 
     def tokens_at(self, rate: float) -> float:
-        """Tokens that the budget buys at `rate` tokens a second."""
+        """Tokens that the budget buys at `rate` tokens per second, as far as they are of use."""
         if self.tokens is not None:
             return float(self.tokens)
         assert self.hours is not None
-        return max(3600 * self.hours - START_SECONDS, 0.0) * TRAINING_SHARE * rate
+        bought = max(3600 * self.hours - start_seconds(self.machine), 0.0) * TRAINING_SHARE * rate
+        return min(bought, self.useful_tokens)
+
+    def teaches(self, shape: ModelConfig) -> bool:
+        """Whether the text is enough for a model of this shape, or its length unknown."""
+        unique = self.facts.unique_tokens
+        return unique is None or block_parameters(shape) <= MAX_PARAMETERS_PER_TOKEN * unique
 
 
 @dataclass(frozen=True)
@@ -161,7 +179,19 @@ class Search:
 
     def _has_enough(self, candidate: Candidate) -> bool:
         steps = candidate.tokens / (candidate.step.tokens_per_step * self.goal.machine.cards)
-        return candidate.tokens_per_parameter >= FEWEST_TOKENS_PER_PARAMETER and steps >= self._fewest_steps * 0.999
+        return self._are_enough(candidate.tokens, candidate.step.config) and steps >= self._fewest_steps * 0.999
+
+    def _are_enough(self, tokens: float, shape: ModelConfig) -> bool:
+        """Whether a model of this shape gets as many tokens per parameter as the runs behind the law, or all that its text is good
+        for."""
+        return tokens / law_parameters(shape) >= FEWEST_TOKENS_PER_PARAMETER or tokens >= self.goal.useful_tokens
+
+    @property
+    def is_limited_by_text(self) -> bool:
+        """Whether the best plan would be larger or longer if there were more text."""
+        shape, unique = self.best.step.config, self.goal.facts.unique_tokens
+        deeper = self._shape(shape.n_layer + 1, shape.n_embd)
+        return unique is not None and (self.best.tokens >= self.goal.useful_tokens or not self.goal.teaches(deeper))
 
     def _best_of(self, shapes: list[ModelConfig], best: Candidate | None = None) -> Candidate | None:
         """The best candidate of these shapes, or `best` where none is better."""
@@ -225,10 +255,12 @@ class Search:
 
     def _worth_trying(self, sizes: list[int], shape: ModelConfig, optimizer: Any) -> list[int]:
         """Of the micro-batches that fit, the two largest; in a run so short that its batch is smaller, also the largest that
-        is no larger than the batch."""
+        is no larger than the batch, and on a CPU only that: there larger ones are no faster, and small runs lack steps
+        (docs/log.md, 2026-11-24)."""
         wanted = recommended_tokens_per_step(optimizer, self.goal.tokens_at(self._rate(shape)))
         in_batch = [size for size in sizes if size * shape.block_size * self.goal.machine.cards <= wanted]
-        return list(dict.fromkeys([*(in_batch[-1:] or sizes[:1]), *sizes[-2:]]))
+        largest = [] if self.goal.machine.is_cpu else sizes[-2:]
+        return list(dict.fromkeys([*(in_batch[-1:] or sizes[:1]), *largest]))
 
     def _fitting_micro_batches(self, step: StepShape) -> list[int]:
         """Those of the micro-batches to try that fit, smallest first; memory grows with them. `step` has one window."""
@@ -259,7 +291,8 @@ class Search:
         rate = speed_on(replace(step, grad_accum=8), machine).mid
         wanted = recommended_tokens_per_step(step.optimizer, self.goal.tokens_at(rate))
         share = wanted / (step.micro_batch_tokens * cards)
-        for accumulation in sorted({max(int(share), 1), max(round(share), 1), int(share) + 1}):
+        counts = {max(int(share), 1)} if machine.is_cpu else {max(int(share), 1), max(round(share), 1), int(share) + 1}
+        for accumulation in sorted(counts):
             yield self._candidate(replace(step, grad_accum=accumulation))
 
     def _needs_memory(self, step: StepShape) -> UserError:
@@ -279,7 +312,8 @@ class Search:
                 "smaller block_size"
             )
         hours = (
-            START_SECONDS + step.tokens_per_step * machine.cards / (speed_on(step, machine).mid * TRAINING_SHARE)
+            start_seconds(machine)
+            + step.tokens_per_step * machine.cards / (speed_on(step, machine).mid * TRAINING_SHARE)
         ) / 3600
         return UserError(
             f"{hours_text(goal.hours or 0)} is too short on {machine.gpu.name}: about {hours_text(hours)} pass until the first "
@@ -292,7 +326,14 @@ class Search:
         return Candidate(step, tokens, self._loss(step, tokens, step.tokens_per_step * machine.cards))
 
     def _loss(self, step: StepShape, tokens: float, tokens_per_step: float) -> float:
-        return expected_loss(step.config, step.optimizer, tokens=max(tokens, 1.0), tokens_per_step=tokens_per_step).mid
+        unique = self.goal.facts.unique_tokens
+        return expected_loss(
+            step.config,
+            step.optimizer,
+            tokens=max(tokens, 1.0),
+            tokens_per_step=tokens_per_step,
+            unique_tokens=unique,
+        ).mid
 
     def _bound(self, shape: ModelConfig) -> float:
         """A loss that no candidate of this shape goes below: the fastest step, the best batch, memory left out."""
@@ -300,9 +341,11 @@ class Search:
             optimizer = self.goal.pinned.get("optimizer", OPTIMIZERS[0])
             tokens = self.goal.tokens_at(self._rate(shape))
             self._bounds[shape] = float("inf")
-            if tokens / law_parameters(shape) >= FEWEST_TOKENS_PER_PARAMETER:
-                wanted = recommended_tokens_per_step(optimizer, tokens)
-                self._bounds[shape] = expected_loss(shape, optimizer, tokens=tokens, tokens_per_step=wanted).mid
+            if self._are_enough(tokens, shape):
+                wanted, unique = recommended_tokens_per_step(optimizer, tokens), self.goal.facts.unique_tokens
+                self._bounds[shape] = expected_loss(
+                    shape, optimizer, tokens=tokens, tokens_per_step=wanted, unique_tokens=unique
+                ).mid
         return self._bounds[shape]
 
     def _rate(self, shape: ModelConfig) -> float:
@@ -315,7 +358,18 @@ class Search:
 
     @cached_property
     def _shapes(self) -> list[ModelConfig]:
-        """The shapes that every search begins with."""
+        """The shapes that every search begins with: of those that the text is enough for, or the smallest."""
+        shapes = self._usual_shapes
+        return [shape for shape in shapes if self.goal.teaches(shape)] or [min(shapes, key=law_parameters)]
+
+    @property
+    def _tries_small(self) -> bool:
+        width, arch = WIDTHS[0], self.goal.pinned.get("arch", "nanochat")
+        smallest = ModelConfig(DEPTHS[0], heads_of(width), width, BLOCK_SIZE, VOCABULARY_ROWS, arch)
+        return self.goal.machine.is_cpu or not self.goal.teaches(smallest)
+
+    @cached_property
+    def _usual_shapes(self) -> list[ModelConfig]:
         pinned = self.goal.pinned
         depths = (pinned["n_layer"],) if "n_layer" in pinned else DEPTHS
         widths = (pinned["n_embd"],) if "n_embd" in pinned else self._whole_widths()
@@ -327,23 +381,26 @@ class Search:
         """The usual widths that the pinned heads divide; without one, the width of heads of 64."""
         pinned = self.goal.pinned
         heads, shared = pinned.get("n_head"), pinned.get("n_kv_head", 1)
-        widths = [width for width in WIDTHS if _divides(heads, shared, width)]
+        usual = (*SMALL_WIDTHS, *WIDTHS) if self._tries_small else WIDTHS
+        widths = [width for width in usual if _divides(heads, shared, width)]
         return tuple(widths) or (64 * (heads or shared),)
 
     def _neighbours(self, shape: ModelConfig) -> list[ModelConfig]:
         pinned = self.goal.pinned
         depths = [0] if "n_layer" in pinned else range(-3, 4)
         widths = [0] if "n_embd" in pinned else range(-256, 257, 64)
-        return [
+        least_width = (SMALL_WIDTHS if self._tries_small else WIDTHS)[0]
+        found = [
             self._shape(shape.n_layer + deeper, shape.n_embd + wider)
             for deeper in depths
             for wider in widths
             if (deeper or wider)
             and shape.n_layer + deeper >= DEPTHS[0]
-            and shape.n_embd + wider >= WIDTHS[0]
+            and shape.n_embd + wider >= least_width
             and _divides(pinned.get("n_head"), pinned.get("n_kv_head", 1), shape.n_embd + wider)
             and (len(depths) == 1 or len(widths) == 1 or _is_usual(shape.n_layer + deeper, shape.n_embd + wider))
         ]
+        return [neighbour for neighbour in found if self.goal.teaches(neighbour)]
 
     def _shape(self, depth: int, width: int) -> ModelConfig:
         pinned = self.goal.pinned
@@ -393,9 +450,9 @@ def _is_usual(depth: int, width: int) -> bool:
 
 
 def heads_of(width: int) -> int:
-    """Heads of 128, or of 64 where the width is no multiple of that: what attention kernels are fast in. For other widths the
-    heads that divide them with an even size, best a multiple of 8, nearest to 64."""
+    """Heads of 128, or of 64 where the width is below 512 or no multiple of that: what attention kernels are fast in. For other widths
+    the heads that divide them with an even size, best a multiple of 8, nearest to 64."""
     if width % 64 == 0:
-        return width // 128 if width % 128 == 0 else width // 64
+        return width // 128 if width % 128 == 0 and width >= 512 else width // 64
     dividing = [heads for heads in range(1, width + 1) if width % heads == 0 and (width // heads) % 2 == 0]
     return min(dividing, key=lambda heads: ((width // heads) % 8 != 0, abs(width / heads - 64)), default=1)
