@@ -3,11 +3,13 @@
 import queue
 import random
 import socket
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from huggingface_hub import HfApi, RepoFile, constants, hf_hub_download
@@ -433,6 +435,69 @@ def test_a_gated_dataset(server: LocalHub, monkeypatch: pytest.MonkeyPatch) -> N
     assert "with the account of your token" in refusal()
     server.gated.clear()
     assert read_all() == CONTENT
+
+
+def redirected_to(host: str, times: int | None = None) -> Status:
+    location = f"{host}/datasets/{REPO}/resolve/main/{quote(FILE)}"
+    return Status(code=307, headers={"Location": location}, path=FILE, times=times)
+
+
+def test_a_gated_dataset_behind_a_mirror(server: LocalHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mirror lists the dataset and redirects to the hub for its files."""
+    with LocalHub({REPO: server.repos[REPO].folders[server.commit(REPO)]}) as hub:
+        hub.gated.add(REPO)
+        server.add(redirected_to(hub.endpoint))
+        assert f"is gated: accept its terms on {hub.endpoint}/datasets/{REPO}, then set HF_TOKEN" in refusal()
+        monkeypatch.setenv("HF_TOKEN", TOKEN)
+        said = refusal()
+        assert f"{server.endpoint} redirects to {hub.endpoint}, which does not get your token" in said
+        assert f"set HF_ENDPOINT={hub.endpoint}" in said
+        hub.gated.clear()
+        assert read_all() == CONTENT
+
+
+@pytest.mark.parametrize("code", [401, 403])
+def test_another_hosts_refusal_that_does_not_pass_names_the_mend(redirecting: LocalHub, code: int) -> None:
+    redirecting.add(Status(code=code, path="/cdn/", times=None))
+    said = refusal()
+    assert f"is refused 4 times with status {code}" in said
+    assert "if the dataset is gated, accept its terms on" in said
+    assert len(redirecting.seen("/cdn/")) == 4
+
+
+def test_a_gated_dataset_on_a_mirror_without_error_codes(server: LocalHub) -> None:
+    restricted = {"X-Error-Message": f"Access to dataset {REPO} is restricted and you are not in the authorized list"}
+    server.add(Status(code=403, path=FILE, headers=restricted, times=None))
+    assert f"is gated: accept its terms on {server.endpoint}" in refusal()
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "said"),
+    [
+        ("ALL_PROXY", "socks5://me:secret@localhost:1", "ALL_PROXY is a SOCKS proxy"),
+        ("ALL_PROXY", "socks4://me:secret@localhost:1", "ALL_PROXY is no address of a proxy"),
+        ("https_proxy", "htp://me:secret@localhost:1", "https_proxy is no address of a proxy"),
+        ("HTTPS_PROXY", "http://localhost:secret", "HTTPS_PROXY is no address of a proxy"),
+        ("SSL_CERT_FILE", "/no/such/file", "SSL_CERT_FILE (/no/such/file) can't be read: No such file or directory"),
+        ("SSL_CERT_FILE", __file__, f"SSL_CERT_FILE ({__file__}) can't be read"),
+        ("HF_ENDPOINT", "https://localhost:secret", "HF_ENDPOINT is not an address"),
+    ],
+)
+def test_an_environment_that_no_client_can_be_made_with(
+    server: LocalHub, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, said: str
+) -> None:
+    monkeypatch.setitem(sys.modules, "socksio", None)
+    monkeypatch.setenv(variable, value)
+    message = refusal()
+    assert message.startswith(said)
+    assert "secret" not in message and "\n" not in message
+
+
+def test_a_proxy_that_can_not_be_reached_is_named(server: LocalHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(patience, "UNCONNECTED_SECONDS", 0.0)
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    monkeypatch.setenv("NO_PROXY", "")
+    assert "(through the proxy of HTTP_PROXY)" in refusal()
 
 
 def test_a_token_that_is_refused(server: LocalHub, monkeypatch: pytest.MonkeyPatch) -> None:

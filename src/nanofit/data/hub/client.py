@@ -9,11 +9,11 @@ those of huggingface_hub's HfApi wait for ever on a connection that stalls, and 
 import os
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
-from urllib.parse import quote, urlsplit
+from urllib.parse import SplitResult, quote, urlsplit
 
 from nanofit.data.hub.patience import Failure, HubUnreachable, Patience, Tries, asked_wait
 from nanofit.errors import UserError
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 CONNECT_SECONDS = 10.0
 READ_SECONDS = 30.0
 """No byte for so long counts as a broken connection."""
+
+PROXY_VARIABLES = ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY")
 
 SKIPPED_BYTES = 8 * 2**20
 """Where a server ignores a Range, up to so many bytes before it are read and thrown away."""
@@ -67,7 +69,7 @@ class Hub:
         # From the environment of now, not of the moment when huggingface_hub was imported.
         self._endpoint = os.environ.get("HF_ENDPOINT", "").rstrip("/") or constants.ENDPOINT
         address = urlsplit(self._endpoint)
-        if address.scheme not in ("http", "https") or not address.hostname:
+        if address.scheme not in ("http", "https") or not address.hostname or not _has_good_port(address):
             raise UserError("HF_ENDPOINT is not an address: give one like https://huggingface.co, or unset it")
         # Without the user and password that an address may carry.
         self.host = f"{address.scheme}://{address.netloc.rpartition('@')[2]}"
@@ -75,9 +77,11 @@ class Hub:
             raise UserError(f"HF_HUB_OFFLINE is set, so dataset {repo} is not asked for: unset it, or give local data")
         self._headers = _headers()
         self._patience = Patience(self.host, repo, patience_seconds, report)
-        self._client = httpx2.Client(
-            timeout=httpx2.Timeout(READ_SECONDS, connect=CONNECT_SECONDS), follow_redirects=True
-        )
+        timeout = httpx2.Timeout(READ_SECONDS, connect=CONNECT_SECONDS)
+        try:
+            self._client = httpx2.Client(timeout=timeout, follow_redirects=True)
+        except (ImportError, ValueError, OSError, httpx2.InvalidURL) as error:
+            raise _environment_refusal(error) from None
 
     def __enter__(self) -> Self:
         return self
@@ -229,27 +233,28 @@ class Hub:
                 yield response
         except httpx2.RequestError as error:
             unconnected = isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout | httpx2.ProxyError)
-            raise Failure(_reason(error), unconnected=unconnected) from error
+            proxies = _set_variables(PROXY_VARIABLES) if unconnected else []
+            through = f" (through the proxy of {', '.join(proxies)})" if proxies else ""
+            raise Failure(_reason(error) + through, unconnected=unconnected) from error
 
     def _refuse(self, response: "httpx2.Response", what: str) -> None:
         """Raises what an error status means: Failure when it may pass, else UserError with the mend."""
         status = response.status_code
         code = response.headers.get("X-Error-Code", "")
-        # Another host, where a redirect led, knows nothing of repositories; and its addresses hold for a time only.
+        # Another host, where a redirect led, knows nothing of repositories, unless a mirror redirects to the hub itself;
+        # and its addresses hold for a time only.
         elsewhere = bool(response.history) and response.url.netloc != response.history[0].url.netloc
-        if status in (408, 429) or status >= 500 or elsewhere:
+        if status in (408, 429) or status >= 500 or (elsewhere and not code):
             raise Failure(
                 f"status {status} ({response.reason_phrase})",
                 asked_wait=asked_wait(response.status_code, response.headers),
+                mend=self._access_mend(response, elsewhere) if status in (401, 403) else "",
             )
         has_token = "Authorization" in self._headers
-        if code == "GatedRepo":
-            then = "with the account of your token" if has_token else "then set HF_TOKEN to a token of that account"
-            raise UserError(
-                f"dataset {self.repo} is gated: accept its terms on {self.host}/datasets/{self.repo}, {then}"
-            )
-        refused = "invalid credentials" in response.headers.get("X-Error-Message", "").lower()
-        if refused or (status == 401 and has_token):
+        message = response.headers.get("X-Error-Message", "").lower()
+        if code == "GatedRepo" or (status in (401, 403) and not code and "restricted" in message):
+            raise UserError(f"dataset {self.repo} is gated: {self._access_mend(response, elsewhere)}")
+        if "invalid credentials" in message or (status == 401 and has_token):
             raise UserError(
                 f"{self.host} refuses your token: set HF_TOKEN to one from {self.host}/settings/tokens, or unset it "
                 "(and `hf auth logout`) for public datasets"
@@ -273,8 +278,51 @@ class Hub:
             f"see {self._page()}"
         )
 
+    def _access_mend(self, response: "httpx2.Response", elsewhere: bool) -> str:
+        """How to be let in to what asks for a login; `elsewhere`: the hub that asks is the one that ours redirects to."""
+        host = f"{response.url.scheme}://{response.url.netloc.decode()}" if elsewhere else self.host
+        page = f"{host}/datasets/{self.repo}"
+        if "Authorization" not in self._headers:
+            return f"accept its terms on {page}, then set HF_TOKEN to a token of that account"
+        if elsewhere:  # a redirect to another host leaves the token behind
+            return f"{self.host} redirects to {host}, which does not get your token: set HF_ENDPOINT={host}"
+        return f"accept its terms on {page}, with the account of your token"
+
     def _page(self) -> str:
         return f"{self.host}/datasets/{self.repo}/tree/{quote(self._commit or self._revision)}"
+
+
+def _has_good_port(address: SplitResult) -> bool:
+    try:
+        return address.port != 0
+    except ValueError:
+        return False
+
+
+def _set_variables(names: Sequence[str]) -> list[str]:
+    """Those of the environment's variables `names` that are set, in either case."""
+    return [name for upper in names for name in (upper, upper.lower()) if os.environ.get(name)]
+
+
+def _environment_refusal(error: Exception) -> UserError:
+    """What a user reads where the environment keeps a client from being made. A proxy's address may hold a password, so it is
+    not shown."""
+    proxies = _set_variables(PROXY_VARIABLES)
+    if isinstance(error, ImportError):
+        socks = [name for name in proxies if os.environ[name].startswith("socks")]
+        return UserError(
+            f"{', '.join(socks or proxies)} is a SOCKS proxy, which takes another package: pip install socksio, or give an "
+            "http proxy"
+        )
+    if isinstance(error, OSError):
+        certificates = (
+            _set_variables(("SSL_CERT_FILE",)) or _set_variables(("SSL_CERT_DIR",)) or ["the system's certificates"]
+        )
+        where = ", ".join(f"{name} ({os.environ[name]})" if name in os.environ else name for name in certificates)
+        return UserError(
+            f"{where} can't be read: {error.strerror or error}: give a file of certificates, or unset the variable"
+        )
+    return UserError(f"{', '.join(proxies)} is no address of a proxy: give one like http://host:port, or unset it")
 
 
 def _headers() -> dict[str, str]:

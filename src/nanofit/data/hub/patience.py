@@ -20,6 +20,9 @@ UNCONNECTED_SECONDS = 20.0
 MOST_ASKED_SECONDS = 3600.0
 """Waits that the hub asks for (Retry-After) come on top of the patience, up to so much."""
 
+MAX_REFUSALS = 4
+"""Refusals (401, 403) of one request in a row after which it is given up: an address that was only out of date is new by then."""
+
 NOTED_WAIT_SECONDS, NOTE_SECONDS = 5.0, 30.0
 """Waits longer than the first are told, one in the second at most."""
 
@@ -29,11 +32,14 @@ class HubUnreachable(UserError):
 
 
 class Failure(Exception):
-    """A try that failed for a reason that may pass. `asked_wait` is what the hub asked for, in seconds."""
+    """A try that failed for a reason that may pass. `asked_wait` is what the hub asked for, in seconds. `mend`: how a user can
+    end it, where the same refusal again and again means that it does not pass."""
 
-    def __init__(self, reason: str, *, asked_wait: float | None = None, unconnected: bool = False) -> None:
+    def __init__(
+        self, reason: str, *, asked_wait: float | None = None, unconnected: bool = False, mend: str = ""
+    ) -> None:
         super().__init__(reason)
-        self.reason, self.asked_wait, self.unconnected = reason, asked_wait, unconnected
+        self.reason, self.asked_wait, self.unconnected, self.mend = reason, asked_wait, unconnected, mend
 
 
 class Patience:
@@ -78,11 +84,18 @@ class Tries:
         """A new byte came: patience begins anew."""
         self._began = monotonic()
         self._count = 0
+        self._refusals = 0
         self._asked_seconds = 0.0
 
     def failed(self, failure: Failure) -> None:
-        """Waits until the next try is due; raises HubUnreachable when there is to be none."""
+        """Waits until the next try is due; raises HubUnreachable when there is to be none, UserError after MAX_REFUSALS."""
         self._count += 1
+        self._refusals = self._refusals + 1 if failure.mend else 0
+        if self._refusals == MAX_REFUSALS:
+            raise UserError(
+                f"{self._what} of dataset {self._patience.repo} is refused {MAX_REFUSALS} times with {failure.reason}: "
+                f"if the dataset is gated, {failure.mend}"
+            ) from failure
         wait = random.uniform(0, min(FIRST_WAIT_SECONDS * 2 ** min(self._count - 1, 16), MOST_WAIT_SECONDS))
         if failure.asked_wait is not None:
             # Not all clients that were sent away at once come back at once.
