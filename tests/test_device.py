@@ -1,5 +1,8 @@
 """What a run's [run] section means on this machine."""
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
 
@@ -23,14 +26,20 @@ def test_a_cpu_compiles_for_a_run_that_is_long_enough_to_earn_it_back() -> None:
     assert not choose_device(RunSection(device="cpu", compile=False), training_seconds=7200).compile
 
 
-@pytest.mark.parametrize(("factor", "precision"), [(4.0, "bfloat16"), (1.1, "float32")])
-def test_a_cpu_with_bfloat16_units_uses_them_where_they_are_faster(
-    monkeypatch: pytest.MonkeyPatch, factor: float, precision: str
-) -> None:
-    monkeypatch.setattr("nanofit.device._has_bfloat16_units", lambda: True)
-    seconds = {torch.float32: 1.0, torch.bfloat16: 1 / factor}
-    monkeypatch.setattr("nanofit.device._product_seconds", lambda dtype, size: seconds[dtype])
-    assert choose_device(RunSection(device="cpu")).precision == precision
+@pytest.mark.parametrize("flags", ["avx2", "avx2 avx512_bf16 amx_bf16"])
+def test_a_cpu_trains_in_float32_whatever_its_units_and_its_speed(monkeypatch: pytest.MonkeyPatch, flags: str) -> None:
+    """Timing a product decided it before, so two runs of one recipe could differ."""
+    read = Path.read_text
+
+    def with_flags(self: Path, *arguments: Any, **options: Any) -> str:
+        return f"flags : {flags}\n" if str(self) == "/proc/cpuinfo" else read(self, *arguments, **options)
+
+    monkeypatch.setattr(Path, "read_text", with_flags)
+    monkeypatch.setattr(torch, "mm", lambda *matrices: pytest.fail("a product was timed"))
+    for flops in (None, 1e9, 1e18):
+        assert choose_device(RunSection(device="cpu"), training_flops=flops).precision == "float32"
+        asked = choose_device(RunSection(device="cpu", precision="bfloat16"), training_flops=flops)
+        assert asked.precision == "bfloat16"
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from nanofit.errors import UserError
 from nanofit.gpus import find_by_device_name
+from nanofit.planning.cpu import GAUGE_TFLOPS
 from nanofit.recipe import Precision, RunSection
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -77,14 +78,12 @@ class Device:
 
 
 COMPILES_AFTER_SECONDS = 600
-"""A run on a CPU compiles when it is longer. Compilation takes 22 to 45 s and saves about a tenth of a step
-(docs/log.md, 2026-11-24)."""
+"""A run on a CPU compiles when it is expected to take longer. Compilation takes 22 to 45 s and saves about a tenth of a
+step (docs/log.md, 2026-11-24)."""
 
-CPU_UTILISATION = 0.5
-"""Share of a CPU's rate in large products that training reaches, for such estimates."""
-
-HELPS = 1.3
-"""bfloat16 is chosen on a CPU whose products are faster in it by this factor: casts and norms take some of it back."""
+CPU_FLOPS_PER_THREAD = GAUGE_TFLOPS * 1e12 / 2 * 0.5
+"""FLOPs per second and thread that stand for a CPU in that estimate: the gauge, which is for two threads, at the half of it
+that training reaches. Not measured: what a run computes must not follow from a stopwatch."""
 
 
 def choose_device(
@@ -93,12 +92,13 @@ def choose_device(
     """The device that a recipe's [run] section means on this machine. Raises UserError where it can't be had.
 
     How long training will take, by its FLOPs or its seconds, decides whether a CPU compiles; without either it does not.
+    Nothing is timed, so the same recipe means the same computation at every start.
     """
     wanted = settings.device if settings.device != "auto" else _best_device()
     torch_device = _available(wanted)
     precision, precision_reason = _precision(settings.precision, torch_device)
     if torch_device.type == "cpu" and settings.compile == "auto" and training_flops is not None:
-        training_seconds = training_flops / (CPU_UTILISATION * _measured_cpu_flops())
+        training_seconds = training_flops / (CPU_FLOPS_PER_THREAD * torch.get_num_threads())
     compiles, compile_reason = _compilation(settings.compile, torch_device, training_seconds)
     reasons = (precision_reason, *_float32_products(torch_device), compile_reason)
     return Device(torch_device, _device_name(torch_device), precision, compiles, reasons)
@@ -133,30 +133,13 @@ def _precision(wanted: Precision | Literal["auto"], device: torch.device) -> tup
         raise UserError("float16 trains on no CPU: use --precision float32")
     if wanted != "auto":
         return wanted, f"{wanted}: as the recipe says"
-    if device.type == "cpu":
-        return _cpu_precision()
     if device.type != "cuda":
-        return "float32", "float32: lower precision is not faster here"
+        return "float32", "float32: lower precision gains nothing here"
     # Not torch.cuda.is_bf16_supported(), which is true on a T4 through emulation.
     major, minor = torch.cuda.get_device_capability(device)
     if major >= 8:
         return "bfloat16", f"bfloat16: compute capability {major}.{minor} has it"
     return "float16", f"float16 with loss scaling: compute capability {major}.{minor} has no bfloat16"
-
-
-def _cpu_precision() -> tuple[Precision, str]:
-    """bfloat16 where the CPU has units for it and they are faster in a product as large as a small model's."""
-    if not _has_bfloat16_units():
-        return "float32", "float32: this CPU has no bfloat16 units"
-    faster = _product_seconds(torch.float32, 512) / _product_seconds(torch.bfloat16, 512)
-    if faster < HELPS:
-        return "float32", f"float32: bfloat16 products are only {faster:.1f} times as fast here"
-    return "bfloat16", f"bfloat16: its products are {faster:.1f} times as fast here"
-
-
-def _has_bfloat16_units() -> bool:
-    cpuinfo = Path("/proc/cpuinfo")
-    return cpuinfo.exists() and re.search(r"\b(amx_bf16|avx512_bf16)\b", cpuinfo.read_text()) is not None
 
 
 def _float32_products(device: torch.device) -> tuple[str, ...]:
@@ -208,17 +191,12 @@ def _peak_resident_bytes() -> int:
 
 @cache
 def _measured_cpu_flops() -> float:
-    """FLOPs a second of a float32 matrix product of 1024 x 1024 on all threads."""
-    return 2 * 1024**3 / _product_seconds(torch.float32, 1024)
-
-
-def _product_seconds(dtype: torch.dtype, size: int) -> float:
-    """Of a product of two square matrices on all threads of the CPU, the best of five."""
-    matrix = torch.ones(size, size, dtype=dtype)
+    """FLOPs per second of a float32 matrix product of 1024 x 1024 on all threads, the best of five."""
+    matrix = torch.ones(1024, 1024)
 
     def timed() -> float:
         begin = time.perf_counter()
         torch.mm(matrix, matrix)
         return time.perf_counter() - begin
 
-    return min(timed() for _ in range(5))
+    return 2 * 1024**3 / min(timed() for _ in range(5))

@@ -138,9 +138,11 @@ class RunSection(_Section):
         default="auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto, cpu, cuda, cuda:1 or mps"
     )
     precision: Precision | Literal["auto"] = Field(
-        default="auto", description="of the forward pass; weights stay float32"
+        default="auto", description="of the forward pass; weights stay float32; auto: float32 on a CPU"
     )
-    compile: bool | Literal["auto"] = Field(default="auto", description="torch.compile; auto: on CUDA only")
+    compile: bool | Literal["auto"] = Field(
+        default="auto", description="torch.compile; auto: on CUDA, and on a CPU for runs of over 10 minutes"
+    )
     checkpointing: Checkpointing = Field(
         default="off",
         description="activations computed again in the backward pass: off, half (every second block), all",

@@ -19,7 +19,7 @@ import nanofit
 from nanofit.data.prepare import prepare
 from nanofit.device import Device
 from nanofit.errors import UserError
-from nanofit.events import Event, Note, Report, Waiting
+from nanofit.events import Evaluated, Event, Note, Report, Waiting
 from nanofit.locks import exclusive
 from nanofit.planning.calibration import read_calibration
 from nanofit.planning.cpu import cpu_name
@@ -159,15 +159,26 @@ def test_stopped_at_several_steps_and_resumed_it_equals_the_uninterrupted_run(
     assert weights(run) == weights(uninterrupted)
 
 
-@pytest.mark.parametrize(("arch", "optimizer"), [("gpt2", "adamw"), ("qwen3", "adamw8bit"), ("qwen3", "muon")])
+@pytest.mark.parametrize(
+    ("arch", "optimizer", "precision"),
+    [("gpt2", "adamw", "auto"), ("qwen3", "adamw8bit", "auto"), ("qwen3", "muon", "bfloat16")],
+)
 def test_every_architecture_and_optimizer_resumes_exactly(
-    corpus: Path, tmp_path: Path, arch: str, optimizer: str
+    corpus: Path, tmp_path: Path, arch: str, optimizer: str, precision: str
 ) -> None:
     if optimizer == "adamw8bit":
         pytest.importorskip("bitsandbytes")
     # Wide enough for bitsandbytes to keep bytes: it leaves tensors of fewer than 4096 entries alone.
     recipe = recipe_for(
-        corpus, arch=arch, optimizer=optimizer, n_embd=64, learning_rate=3e-3, head_lr=None, steps=10, grad_accum=1
+        corpus,
+        arch=arch,
+        optimizer=optimizer,
+        n_embd=64,
+        learning_rate=3e-3,
+        head_lr=None,
+        steps=10,
+        grad_accum=1,
+        precision=precision,
     )
     whole, parts = RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "parts")
     train(recipe, whole.path, report=lambda event: None)
@@ -177,6 +188,24 @@ def test_every_architecture_and_optimizer_resumes_exactly(
     assert losses(parts) == losses(whole)
     files = [run.checkpoint_folder(10) / checkpoint.MODEL_FILE for run in (whole, parts)]
     assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def test_what_was_chosen_for_the_device_stands_in_the_recipe_before_the_first_step_and_stays(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = RunFolder(tmp_path / "run")
+    chosen: list[tuple[Any, Any]] = []
+
+    def look(event: Event) -> None:
+        if isinstance(event, Evaluated):
+            settings = load_recipe(run.recipe_file).recipe.run
+            chosen.append((settings.precision, settings.compile))
+
+    train(recipe_for(corpus, steps=1), run.path, report=look)
+    monkeypatch.setattr("nanofit.device.COMPILES_AFTER_SECONDS", 0)  # as if the longer budget were a long one
+    train(recipe_for(corpus, steps=2), run.path, report=look)
+    assert set(chosen) == {("float32", False)}
+    assert len(chosen) == 3
 
 
 def test_a_run_that_compiles_nothing_never_imports_the_compiler(corpus: Path, tmp_path: Path) -> None:

@@ -212,13 +212,15 @@ def _require_same_data(feed: Feed, remembered: str, report: Report) -> None:
 
 
 def _in_full(recipe: Recipe, run: RunFolder, feed: Feed, device: Device) -> Recipe:
-    """The recipe with every derived value written out, so that a new default never changes this run."""
+    """The recipe with every derived value and every choice made for this device written out: neither a new default nor
+    another start changes what this run computes."""
     return recipe.with_values(
         **asdict(recipe.optimizer_settings),
         vocab_size=recipe.vocab_size,
         n_kv_head=recipe.model_config_of_run().n_kv_heads,
         folder=str(feed.folder.resolve()),
         precision=device.precision,
+        compile=device.compile,
         out=str(run.path),
     )
 

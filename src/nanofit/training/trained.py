@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from nanofit.device import Device, choose_device
+from nanofit.device import Device, choose_device, is_cuda
 from nanofit.errors import UserError
 from nanofit.events import Report
 from nanofit.model import GPT, build_model
@@ -28,7 +28,10 @@ def load_trained(path: Path, report: Report) -> TrainedRun:
     """The run at `path`; raises UserError when there is none, or it has no checkpoint yet."""
     run = open_run(path)
     recipe = load_recipe(run.recipe_file).recipe
-    device = choose_device(recipe.run)
+    settings = recipe.run
+    if settings.precision == "float16" and not is_cuda(settings):  # trained on a GPU, used on a machine without one
+        settings = settings.model_copy(update={"precision": "float32"})
+    device = choose_device(settings)
     model = build_model(recipe.model_config_of_run(), device.torch_device)
     model.loss_chunk = recipe.loss_chunk
     state = load_newest_checkpoint(run, model, None, report)
