@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from nanofit_command import Nanofit
 
+from nanofit.recipe_files import load_recipe
+
 PREDICTED = {
     *("params_total", "params_non_embedding", "tokens", "tokens_per_step", "steps", "peak_memory_gib"),
     *("expected_allocated_gib", "memory_gib", "fits", "tokens_per_second", "mfu", "hours", "val_loss"),
@@ -20,7 +22,7 @@ def plan(nanofit: Nanofit, *arguments: str | Path) -> dict[str, Any]:
     """What `nanofit plan ARGUMENTS --json` prints."""
     ran = nanofit("plan", *arguments, "--json")
     assert ran.code == 0, ran.err
-    assert ran.err == ""
+    assert ran.err.count("\n") == (1 if "--save" in arguments else 0)
     return json.loads(ran.out)
 
 
@@ -108,6 +110,57 @@ def test_a_saved_plan_is_the_same_recipe(nanofit: Nanofit, tmp_path: Path, argum
     after = plan(nanofit, "new/run.toml")
     assert after["recipe"] == before["recipe"]
     assert after["predicted"] == before["predicted"]
+
+
+def test_saving_says_what_it_wrote_and_the_next_command(nanofit: Nanofit, tmp_path: Path) -> None:
+    first = nanofit("plan", "--gpu", "4090", "--hours", "2", "--save", "my run.toml", "--json")
+    assert first.err == "wrote my run.toml; to start it: nanofit train 'my run.toml'\n"
+    shown = nanofit("plan", "--gpu", "4090", "--hours", "2", "--save", "my run.toml").out
+    assert shown.endswith("this plan is already in my run.toml\nto start it: nanofit train 'my run.toml'\n")
+
+
+def test_a_saved_plan_that_nobody_edited_is_replaced(nanofit: Nanofit, tmp_path: Path) -> None:
+    plan(nanofit, "--hours", "2", "--save", "run.toml")
+    file = tmp_path / "run.toml"
+    file.write_bytes(file.read_bytes().replace(b"\n", b"\r\n"))  # as git or an editor on Windows leaves it
+    assert "replaced the plan in run.toml" in nanofit("plan", "--hours", "3", "--save", "run.toml").out
+    assert load_recipe(file).recipe.budget.hours == 3
+
+
+@pytest.mark.parametrize("change", ["comment", "value", "no seal", "foreign", "binary"])
+def test_a_file_that_somebody_edited_is_never_replaced(nanofit: Nanofit, tmp_path: Path, change: str) -> None:
+    plan(nanofit, "--hours", "2", "--save", "run.toml")
+    file = tmp_path / "run.toml"
+    text = file.read_text()
+    edited = {
+        "comment": text + "# mine\n",
+        "value": text.replace("hours = 2.0", "hours = 4.0"),
+        "no seal": text.split("\n", 1)[1],
+        "foreign": "[budget]\nhours = 1\n",
+        "binary": "\udcff",
+    }[change]
+    assert edited != text
+    file.write_text(edited, errors="surrogateescape")
+    ran = nanofit("plan", "--hours", "3", "--save", "run.toml")
+    assert ran.code == 2
+    assert "run.toml exists, and it was edited" in ran.err and "give --save another name" in ran.err
+    assert file.read_text(errors="surrogateescape") == edited
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["run.toml"]
+
+
+def test_a_link_stays_a_link(nanofit: Nanofit, tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    (tmp_path / "run.toml").symlink_to("there/real.toml")
+    plan(nanofit, "--hours", "2", "--save", "run.toml")
+    assert (tmp_path / "run.toml").is_symlink()
+    assert load_recipe(tmp_path / "there" / "real.toml").recipe.budget.hours == 2
+
+
+def test_a_folder_is_no_place_for_a_plan(nanofit: Nanofit, tmp_path: Path) -> None:
+    (tmp_path / "run.toml").mkdir()
+    ran = nanofit("plan", "--hours", "2", "--save", "run.toml")
+    assert ran.code == 2
+    assert "run.toml is a folder" in ran.err
 
 
 def test_a_plan_that_fails_saves_nothing(nanofit: Nanofit, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """`nanofit plan`."""
 
 import json
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,31 +42,36 @@ def plan(
     Example: nanofit plan config.py --gpu "RTX 4070 Ti"
     """
     from nanofit.capabilities import require_trainable
-    from nanofit.durable import write_file
     from nanofit.errors import UserError
-    from nanofit.recipe_files import recipe_toml
+    from nanofit.recipe_files import save_recipe
 
     if save is not None and save.suffix != ".toml":
         raise UserError(f"--save {save}: recipes are TOML files, so give a name that ends in .toml")
     overrides = overrides_of(ctx)
     result = _plan(recipe, overrides, _machine(gpu, vram, gpus))
     require_trainable(result.recipe)
-    if save is not None:
-        save.parent.mkdir(parents=True, exist_ok=True)
-        write_file(save, recipe_toml(result.recipe, result.reasons))
+    written = None if save is None else f"{_SAVED[save_recipe(result.recipe, save, result.reasons)]} {save}"
     document = result.document()
     if trace:
         document["traced_allocated_gib"] = _traced_gib(result)
     if as_json:
         typer.echo(json.dumps(document, indent=2))
+        if written is not None:
+            start = "" if result.blockers else f"; to start it: nanofit train {shlex.quote(str(save))}"
+            typer.echo(f"{written}{start}", err=True)
         return
     from rich.console import Console
 
     from nanofit.cli.plan_screen import show_plan
 
-    show_plan(result, console=Console(highlight=False), given=recipe if not overrides else None, saved=save)
+    show_plan(
+        result, console=Console(highlight=False), given=recipe if not overrides else None, saved=save, written=written
+    )
     if trace:
         typer.echo(f"traced: {document['traced_allocated_gib']:.3f} GiB of tensors at the peak of an eager step")
+
+
+_SAVED = {"new": "wrote", "replaced": "replaced the plan in", "unchanged": "this plan is already in"}
 
 
 def _machine(gpu: str | None, vram: str | None, gpus: str | None) -> "Machine | None":

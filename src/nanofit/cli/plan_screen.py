@@ -38,12 +38,15 @@ NARROWEST, WIDEST = 60, 116
 """Characters: the pictures need the one, and lines longer than the other are hard to read."""
 
 
-def show_plan(plan: "Plan", *, console: Console, given: Path | None, saved: Path | None) -> None:
-    """Prints the plan. `given` is the file that was audited (None: the plan was chosen), `saved` the one that it was written to."""
+def show_plan(
+    plan: "Plan", *, console: Console, given: Path | None, saved: Path | None, written: str | None = None
+) -> None:
+    """Prints the plan. `given` is the file that was audited (None: the plan was chosen), `saved` the one that it was saved in,
+    and `written` says what saving did."""
     console.width = max(console.width, NARROWEST)  # a terminal that is narrower yet wraps lines itself
     width = min(console.width, WIDEST)
     better = _better(plan) if given is not None else None
-    for part in (*_parts(plan, console, width, given, better), "", _commands(plan, better, given, saved)):
+    for part in (*_parts(plan, console, width, given, better), "", _commands(plan, better, given, saved, written)):
         console.print(part, width=width, highlight=False, crop=False)
 
 
@@ -145,8 +148,10 @@ def _pictures(plan: "Plan", console: Console, width: int) -> Iterator[Renderable
 # What next
 
 
-def _commands(plan: "Plan", better: "Alternative | None", given: Path | None, saved: Path | None) -> Group:
-    lines: list[RenderableType] = []
+def _commands(
+    plan: "Plan", better: "Alternative | None", given: Path | None, saved: Path | None, written: str | None
+) -> Group:
+    lines: list[RenderableType] = [] if written is None else [Text(written)]
     file = saved or given
     if better is not None and plan.machine is not None:
         command = f"nanofit plan {_options(better.recipe, plan.machine)} --save better.toml"
