@@ -192,7 +192,7 @@ def test_hours_leave_the_steps_to_the_training(nanofit: Nanofit) -> None:
 def test_names_with_brackets_are_shown_as_they_are(nanofit: Nanofit, tmp_path: Path) -> None:
     (tmp_path / "texts[").mkdir()
     (tmp_path / "texts[" / "red] [bold]").mkdir()
-    (tmp_path / "texts[" / "red] [bold]" / "a.txt").write_text("text")
+    (tmp_path / "texts[" / "red] [bold]" / "a.txt").write_text("text " * 1000)
     ran = nanofit("plan", "--source", "texts[/red] [bold]")
     assert ran.code == 0
     assert "texts[/red] [bold]" in ran.out

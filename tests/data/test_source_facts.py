@@ -99,6 +99,13 @@ def test_what_stops_training_is_the_problem(tmp_path: Path) -> None:
     assert "holds no .txt" in (facts(tmp_path / "empty").problem or "")
 
 
+def test_validation_is_counted_too(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("x" * 1000)
+    assert facts(tmp_path, "bytes").val_tokens == 100
+    assert facts(tmp_path, "bytes", val_tokens=7).val_tokens == 7
+    assert facts("fineweb").val_tokens is None
+
+
 def test_a_runs_own_shards_count_when_the_text_is_gone(tmp_path: Path) -> None:
     write_set(tmp_path, [[1, 2, 3]])
     found = facts_of("texts-that-were-removed", "gpt2", 100, tmp_path)

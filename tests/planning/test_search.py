@@ -284,6 +284,17 @@ def test_a_small_corpus_is_planned_for_as_long_as_it_is_good_for(tmp_path: Path)
     assert any("times: up to 4 times" in line for line in given.warnings)
 
 
+def test_so_little_text_gets_a_shorter_context_or_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("word " * 6000)
+    plan = planned("RTX 4090", 1, source=str(tmp_path))
+    assert plan.recipe.model.block_size == 256
+    with pytest.raises(UserError, match=r"the corpus is too short: \d+ val tokens, and one window takes 2,049"):
+        planned("RTX 4090", 1, source=str(tmp_path), block_size=2048)
+    (tmp_path / "a.txt").write_text("word " * 20)
+    with pytest.raises(UserError, match="the corpus is too short"):
+        planned("RTX 4090", 1, source=str(tmp_path))
+
+
 def test_up_to_four_epochs_hardly_change_a_plan() -> None:
     def best(unique_tokens: float | None) -> Candidate:
         return Search(Goal(Machine(find("RTX 4090")), 24, None, facts=SourceFacts(unique_tokens))).best

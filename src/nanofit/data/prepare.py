@@ -27,7 +27,7 @@ from nanofit.data.manifest import (
 )
 from nanofit.data.placing import SNAPSHOT_NAME, Job
 from nanofit.data.resolve import resolve
-from nanofit.data.source_facts import BYTES_PER_TOKEN, MAX_VALIDATION, problem_of_set
+from nanofit.data.source_facts import BYTES_PER_TOKEN, MAX_VALIDATION, problem_of_length, problem_of_set
 from nanofit.data.writing import Written, write_set
 from nanofit.durable import create
 from nanofit.errors import UserError
@@ -171,11 +171,9 @@ def checked(manifest: Manifest, request: Request) -> Manifest:
     if problem is not None:
         raise UserError(problem)
     for split in ("train", "val"):
-        if manifest.tokens(split) <= request.block_size:
-            raise UserError(
-                f"the corpus is too short: {manifest.tokens(split):,} {split} tokens, and one window takes "
-                f"{request.block_size + 1:,}: give more text, or a smaller block_size"
-            )
+        problem = problem_of_length(manifest.tokens(split), split, request.block_size)
+        if problem is not None:
+            raise UserError(problem)
     return manifest
 
 

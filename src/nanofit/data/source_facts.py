@@ -65,13 +65,14 @@ class SourceFacts:
     """What a plan needs to know of a source.
 
     `unique_tokens` are the training tokens that it holds, None where that is not known before training; `counted` says what that
-    number rests on. `is_of_hub`: it is a dataset of the hub, not on this machine. `is_fineweb`: losses on FineWeb are expected
-    of it. `bytes_per_token` is downloaded per token, None where nothing is, or where it is not known. `tokenizer` made the
-    shards, None for text. `problem` is why training cannot begin, with the mend.
+    number rests on. `val_tokens` are those of validation, of a source on this machine. `is_of_hub`: it is a dataset of the hub.
+    `is_fineweb`: losses on FineWeb are expected of it. `bytes_per_token` is downloaded per token, None where nothing is, or
+    where it is not known. `tokenizer` made the shards, None for text. `problem` is why training cannot begin, with the mend.
     """
 
     unique_tokens: float | None = None
     counted: str = ""
+    val_tokens: float | None = None
     is_of_hub: bool = False
     is_fineweb: bool = False
     bytes_per_token: float | None = None
@@ -110,11 +111,22 @@ def problem_of_set(manifest: Manifest, tokenizer: str) -> str | None:
     if not manifest.shards:
         return f"{manifest.folder} is not complete: nanofit data prepare SOURCE --out {manifest.folder}"
     if manifest.tokenizer != tokenizer:
-        return (
-            f"{manifest.folder} was made with tokenizer {manifest.tokenizer}, the recipe says {tokenizer}: "
-            f"--tokenizer {manifest.tokenizer}, or another --folder"
-        )
+        return _other_tokenizer(manifest.folder, manifest.tokenizer, tokenizer)
     return None
+
+
+def _other_tokenizer(folder: Path, own: str, asked: str) -> str:
+    return f"{folder} was made with tokenizer {own}, the recipe says {asked}: --tokenizer {own}, or another --folder"
+
+
+def problem_of_length(tokens: float, split: str, block_size: int) -> str | None:
+    """Why a split of `tokens` tokens is too short for windows of `block_size`, and the mend; None where it is long enough."""
+    if tokens > block_size:
+        return None
+    return (
+        f"the corpus is too short: {tokens:,.0f} {split} tokens, and one window takes {block_size + 1:,}: give more text, or a "
+        "smaller block_size"
+    )
 
 
 def problem_of_tokens(name: HubName, tokenizer: str) -> str | None:
@@ -132,17 +144,22 @@ def _facts_of_set(manifest: Manifest, tokenizer: str | None) -> SourceFacts:
         is_fineweb = False  # made of text that is gone since
     own = manifest.tokenizer if manifest.shards else None
     problem = problem_of_set(manifest, tokenizer or own or "gpt2")
-    return SourceFacts(manifest.tokens("train"), "its manifest", is_fineweb=is_fineweb, tokenizer=own, problem=problem)
+    tokens, val_tokens = manifest.tokens("train"), manifest.tokens("val")
+    return SourceFacts(tokens, "its manifest", val_tokens, is_fineweb=is_fineweb, tokenizer=own, problem=problem)
 
 
 def _facts_of_existing(existing: "ExistingSet", tokenizer: str | None) -> SourceFacts:
-    tokens = sum(file.tokens for file in existing.files if file.split == "train")
+    tokens, val_tokens = (
+        sum(file.tokens for file in existing.files if file.split == split) for split in ("train", "val")
+    )
     name, first = existing.folder.resolve().name, existing.files[0].path.stem.partition("_")[0]
     is_fineweb = any(FINEWEB_NAME.fullmatch(word) for word in (name, first))
     own, problem = "gpt2", None
-    if tokenizer not in (None, own):
-        problem = f"{existing.folder} was made with tokenizer {own}, the recipe says {tokenizer}: --tokenizer {own}"
-    return SourceFacts(tokens, "the sizes of its files", is_fineweb=is_fineweb, tokenizer=own, problem=problem)
+    if tokenizer is not None and tokenizer != own:
+        problem = _other_tokenizer(existing.folder, own, tokenizer)
+    return SourceFacts(
+        tokens, "the sizes of its files", val_tokens, is_fineweb=is_fineweb, tokenizer=own, problem=problem
+    )
 
 
 def _facts_of_dataset(spec: str, name: HubName, tokenizer: str | None) -> SourceFacts:
@@ -155,11 +172,11 @@ def _facts_of_dataset(spec: str, name: HubName, tokenizer: str | None) -> Source
     return SourceFacts(
         known,
         "as published" if known else "",
-        True,
-        _is_fineweb(name),
-        download,
-        "gpt2" if name.kind == "tokens" else None,
-        problem_of_tokens(name, tokenizer or "gpt2"),
+        is_of_hub=True,
+        is_fineweb=_is_fineweb(name),
+        bytes_per_token=download,
+        tokenizer="gpt2" if name.kind == "tokens" else None,
+        problem=problem_of_tokens(name, tokenizer or "gpt2"),
     )
 
 
@@ -175,7 +192,8 @@ def _facts_of_text(spec: str, tokenizer: str, val_tokens: int) -> SourceFacts:
             per_token = OTHER_SCRIPTS_BYTES_PER_TOKEN
     tokens = text_bytes / per_token
     counted = "the sizes of its files" if per_token == 1 else f"the sizes of its files, {per_token:g} bytes per token"
-    return SourceFacts(tokens - min(MAX_VALIDATION * tokens, val_tokens), counted)
+    held_out = min(MAX_VALIDATION * tokens, val_tokens)
+    return SourceFacts(tokens - held_out, counted, held_out)
 
 
 def _is_mostly_of_other_scripts(files: list[Path]) -> bool:

@@ -22,6 +22,7 @@ from nanofit.planning.predict import (
 from nanofit.planning.repetition import MAX_PARAMETERS_PER_TOKEN
 from nanofit.planning.rules import recommended_learning_rate, recommended_warmup_steps
 from nanofit.planning.search import (
+    BLOCK_SIZE,
     FEWEST_STEPS,
     FEWEST_TOKENS_PER_PARAMETER,
     Candidate,
@@ -131,6 +132,7 @@ def plan_for(goal: Goal, warnings: tuple[str, ...] = ()) -> Plan:
     """The best plan for `goal`, and what else was possible. Raises UserError where nothing fits."""
     search = Search(goal)
     recipe = recipe_of(search.best, goal)
+    require_source(recipe)
     plan = plan_recipe(recipe, warnings, machine=goal.machine)
     return replace(
         plan,
@@ -318,7 +320,7 @@ def _reasons(search: Search, plan: Plan) -> list[str]:
         reasons.append(
             "decay to zero at the end of the budget: an unfinished one costs 0.06 to 0.12 nats (public logs)"
         )
-    if "block_size" not in pinned and not goal.machine.is_cpu:
+    if "block_size" not in pinned and config.block_size == BLOCK_SIZE:
         reasons.append("context 1,024: what the runs behind the loss law have")
     if goal.hours is not None and not goal.machine.is_cpu:
         reasons.append(
@@ -363,9 +365,9 @@ def _reasons_by_field(search: Search, plan: Plan) -> dict[str, str]:
         "n_layer": shape,
         "n_embd": shape,
         "n_head": f"heads of {step.config.head_size}, in which attention kernels are fast",
-        "block_size": "short, since models for a CPU are small"
-        if search.goal.machine.is_cpu
-        else "the context of the runs behind the loss law",
+        "block_size": "the context of the runs behind the loss law"
+        if recipe.model.block_size == BLOCK_SIZE
+        else "short, for a small model or little text",
         "micro_batch": f"the largest that fits: {predicted.peak_memory_gib:.1f} GiB are guaranteed to be enough",
         "grad_accum": f"makes {recipe.tokens_per_step:,} tokens per step, near the best for {quantity(search.best.tokens)} tokens",
         "checkpointing": "no activations are computed twice: all fit"

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from nanofit.architecture import count_parameters, flops_per_token, parameters
-from nanofit.data.source_facts import SourceFacts, facts_of
+from nanofit.data.source_facts import SourceFacts, facts_of, problem_of_length
 from nanofit.errors import UserError
 from nanofit.planning.calibration import Calibration
 from nanofit.planning.card_memory import GIB, CardMemory, card_memory, guaranteed_bytes
@@ -91,9 +91,15 @@ class Pace:
 
 
 def source_facts(recipe: Recipe) -> SourceFacts:
-    """What is known of the recipe's source."""
-    data = recipe.data
-    return facts_of(data.source, data.tokenizer, data.val_tokens, Path(data.folder) if data.folder else None)
+    """What is known of the recipe's source; that it is too short for the recipe's windows is a problem too."""
+    data, block_size = recipe.data, recipe.model.block_size
+    facts = facts_of(data.source, data.tokenizer, data.val_tokens, Path(data.folder) if data.folder else None)
+    unsure = 2 if facts.tokenizer is None else 1  # an estimate may be so far off
+    for split, tokens in (("train", facts.unique_tokens), ("val", facts.val_tokens)):
+        too_short = problem_of_length(tokens * unsure, split, block_size) if tokens is not None else None
+        if facts.problem is None and too_short is not None:
+            return replace(facts, problem=problem_of_length(tokens or 0, split, block_size))
+    return facts
 
 
 def require_source(recipe: Recipe) -> None:

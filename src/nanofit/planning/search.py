@@ -34,6 +34,7 @@ FEWEST_STEPS = 200
 BLOCK_SIZE = 1024
 """The context of the runs behind the loss law."""
 
+MIN_BLOCK_SIZE = 64
 CPU_BLOCK_SIZE = 256
 """On a CPU, where models are small and attention over 1024 tokens would take as long as all matrices."""
 
@@ -66,7 +67,11 @@ class Goal:
 
     @property
     def block_size(self) -> int:
-        return self.pinned.get("block_size", CPU_BLOCK_SIZE if self.machine.is_cpu else BLOCK_SIZE)
+        """The context: the usual one, halved until validation has two windows of it."""
+        usual, val_tokens = CPU_BLOCK_SIZE if self.machine.is_cpu else BLOCK_SIZE, self.facts.val_tokens
+        while val_tokens is not None and usual > MIN_BLOCK_SIZE and val_tokens < 2 * usual:
+            usual //= 2
+        return self.pinned.get("block_size", usual)
 
     @property
     def useful_tokens(self) -> float:
