@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nanofit.errors import UserError
+from nanofit.events import Note, silent
 from nanofit.locks import exclusive
 from nanofit.runs import MetricsLog, RunFolder, list_runs, open_run, read_metrics, summarize
 
@@ -205,10 +206,42 @@ def test_runs_are_listed_by_name_and_other_things_are_not(tmp_path: Path) -> Non
         make_run(tmp_path / name, event("started"), {"step": 1, "tokens": 8})
     (tmp_path / "notes.txt").touch()
     (tmp_path / "empty").mkdir()
-    assert [run.path.name for run in list_runs(tmp_path)] == ["a", "b", "c"]
-    assert [run.path.name for run in list_runs(tmp_path / "b")] == ["b"]
+    assert [run.path.name for run in list_runs(tmp_path, silent)] == ["a", "b", "c"]
+    assert [run.path.name for run in list_runs(tmp_path / "b", silent)] == ["b"]
 
 
 def test_a_folder_that_is_not_there_is_no_list(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no folder"):
-        list_runs(tmp_path / "nothing")
+        list_runs(tmp_path / "nothing", silent)
+
+
+@pytest.mark.parametrize(
+    "line",
+    ['{"step": "7"}', '{"step": [1]}', '{"step": 1, "seconds": "x"}', '{"event": "started"}', '{"step": -1}', "1"],
+)
+def test_a_line_of_other_types_is_passed_over(tmp_path: Path, line: str) -> None:
+    run = make_run(tmp_path / "run", event("started"), {"step": 1, "tokens": 8})
+    with run.metrics_file.open("a") as stream:
+        stream.write(line + "\n")
+    assert (summarize(run).step, summarize(run).tokens) == (1, 8)
+
+
+def test_a_run_that_can_not_be_read_is_left_out_with_a_warning(tmp_path: Path) -> None:
+    for name in ("a", "b", "c"):
+        make_run(tmp_path / name, event("started"), {"step": 1, "tokens": 8})
+    (tmp_path / "b" / "metrics.jsonl").unlink()
+    (tmp_path / "b" / "metrics.jsonl").mkdir()
+    notes: list[str] = []
+    found = list_runs(tmp_path, lambda event: notes.append(event.text) if isinstance(event, Note) else None)
+    assert [run.path.name for run in found] == ["a", "c"]
+    assert len(notes) == 1
+    assert notes[0].startswith(f"{tmp_path / 'b'} is left out, for it can't be read: ")
+
+
+@pytest.mark.parametrize("content", [None, "", "x = ["])
+def test_a_run_whose_recipe_is_lost_is_listed(tmp_path: Path, content: str | None) -> None:
+    run = make_run(tmp_path / "run", event("started"), {"step": 1, "tokens": 8})
+    run.recipe_file.unlink()
+    if content is not None:
+        run.recipe_file.write_text(content)
+    assert [each.step for each in list_runs(tmp_path, silent)] == [1]

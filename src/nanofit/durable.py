@@ -6,11 +6,13 @@ followed. Everything here raises OSError.
 """
 
 import errno
+import hashlib
+import json
 import os
 import stat
 from io import FileIO
 from pathlib import Path
-from typing import IO, BinaryIO
+from typing import IO, Any, BinaryIO
 
 
 def temporary(file: Path) -> Path:
@@ -73,6 +75,11 @@ def append(stream: FileIO, end: int, content: bytes, *, durable: bool) -> int:
         stream.truncate(end)
         raise
     return end + len(content)
+
+
+def json_sha256(document: dict[str, Any]) -> str:
+    """The sha256 of a JSON document, whatever its layout: kept in the document's own file, it makes that file check itself."""
+    return hashlib.sha256(json.dumps(document, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def is_plain_name(name: object) -> bool:

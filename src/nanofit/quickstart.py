@@ -19,6 +19,7 @@ from nanofit.recipe_files import load_recipe
 from nanofit.reporting.curve import Curve, Level, as_png, loss_curve
 from nanofit.runs import RunFolder, read_metrics, summarize
 from nanofit.training import Outcome, train
+from nanofit.training.resume import stored_recipe
 
 SECONDS = 150
 """How long training takes, preparation of the data included."""
@@ -44,7 +45,7 @@ class QuickstartResult:
 def quickstart(out: Path, report: Report) -> QuickstartResult:
     """Runs everything in the run folder `out`. An unfinished quickstart there goes on; a finished one is moved aside."""
     run = RunFolder(out)
-    recipe = _recipe(run)
+    recipe = _recipe(run, report)
     plan = plan_recipe(recipe)
     report(
         Note(
@@ -81,10 +82,10 @@ def quickstart(out: Path, report: Report) -> QuickstartResult:
     )
 
 
-def _recipe(run: RunFolder) -> Recipe:
+def _recipe(run: RunFolder, report: Report) -> Recipe:
     """The starter for this machine's device with a budget of minutes; an unfinished run keeps the recipe that it has."""
     if run.exists and summarize(run).state == "stopped":
-        return load_recipe(run.recipe_file).recipe
+        return stored_recipe(run, report)
     kind = choose_device(RunSection()).kind
     overrides = {"hours": SECONDS / 3600, "val_tokens": 400_000, "eval_tokens": 65_536}
     return starter_recipe(kind, overrides).recipe

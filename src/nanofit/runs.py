@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 from nanofit.durable import append, sync_folder
 from nanofit.errors import UserError
+from nanofit.events import Note, Report
 from nanofit.locks import is_held
 
 FORMAT_VERSION = 1
@@ -56,7 +57,8 @@ class RunFolder:
 
     @property
     def exists(self) -> bool:
-        return self.recipe_file.exists()
+        """Whether there is a run, be it one whose recipe.toml was lost."""
+        return self.recipe_file.exists() or self.metrics_file.exists() or self.checkpoints_folder.exists()
 
 
 def open_run(path: Path) -> RunFolder:
@@ -147,8 +149,14 @@ def _lines(file: Path) -> Iterator[dict[str, Any]]:
                 line = json.loads(text)
             except ValueError:
                 continue  # the last line of a killed process
-            if isinstance(line, dict):
+            if isinstance(line, dict) and _has_good_types(line):
                 yield line
+
+
+def _has_good_types(line: dict[str, Any]) -> bool:
+    """Whether a line, which a disk may have damaged, says when it was written in numbers."""
+    step, seconds = line.get("step"), line.get("seconds", 0.0)
+    return type(step) is int and step >= 0 and type(seconds) in (int, float) and isfinite(seconds)
 
 
 @dataclass(frozen=True)
@@ -181,10 +189,16 @@ def summarize(run: RunFolder) -> RunSummary:
     return RunSummary(run.path, step, horizon, metrics.last.get("tokens", 0), losses[-1][1] if losses else None, state)
 
 
-def list_runs(folder: Path) -> list[RunSummary]:
-    """The runs in `folder`, by name; `folder` itself if it is one. Raises UserError when `folder` is not there."""
-    if RunFolder(folder).exists:
-        return [summarize(RunFolder(folder))]
+def list_runs(folder: Path, report: Report) -> list[RunSummary]:
+    """The runs in `folder`, by name; `folder` itself if it is one. One that can't be read is left out, with a warning. Raises
+    UserError when `folder` is not there."""
     if not folder.is_dir():
         raise UserError(f"no folder {folder}: runs are written to runs/ unless --out says otherwise")
-    return [summarize(run) for run in map(RunFolder, sorted(folder.iterdir())) if run.exists]
+    found = []
+    for path in [folder] if RunFolder(folder).exists else sorted(folder.iterdir()):
+        try:
+            if RunFolder(path).exists:
+                found.append(summarize(RunFolder(path)))
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            report(Note(f"{path} is left out, for it can't be read: {error}", warning=True))
+    return found

@@ -16,6 +16,7 @@ from nanofit_command import Nanofit, Ran
 
 from nanofit.cli.app import app
 from nanofit.cli.progress import Watcher
+from nanofit.events import Report
 
 
 def commands() -> list[tuple[str, ...]]:
@@ -222,7 +223,7 @@ def test_a_place_that_can_not_be_written_is_a_mistake(nanofit: Nanofit, tmp_path
 
 
 def test_a_failure_of_ours_shows_its_traceback(nanofit: Nanofit, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(folder: Path) -> None:
+    def broken(folder: Path, report: Report) -> None:
         raise ZeroDivisionError
 
     monkeypatch.setattr("nanofit.runs.list_runs", broken)
@@ -234,7 +235,7 @@ def test_a_failure_of_ours_shows_its_traceback(nanofit: Nanofit, monkeypatch: py
 
 
 def test_ctrl_c_is_130(nanofit: Nanofit, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(folder: Path) -> None:
+    def interrupted(folder: Path, report: Report) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("nanofit.runs.list_runs", interrupted)
@@ -246,7 +247,7 @@ def test_ctrl_c_is_130(nanofit: Nanofit, monkeypatch: pytest.MonkeyPatch) -> Non
 def test_sigterm_is_143(tmp_path: Path) -> None:
     code = """
 import time, nanofit.runs
-def wait(folder):
+def wait(folder, report):
     print("waiting", flush=True)
     time.sleep(60)
 nanofit.runs.list_runs = wait
@@ -323,7 +324,7 @@ def test_with_json_a_mistake_is_a_document_too(nanofit: Nanofit, arguments: tupl
 
 
 def test_a_failure_of_ours_is_a_document_too(nanofit: Nanofit, capsys: pytest.CaptureFixture[str]) -> None:
-    def broken(folder: Path) -> None:
+    def broken(folder: Path, report: Report) -> None:
         raise ZeroDivisionError("by nothing")
 
     with pytest.MonkeyPatch.context() as patch:
@@ -335,7 +336,7 @@ def test_a_failure_of_ours_is_a_document_too(nanofit: Nanofit, capsys: pytest.Ca
 
 
 def test_ctrl_c_is_a_document_too(nanofit: Nanofit, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(folder: Path) -> None:
+    def interrupted(folder: Path, report: Report) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("nanofit.runs.list_runs", interrupted)

@@ -23,7 +23,7 @@ def test_all_state_of_the_optimizer_comes_back_on_the_device_of_its_parameter(tm
     for parameter in model.parameters():
         parameter.grad = torch.ones_like(parameter)
     optimizer.step()
-    save_checkpoint(RunFolder(tmp_path), model, optimizer, TrainingState(1, 0.0, "digest", {}))
+    save_checkpoint(RunFolder(tmp_path), model, optimizer, TrainingState(1, 0.0, "digest", {}), recipe)
 
     elsewhere = build_model(config, torch.device("meta"))
     restored = build_optimizer(elsewhere, settings)

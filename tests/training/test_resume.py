@@ -1,10 +1,238 @@
-"""Which recipe a resumed run goes on with."""
+"""The recipe that a run folder has, whatever became of recipe.toml, and a checkpoint whose state.json was changed."""
+
+import json
+import os
+import shutil
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from nanofit.errors import UserError
-from nanofit.recipe import build_recipe
+from nanofit.evaluation.run import evaluate_run
+from nanofit.events import Event, Note, Report, silent
+from nanofit.recipe import Recipe, build_recipe
+from nanofit.runs import RunFolder, read_metrics
+from nanofit.training import Stopped, train
+from nanofit.training.checkpoint import RECIPE_FILE, STATE_FILE
 from nanofit.training.resume import recipe_of_resumed_run
+
+
+def recipe_for(folder: Path, **changes: Any) -> Recipe:
+    values = {
+        "source": str(folder / "text.jsonl"),
+        "folder": str(folder / "shards"),
+        "tokenizer": "bytes",
+        "n_layer": 1,
+    }
+    values |= {"n_head": 2, "n_embd": 16, "block_size": 32, "micro_batch": 4, "grad_accum": 1, "steps": 8}
+    values |= {"checkpoint_interval": 2, "log_interval": 1, "eval_interval": 8, "eval_tokens": 512, "val_tokens": 2000}
+    return build_recipe(values | {"device": "cpu", "dropout": 0.1} | changes)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A corpus, a run of 8 steps in `whole`, and one in `half` that was stopped after 4."""
+    folder = tmp_path_factory.mktemp("resume")
+    texts = [f"Document {i}: " + "word " * (i % 40 + 5) for i in range(200)]
+    (folder / "text.jsonl").write_text("\n".join(json.dumps({"text": text}) for text in texts))
+    train(recipe_for(folder), folder / "whole", report=silent)
+
+    def stop_after_4(event: Event) -> None:
+        if getattr(event, "step", None) == 4:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(Stopped):
+        train(recipe_for(folder), folder / "half", report=stop_after_4)
+    return folder
+
+
+@pytest.fixture
+def run(place: Path, tmp_path: Path) -> RunFolder:
+    """A copy of the run that was stopped."""
+    shutil.copytree(place / "half", tmp_path / "run")
+    return RunFolder(tmp_path / "run")
+
+
+def losses(run: RunFolder) -> list[tuple[int, float]]:
+    return read_metrics(run.metrics_file).losses("train_loss")
+
+
+def into(notes: list[str]) -> Report:
+    return lambda event: notes.append(event.text) if isinstance(event, Note) else None
+
+
+def change_state(run: RunFolder, step: int, change: Callable[[dict[str, Any]], None]) -> None:
+    file = run.checkpoint_folder(step) / STATE_FILE
+    document = json.loads(file.read_text())
+    change(document)
+    file.write_text(json.dumps(document))
+
+
+def of_an_older_version(run: RunFolder) -> None:
+    for step in run.checkpoint_steps():
+        (run.checkpoint_folder(step) / RECIPE_FILE).unlink()
+        change_state(run, step, without_new_hashes)
+
+
+def without_new_hashes(state: dict[str, Any]) -> None:
+    for name in (RECIPE_FILE, STATE_FILE):
+        del state["sha256"][name]
+
+
+# state.json
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"step": 5},
+        {"step": "4"},
+        {"step": True},
+        {"seconds": "1"},
+        {"seconds": 1e9},
+        {"data_digest": 7},
+        {"data_digest": "0"},
+        {"scaler": []},
+        {"sha256": []},
+        {"sha256": {}},
+        {"format_version": 2},
+        {"more": 1},
+    ],
+)
+def test_a_checkpoint_whose_state_was_changed_is_set_aside(place: Path, run: RunFolder, change: dict[str, Any]) -> None:
+    change_state(run, 4, lambda state: state.update(change))
+    notes: list[str] = []
+    train(recipe_for(place), run.path, report=into(notes))
+    assert any(f"{run.checkpoint_folder(4)} is damaged (" in note for note in notes)
+    assert losses(run) == losses(RunFolder(place / "whole"))
+
+
+@pytest.mark.parametrize("content", ["", "[]", "7", '"x"', "{", "[" * 100_000])
+def test_a_state_that_is_no_object(place: Path, run: RunFolder, content: str) -> None:
+    (run.checkpoint_folder(4) / STATE_FILE).write_text(content)
+    train(recipe_for(place), run.path, report=silent)
+    assert losses(run) == losses(RunFolder(place / "whole"))
+
+
+@pytest.mark.parametrize("change", [{"step": 5}, {"step": "4"}, {"seconds": None}, {"data_digest": 7}, {"scaler": 1}])
+def test_a_checkpoint_of_an_older_version_loads_and_its_types_are_checked(
+    place: Path, run: RunFolder, change: dict[str, Any]
+) -> None:
+    of_an_older_version(run)
+    change_state(run, 4, lambda state: state.update(change))
+    notes: list[str] = []
+    train(recipe_for(place), run.path, report=into(notes))
+    assert "going on from the checkpoint of step 2" in notes
+    assert losses(run) == losses(RunFolder(place / "whole"))
+
+
+def test_a_checkpoint_of_a_newer_version_stays_where_it_is(place: Path, run: RunFolder) -> None:
+    of_an_older_version(run)
+    change_state(run, 4, lambda state: state.update(format_version=2))
+    with pytest.raises(UserError, match=r"step-00000004 has format_version 2, .*: install a newer nanofit"):
+        train(recipe_for(place), run.path, report=silent)
+    assert run.checkpoint_steps()[-1] == 4
+
+
+# recipe.toml
+
+
+def emptied(run: RunFolder) -> None:
+    run.recipe_file.write_text("")
+
+
+def deleted(run: RunFolder) -> None:
+    run.recipe_file.unlink()
+
+
+def cut_off(run: RunFolder) -> None:
+    raw = run.recipe_file.read_bytes()
+    run.recipe_file.write_bytes(raw[: len(raw) // 2])
+
+
+def garbled(run: RunFolder) -> None:
+    run.recipe_file.write_bytes(b"\xff\xfe = [")
+
+
+LOST = [emptied, deleted, cut_off, garbled]
+
+
+@pytest.mark.parametrize("lose", LOST)
+def test_a_lost_recipe_is_found_again_in_the_checkpoint(
+    place: Path, run: RunFolder, lose: Callable[[RunFolder], None]
+) -> None:
+    before = evaluate_run(run.path, silent)
+    lose(run)
+    notes: list[str] = []
+    assert evaluate_run(run.path, into(notes)) == before
+    assert len(notes) == 1
+    assert notes[0].endswith(": going by the copy in the checkpoint of step 4")
+    with pytest.raises(UserError, match=r"the recipe changed since this run began at step 4 \(learning_rate"):
+        train(recipe_for(place, learning_rate=0.5), run.path, report=silent)
+    train(recipe_for(place), run.path, report=silent)
+    assert losses(run) == losses(RunFolder(place / "whole"))
+    again: list[str] = []
+    evaluate_run(run.path, into(again))
+    assert again == []
+
+
+@pytest.mark.parametrize("lose", LOST)
+def test_a_lost_recipe_of_which_there_is_no_copy(
+    place: Path, run: RunFolder, lose: Callable[[RunFolder], None]
+) -> None:
+    of_an_older_version(run)
+    lose(run)
+    for command in (
+        lambda: train(recipe_for(place, learning_rate=0.5), run.path, report=silent),
+        lambda: evaluate_run(run.path, silent),
+    ):
+        with pytest.raises(
+            UserError, match=r"recipe\.toml is .*, and no checkpoint has a copy: put it back, or start over"
+        ):
+            command()
+    train(recipe_for(place, learning_rate=0.5), run.path, fresh=True, report=silent)
+    assert (run.path.parent / "run.old-1" / "checkpoints" / "step-00000004").is_dir()
+
+
+def test_a_recipe_that_was_changed_by_hand(place: Path, run: RunFolder) -> None:
+    text = run.recipe_file.read_text()
+    run.recipe_file.write_text(text.replace("dropout = 0.1", "dropout = 0.2").replace("n_embd = 16", "n_embd = 32"))
+    for command in (
+        lambda: train(recipe_for(place, dropout=0.2, n_embd=32), run.path, report=silent),
+        lambda: evaluate_run(run.path, silent),
+    ):
+        with pytest.raises(UserError) as changed:
+            command()
+        assert str(changed.value) == (
+            f"{run.recipe_file} was changed since the checkpoint of step 4 (n_embd: 16 -> 32; dropout: 0.1 -> 0.2): put back "
+            f"{run.checkpoint_folder(4) / RECIPE_FILE}, or start over with nanofit train --fresh"
+        )
+    shutil.copy(run.checkpoint_folder(4) / RECIPE_FILE, run.recipe_file)
+    train(recipe_for(place), run.path, report=silent)
+    assert losses(run) == losses(RunFolder(place / "whole"))
+
+
+def test_what_may_change_in_a_run_may_be_changed_by_hand(place: Path, run: RunFolder) -> None:
+    text = run.recipe_file.read_text()
+    run.recipe_file.write_text(
+        text.replace("\nsteps = 8", "\nsteps = 10").replace("log_interval = 1", "log_interval = 2")
+    )
+    evaluate_run(run.path, silent)
+    train(recipe_for(place, steps=10), run.path, report=silent)
+    assert run.checkpoint_steps()[-1] == 10
+
+
+def test_another_model_in_the_recipe_of_an_older_run_is_said_in_a_line(place: Path, run: RunFolder) -> None:
+    of_an_older_version(run)
+    run.recipe_file.write_text(run.recipe_file.read_text().replace("n_embd = 16", "n_embd = 32"))
+    with pytest.raises(UserError, match=r"has the weights of another model than the run's recipe\.toml describes"):
+        evaluate_run(run.path, silent)
+
+
+# A recipe that is given again
 
 
 def test_a_run_goes_on_without_an_optimizer_field_that_is_newer_than_it() -> None:

@@ -15,9 +15,10 @@ def runs(
 
     Example: nanofit runs
     """
+    from nanofit.events import Note
     from nanofit.runs import list_runs
 
-    found = list_runs(folder)
+    found = list_runs(folder, lambda event: typer.echo(event.text, err=True) if isinstance(event, Note) else None)
     if as_json:
         typer.echo(json.dumps([asdict(run) | {"path": str(run.path)} for run in found], indent=2))
         return

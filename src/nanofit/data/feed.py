@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -147,7 +148,12 @@ class Feed:
     def data_state(self) -> str:
         """What a checkpoint remembers of the data (`Manifest.agrees_with`). Of a set that is read as it stands, all of it: its
         epochs are as long as it is; of one that grows, what this run has seen of it."""
-        return self._static.digest if self._static is not None else self._seen.state()
+        if self._static is not None:
+            return self._static.digest
+        # A manifest that was lost meanwhile must not keep the run from being saved: whoever needs data says so.
+        with suppress(UserError, OSError):
+            self.manifest()
+        return self._seen.state()
 
     @property
     def state(self) -> str:

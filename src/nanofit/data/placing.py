@@ -19,11 +19,11 @@ from nanofit.data.manifest import Manifest, Split, append_line
 from nanofit.data.places import Documents, Place, place_after, validates_by_hash
 from nanofit.data.shards import Made, ShardWriter, first_index
 from nanofit.data.tokenizers import token_byte_lengths
-from nanofit.durable import write_file
+from nanofit.durable import json_sha256, write_file
 
 SNAPSHOT_NAME = ".unfinished.json"
 SNAPSHOT_SECONDS = 5.0
-SNAPSHOT_VERSION = 1
+SNAPSHOT_VERSION = 2
 
 SPLITS: tuple[Split, Split] = ("train", "val")
 
@@ -210,14 +210,16 @@ class Placer:
             "tokens_before": self._tokens_before,
             "replaced_documents": self.replaced_documents,
         }
-        write_file(self._job.folder / SNAPSHOT_NAME, json.dumps(state))
+        write_file(self._job.folder / SNAPSHOT_NAME, json.dumps(state | {"sha256": json_sha256(state)}))
         self._snapshot_at = time.monotonic()
 
     def _read_snapshot(self) -> dict[str, Any] | None:
-        """The newest snapshot, unless another engine goes on, or shards were taken back since."""
+        """The newest snapshot, unless it is damaged, another engine goes on, or shards were taken back since."""
         try:
             state = json.loads((self._job.folder / SNAPSHOT_NAME).read_text(encoding="utf-8"))
+            sha256 = state.pop("sha256")
             known = (state["format_version"], state["engine"], state["redone"])
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
-        return state if known == (SNAPSHOT_VERSION, self._engine, self._redone) else None
+        is_good = sha256 == json_sha256(state) and known == (SNAPSHOT_VERSION, self._engine, self._redone)
+        return state if is_good else None

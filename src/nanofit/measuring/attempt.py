@@ -94,7 +94,7 @@ def _measure(recipe: Recipe, checkpoint: Path | None) -> dict[str, Any]:
     step = TrainStep(model, build_optimizer(model, recipe.optimizer_settings), recipe, device, report)
     seconds, start_seconds = _time_steps(step, _random_rows(recipe, device), device, recipe.batch.grad_accum, begin)
     _evaluate(step, recipe, device)
-    saved = _save(step, checkpoint, notes) if checkpoint is not None else None
+    saved = _save(step, recipe, checkpoint, notes) if checkpoint is not None else None
     device.synchronize()
     memory = reserved_bytes(device) - before
     in_all = device.peak_memory_bytes()
@@ -181,13 +181,12 @@ def _evaluate(step: TrainStep, recipe: Recipe, device: Device) -> None:
     step.model.train()
 
 
-def _save(step: TrainStep, folder: Path, notes: list[str]) -> float | None:
+def _save(step: TrainStep, recipe: Recipe, folder: Path, notes: list[str]) -> float | None:
     """Seconds of a checkpoint; None, and a note, where there is no space for it."""
     begin = time.perf_counter()
     try:
-        save_checkpoint(
-            RunFolder(folder), step.model, step.optimizer, TrainingState(0, 0.0, "", step.scaler.state_dict())
-        )
+        state = TrainingState(0, 0.0, "", step.scaler.state_dict())
+        save_checkpoint(RunFolder(folder), step.model, step.optimizer, state, recipe)
     except OSError as error:
         notes.append(f"no checkpoint was tried: {error.strerror or error} ({folder.parent})")
         return None

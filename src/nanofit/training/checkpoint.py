@@ -1,13 +1,15 @@
 """Checkpoints: safetensors and JSON, no pickle, whole or not there.
 
 A checkpoint is written to a temporary folder, put on disk, and renamed; `state.json` carries the sha256 of the other
-files. The newest one that is intact is what a run resumes from.
+files and of its own content. The recipe that the weights were trained with lies beside them. The newest one that is intact is
+what a run resumes from.
 """
 
 import hashlib
 import json
 import shutil
 from dataclasses import asdict, dataclass, field
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +17,18 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from nanofit.durable import publish, sync, write_file
+from nanofit.durable import json_sha256, publish, sync, write_file
+from nanofit.errors import UserError
 from nanofit.events import Note, Report
 from nanofit.model import GPT
+from nanofit.recipe import Recipe
+from nanofit.recipe_files import load_recipe, recipe_toml
 from nanofit.runs import RunFolder
 from nanofit.training.disk import require_free
 
 FORMAT_VERSION = 1
 MODEL_FILE, OPTIMIZER_FILE, STATE_FILE = "model.safetensors", "optimizer.safetensors", "state.json"
+RECIPE_FILE = "recipe.toml"
 
 
 @dataclass(frozen=True)
@@ -34,12 +40,26 @@ class TrainingState:
     data_digest: str
     scaler: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def has_good_types(self) -> bool:
+        """Whether the values are of their types, as far as an older version wrote them without a hash."""
+        return (
+            type(self.step) is int
+            and self.step >= 0
+            and type(self.seconds) in (int, float)
+            and isfinite(self.seconds)
+            and isinstance(self.data_digest, str)
+            and isinstance(self.scaler, dict)
+        )
+
 
 class DamagedCheckpoint(Exception):
     """A checkpoint's files are not what its state.json says."""
 
 
-def save_checkpoint(run: RunFolder, model: GPT, optimizer: torch.optim.Optimizer, state: TrainingState) -> Path:
+def save_checkpoint(
+    run: RunFolder, model: GPT, optimizer: torch.optim.Optimizer, state: TrainingState, recipe: Recipe
+) -> Path:
     """Writes the checkpoint of `state.step`; raises OSError on a full disk, leaving nothing but what was there before."""
     target = run.checkpoint_folder(state.step)
     if target.exists():
@@ -56,7 +76,10 @@ def save_checkpoint(run: RunFolder, model: GPT, optimizer: torch.optim.Optimizer
             MODEL_FILE: _write_tensors(temporary / MODEL_FILE, weights),
             OPTIMIZER_FILE: _write_tensors(temporary / OPTIMIZER_FILE, moments),
         }
-        document = {"format_version": FORMAT_VERSION, **asdict(state), "sha256": hashes}
+        write_file(temporary / RECIPE_FILE, recipe_toml(recipe))
+        hashes[RECIPE_FILE] = _sha256(temporary / RECIPE_FILE)
+        document: dict[str, Any] = {"format_version": FORMAT_VERSION, **asdict(state), "sha256": hashes}
+        document["sha256"] = hashes | {STATE_FILE: json_sha256(document)}
         write_file(temporary / STATE_FILE, json.dumps(document, indent=1))
         publish(temporary, target)
     except BaseException:
@@ -91,24 +114,65 @@ def load_newest_checkpoint(
     return None
 
 
+def newest_recipe(run: RunFolder) -> tuple[int, Recipe] | None:
+    """The recipe that the newest checkpoint was trained with, and its step; None where no intact checkpoint has one: those of
+    older versions don't."""
+    for step in reversed(run.checkpoint_steps()):
+        folder = run.checkpoint_folder(step)
+        try:
+            _, hashes = _read_state(folder)
+            if RECIPE_FILE in hashes:
+                _require_intact(folder, RECIPE_FILE, hashes)
+                return step, load_recipe(folder / RECIPE_FILE).recipe
+        except DamagedCheckpoint:
+            continue  # said when its weights are loaded
+    return None
+
+
 def _load(folder: Path, model: GPT, optimizer: torch.optim.Optimizer | None) -> TrainingState:
+    state, hashes = _read_state(folder)
+    for name in [MODEL_FILE] if optimizer is None else [MODEL_FILE, OPTIMIZER_FILE]:
+        _require_intact(folder, name, hashes)
     try:
-        document = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
-        hashes = document.pop("sha256")
-        document.pop("format_version")
-        state = TrainingState(**document)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DamagedCheckpoint(f"{STATE_FILE}: {error}") from None
-    names = [MODEL_FILE] if optimizer is None else [MODEL_FILE, OPTIMIZER_FILE]
-    for name in names:
-        if not (folder / name).exists():
-            raise DamagedCheckpoint(f"{name} is missing")
-        if _sha256(folder / name) != hashes.get(name):
-            raise DamagedCheckpoint(f"{name} is altered")
-    model.load_state_dict(load_file(folder / MODEL_FILE))
+        model.load_state_dict(load_file(folder / MODEL_FILE))
+    except RuntimeError:  # only where the checkpoint has no recipe to compare with
+        raise UserError(
+            f"{folder} has the weights of another model than the run's recipe.toml describes: put that file back as it was"
+        ) from None
     if optimizer is not None:
         _restore_optimizer(model, optimizer, load_file(folder / OPTIMIZER_FILE))
     return state
+
+
+def _read_state(folder: Path) -> tuple[TrainingState, dict[str, Any]]:
+    """What state.json says, and the sha256 of each file. Raises DamagedCheckpoint, and UserError for one that is too new."""
+    try:
+        document = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
+        version, hashes = document["format_version"], dict(document["sha256"])
+        own = hashes.pop(STATE_FILE, None)
+        document["sha256"] = hashes
+        sha256 = json_sha256(document)
+        del document["format_version"], document["sha256"]
+        state = TrainingState(**document)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise DamagedCheckpoint(f"{STATE_FILE} can't be read: {error}") from None
+    # Checkpoints of older versions have neither a recipe nor a hash of their own.
+    if own != sha256 and not (own is None and RECIPE_FILE not in hashes):
+        raise DamagedCheckpoint(f"{STATE_FILE} is altered")
+    if version != FORMAT_VERSION:
+        raise UserError(
+            f"{folder} has format_version {version}, this nanofit reads {FORMAT_VERSION}: install a newer nanofit"
+        )
+    if not state.has_good_types or folder.name != f"step-{state.step:08d}":
+        raise DamagedCheckpoint(f"{STATE_FILE} is altered")
+    return state, hashes
+
+
+def _require_intact(folder: Path, name: str, hashes: dict[str, Any]) -> None:
+    if not (folder / name).exists():
+        raise DamagedCheckpoint(f"{name} is missing")
+    if _sha256(folder / name) != hashes.get(name):
+        raise DamagedCheckpoint(f"{name} is altered")
 
 
 def _optimizer_tensors(model: GPT, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

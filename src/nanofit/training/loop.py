@@ -293,7 +293,7 @@ class TrainingLoop:
 
         def save() -> None:
             begin = self._clock()
-            save_checkpoint(self.run_folder, self.model, optimizer, state)
+            save_checkpoint(self.run_folder, self.model, optimizer, state, self.recipe)
             remove_old_checkpoints(self.run_folder, self.recipe.run.keep_checkpoints)
             if self._pace is not None:
                 self._pace.checkpoint = self._clock() - begin

@@ -1,7 +1,13 @@
-"""Whether a run folder's recipe and the one given now describe the same run."""
+"""Which recipe a run folder has, and whether the one given now describes the same run."""
+
+import tomllib
 
 from nanofit.errors import UserError
-from nanofit.recipe import BUDGETS, OptimizerSection, Recipe
+from nanofit.events import Note, Report
+from nanofit.recipe import BUDGETS, SECTIONS, OptimizerSection, Recipe
+from nanofit.recipe_files import load_recipe
+from nanofit.runs import RunFolder
+from nanofit.training.checkpoint import RECIPE_FILE, newest_recipe
 from nanofit.units import hours_text
 
 HARMLESS = frozenset(
@@ -23,6 +29,56 @@ HARMLESS = frozenset(
     ]
 )
 """Fields that may change in the middle of a run: none of them moves a loss of training but by rounding."""
+
+
+def stored_recipe(run: RunFolder, report: Report) -> Recipe:
+    """The recipe of the run at `run`: its recipe.toml, which must agree with what its newest checkpoint was trained with. Where
+    that file is missing or damaged, the checkpoint's copy stands in for it, with a warning.
+
+    Raises UserError where no recipe is left, and for a recipe.toml that was changed by hand.
+    """
+    kept = newest_recipe(run)
+    problem = _problem_of(run)
+    if problem is None:
+        recipe = load_recipe(run.recipe_file).recipe
+        changed = _changed_by_hand(kept[1], recipe) if kept is not None else []
+        if kept is not None and changed:
+            raise UserError(
+                f"{run.recipe_file} was changed since the checkpoint of step {kept[0]:,} ({'; '.join(changed)}): put back "
+                f"{run.checkpoint_folder(kept[0]) / RECIPE_FILE}, or start over with nanofit train --fresh"
+            )
+        return recipe
+    if kept is None:
+        raise UserError(
+            f"{run.recipe_file} {problem}, and no checkpoint has a copy: put it back, or start over with nanofit train --fresh"
+        )
+    report(Note(f"{run.recipe_file} {problem}: going by the copy in the checkpoint of step {kept[0]:,}", warning=True))
+    return kept[1]
+
+
+def _problem_of(run: RunFolder) -> str | None:
+    """What keeps recipe.toml from being the recipe that a run writes, in full."""
+    try:
+        document = tomllib.loads(run.recipe_file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return "is missing"
+    except ValueError as error:
+        return f"is damaged ({error})"
+    missing = [name for name in ("format_version", *SECTIONS) if name not in document]
+    return f"is damaged (it has no {missing[0]})" if missing else None
+
+
+def _changed_by_hand(before: Recipe, after: Recipe) -> list[str]:
+    """The fields of a run's recipe that only a hand can have changed. What `before` lacks is newer than it."""
+    harmless = HARMLESS | set(BUDGETS)
+    if before.windows_per_step == after.windows_per_step:
+        harmless |= before.batch.model_dump().keys()
+    now = after.flat()
+    return [
+        f"{name}: {value} -> {now[name]}"
+        for name, value in before.flat().items()
+        if value not in (None, now[name]) and name not in harmless
+    ]
 
 
 def recipe_of_resumed_run(stored: Recipe, given: Recipe, step: int, seconds: float, mend: str) -> Recipe:

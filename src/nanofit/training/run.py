@@ -23,12 +23,12 @@ from nanofit.model import build_model
 from nanofit.optim import build_optimizer
 from nanofit.planning.plan import plan_recipe
 from nanofit.recipe import Recipe
-from nanofit.recipe_files import load_recipe, recipe_toml
+from nanofit.recipe_files import recipe_toml
 from nanofit.runs import FORMAT_VERSION, Metrics, MetricsLog, RunFolder, read_metrics
 from nanofit.training.checkpoint import load_newest_checkpoint
 from nanofit.training.interrupts import StopRequest
 from nanofit.training.loop import TrainingLoop, out_of_memory
-from nanofit.training.resume import recipe_of_resumed_run
+from nanofit.training.resume import recipe_of_resumed_run, stored_recipe
 from nanofit.training.step import TrainStep
 from nanofit.training.tracking import Tracking
 
@@ -76,7 +76,7 @@ def _move_aside(run: RunFolder) -> Path:
 def _train(recipe: Recipe, run: RunFolder, report: Report, stop: StopRequest) -> Outcome:
     past = read_metrics(run.metrics_file)
     if run.exists:
-        stored = load_recipe(run.recipe_file).recipe
+        stored = stored_recipe(run, report)
         step = past.last.get("step", 0)
         given = recipe.batch
         recipe = recipe_of_resumed_run(stored, recipe, step, past.seconds, "--fresh starts over")

@@ -8,9 +8,9 @@ from nanofit.errors import UserError
 from nanofit.events import Report
 from nanofit.model import GPT, build_model
 from nanofit.recipe import Recipe
-from nanofit.recipe_files import load_recipe
 from nanofit.runs import open_run
 from nanofit.training.checkpoint import load_newest_checkpoint
+from nanofit.training.resume import stored_recipe
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class TrainedRun:
 def load_trained(path: Path, report: Report) -> TrainedRun:
     """The run at `path`; raises UserError when there is none, or it has no checkpoint yet."""
     run = open_run(path)
-    recipe = load_recipe(run.recipe_file).recipe
+    recipe = stored_recipe(run, report)
     settings = recipe.run
     if settings.precision == "float16" and not is_cuda(settings):  # trained on a GPU, used on a machine without one
         settings = settings.model_copy(update={"precision": "float32"})
