@@ -14,7 +14,7 @@ from nanofit.recipe import SECTIONS, Recipe, build_recipe
 from nanofit.recipe_files import end_decay_with_budget, load_recipe, parse_option, recipe_toml
 
 positive = st.integers(1, 10**6)
-names = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12)
+names = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=12)
 
 
 @st.composite
@@ -55,7 +55,7 @@ def recipes(draw: st.DrawFn) -> Recipe:
         "device": st.sampled_from(["auto", "cpu", "cuda:1"]),
         "precision": st.sampled_from(["auto", "float32", "bfloat16", "float16"]),
         "compile": st.sampled_from(["auto", True, False]),
-        "seed": st.integers(0, 2**64),
+        "seed": st.integers(0, 2**64 - 1),
         "eval_interval": positive,
         "eval_tokens": positive,
         "checkpoint_interval": positive,
@@ -245,3 +245,51 @@ def test_a_decay_is_only_moved_by_a_budget_that_comes_alone(tmp_path: Path, over
     loaded = load_recipe(written(tmp_path, "[schedule]\ndecay_steps = 50\n[budget]\nsteps = 100\n"), overrides)
     assert end_decay_with_budget(loaded, overrides) == loaded
     assert loaded.recipe.schedule.decay_steps == 50
+
+
+# Odd files
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[model]\nn_layer = " + "1" * 5000, "is not valid TOML"),
+        ("[model]\nn_layer = " + "[" * 5000 + "]" * 5000, "is not valid TOML"),
+        ("[[model]]\nn_layer = 1", "model is a section: write [model] above its settings, once"),
+        ("model = 5", "model is a section: write [model] above its settings, once"),
+        ("[model]\nn_layer = {a = 1}\n[budget]\nsteps = 5", "n_layer = {'a': 1} is not valid: give a whole number"),
+        ('[run]\nout = "a\\u0000b"\n[budget]\nsteps = 5', "holds a NUL character"),
+        ("[budget]\nhours = 1979-05-27", "'1979-05-27' is not a duration"),
+    ],
+    ids=lambda text: text[:20],
+)
+def test_odd_toml_is_one_line(tmp_path: Path, text: str, said: str) -> None:
+    with pytest.raises(UserError) as error:
+        load_recipe(written(tmp_path, text))
+    assert said in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "text", ['[budget]\nhours = "1h30m"', "[budget]\nhours = 01:30:00", "\ufeff[budget]\nhours = 1.5"]
+)
+def test_hours_in_a_file_are_a_duration(tmp_path: Path, text: str) -> None:
+    assert load_recipe(written(tmp_path, text)).recipe.budget.hours == 1.5
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("n_layer = " + "-" * 900 + "1", ""),
+        ("n_layer = " + "-" * 3000 + "1", "is not a Python file"),
+        ("n_layer = " + "1 + " * 20000 + "1", "is not a Python file"),
+        ("eval_iters = 1e308 * 10", "needs whole numbers, not inf"),
+        ("n_layer = foo(" + "1, " * 500 + "1)", "..."),
+        ("n_layer = '\\udcff'", "surrogate"),
+    ],
+    ids=["minus", "minuses", "sum", "inf", "long", "surrogate"],
+)
+def test_odd_python_is_one_line(tmp_path: Path, text: str, said: str) -> None:
+    with pytest.raises(UserError) as error:
+        load_recipe(written(tmp_path, text, "config.py"))
+    assert said in str(error.value)
+    assert len(str(error.value)) < 400 + len(str(tmp_path))

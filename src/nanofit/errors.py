@@ -6,6 +6,10 @@ code 2. Anything else that escapes is a defect of ours and shows its traceback.
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from typing import Any
+
+MAX_VALUE_CHARACTERS = 60
+"""A longer value is cut where an error quotes it."""
 
 
 class UserError(Exception):
@@ -16,3 +20,9 @@ def nearest(word: str, known: Iterable[str]) -> str:
     """The end of an error line: ` (did you mean 'n_layer'?)`, or nothing when no known word is near."""
     matches = get_close_matches(word, list(known), n=1, cutoff=0.6)
     return f" (did you mean '{matches[0]}'?)" if matches else ""
+
+
+def quoted(value: Any) -> str:
+    """A value as an error line shows it: text in quotes, cut where it is long."""
+    text = repr(value)
+    return text if len(text) <= MAX_VALUE_CHARACTERS else text[: MAX_VALUE_CHARACTERS - 4] + " ..."

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from nanofit.capabilities import without_pretrained_weights
-from nanofit.errors import UserError, nearest
+from nanofit.errors import MAX_VALUE_CHARACTERS, UserError, nearest
 from nanofit.recipe import known_names, lay_over
 
 NANOGPT_DEFAULTS: dict[str, Any] = {
@@ -92,8 +92,8 @@ class _Unreadable(Exception):
 def read_nanogpt_config(path: Path) -> NanogptConfig:
     """Reads what `path` sets. Raises UserError, with the line, for code that is not settings, and for an unknown name."""
     try:
-        tree = ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
-    except (SyntaxError, ValueError) as error:
+        tree = ast.parse(path.read_text(encoding="utf-8-sig"), filename=str(path))
+    except (SyntaxError, ValueError, RecursionError) as error:
         raise UserError(f"{path} is not a Python file: {error}") from None
     assigned: dict[str, Any] = {}
     warnings: list[str] = []
@@ -113,13 +113,13 @@ def read_nanogpt_config(path: Path) -> NanogptConfig:
         try:
             # nanoGPT runs the file inside train.py, where its defaults are names already.
             assigned[name] = _value(expression, NANOGPT_DEFAULTS | assigned)
-        except _Unreadable:
+        except (_Unreadable, RecursionError):
             if name not in HARMLESS:
                 raise UserError(
-                    f"{path}, line {statement.lineno}: {name} = {ast.unparse(expression)} is neither a literal nor "
+                    f"{path}, line {statement.lineno}: {name} = {_text(expression)} is neither a literal nor "
                     f"arithmetic; nanofit reads config files without running them: write the value of {name}"
                 ) from None
-            warnings.append(f"{name} = {ast.unparse(expression)} is not a plain value and was left out")
+            warnings.append(f"{name} = {_text(expression)} is not a plain value and was left out")
             assigned.pop(name, None)
     unknown = [name for name in assigned if name not in (*known_names(), *KNOWN_ONLY_THERE)]
     if unknown:
@@ -221,4 +221,13 @@ def _number(expression: ast.expr, names: dict[str, Any]) -> int | float:
 
 
 def _first_line(statement: ast.stmt) -> str:
-    return ast.unparse(statement).splitlines()[0]
+    return _text(statement).splitlines()[0]
+
+
+def _text(node: ast.AST) -> str:
+    """The node as Python code, cut where it is long."""
+    try:
+        text = ast.unparse(node)
+    except RecursionError:
+        return "..."
+    return text if len(text) <= MAX_VALUE_CHARACTERS else text[: MAX_VALUE_CHARACTERS - 4] + " ..."

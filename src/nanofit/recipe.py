@@ -4,26 +4,33 @@ Each field has its name, its unit and its check here and nowhere else. `recipe_f
 `nanogpt_config.py` reads nanoGPT's own config files.
 """
 
-import re
 from dataclasses import replace
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from nanofit.architecture import Architecture, ModelConfig
-from nanofit.errors import UserError, nearest
+from nanofit.errors import UserError, nearest, quoted
 from nanofit.hyperparameters import OptimizerName, OptimizerSettings, optimizer_defaults
-from nanofit.quantities import GROUP_TOKENS, token_count
+from nanofit.quantities import GROUP_TOKENS, hours, token_count
+from nanofit.recipe_errors import explain
 from nanofit.schedule import Schedule, Shape
 from nanofit.units import hours_text
 from nanofit.vocabulary import VOCABULARIES
 
 FORMAT_VERSION = 1
 
+MAX_WHOLE_NUMBER = 2**64 - 1
+"""Of every field: torch takes no larger seed, and products of a few such numbers are still floats."""
+
+MAX_HOURS = 1e6
+"""A century and more; much beyond it, seconds and tokens are no longer floats."""
+
 Checkpointing = Literal["off", "half", "all"]
 Precision = Literal["float32", "bfloat16", "float16"]
 
 Tokens = Annotated[int, BeforeValidator(token_count)]
+Hours = Annotated[float, BeforeValidator(hours)]
 
 
 def _resume_is_scratch(value: Any) -> Any:
@@ -44,6 +51,13 @@ def loss_chunk_tokens(tokens: int, vocab_size: int) -> int:
 
 class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @model_validator(mode="after")
+    def _countable(self) -> "_Section":
+        for name, value in self:
+            if isinstance(value, int) and value > MAX_WHOLE_NUMBER:
+                raise ValueError(f"{name} = {quoted(value)} must be at most {MAX_WHOLE_NUMBER:,}")
+        return self
 
 
 class ModelSection(_Section):
@@ -121,7 +135,12 @@ class ScheduleSection(_Section):
 class BudgetSection(_Section):
     tokens: Tokens | None = Field(default=None, ge=1, description="tokens to train on (10B, 500M, 1e10)")
     steps: int | None = Field(default=None, ge=1, description="optimizer steps")
-    hours: float | None = Field(default=None, gt=0, description="hours of wall-clock, everything included")
+    hours: Hours | None = Field(
+        default=None,
+        gt=0,
+        le=MAX_HOURS,
+        description="hours of wall-clock, everything included (8, 8h, 30m, 1d12h, 1:30)",
+    )
 
     @model_validator(mode="after")
     def _one_budget(self) -> "BudgetSection":
@@ -285,6 +304,14 @@ SECTIONS: dict[str, type[_Section]] = {
 
 SECTION_OF_FIELD = {field: name for name, section in SECTIONS.items() for field in section.model_fields}
 
+FLAGS = frozenset(
+    name
+    for section in SECTIONS.values()
+    for name, info in section.model_fields.items()
+    if bool in (info.annotation, *get_args(info.annotation))
+)
+"""Fields that take true and false."""
+
 SYNONYMS = {
     "dataset": "source",
     "batch_size": "micro_batch",
@@ -330,11 +357,26 @@ def build_recipe(values: dict[str, Any]) -> Recipe:
     for name, value in in_our_words(values).items():
         if name not in SECTION_OF_FIELD:
             raise UserError(f"unknown recipe field '{name}'{nearest(name, known_names())}")
-        sections.setdefault(SECTION_OF_FIELD[name], {})[name] = value
+        sections.setdefault(SECTION_OF_FIELD[name], {})[name] = _plain(name, value)
     try:
         return Recipe(**sections)  # pyright: ignore[reportArgumentType] (pydantic checks the sections)
     except ValidationError as error:
-        raise UserError("; ".join(_explain(problem) for problem in error.errors())) from None
+        descriptions = {
+            name: SECTIONS[section].model_fields[name].description or "" for name, section in SECTION_OF_FIELD.items()
+        }
+        raise UserError(explain(error.errors(), descriptions)) from None
+
+
+def _plain(name: str, value: Any) -> Any:
+    """`value` for pydantic, which would read true as the number 1: a field that takes no flag gets its text instead.
+
+    Raises UserError for text that can't be written to a file, or name one.
+    """
+    if isinstance(value, bool) and name not in FLAGS:
+        return str(value).lower()
+    if isinstance(value, str) and any(character == "\0" or "\ud800" <= character <= "\udfff" for character in value):
+        raise UserError(f"{name} = {quoted(value)} holds a NUL character or half of a surrogate pair: leave it out")
+    return value
 
 
 def in_our_words(values: dict[str, Any]) -> dict[str, Any]:
@@ -369,8 +411,8 @@ def _product(what: str, *factors: Any) -> int:
     for factor in factors:
         try:
             result *= int(factor)
-        except (TypeError, ValueError):
-            raise UserError(f"{what} needs whole numbers, not '{factor}'") from None
+        except (TypeError, ValueError, OverflowError):
+            raise UserError(f"{what} needs whole numbers, not {quoted(factor)}") from None
     return result
 
 
@@ -378,21 +420,5 @@ def _flag(name: str, value: Any) -> bool:
     if isinstance(value, str) and value.lower() in ("true", "false"):
         return value.lower() == "true"
     if not isinstance(value, bool):
-        raise UserError(f"{name} is True or False, not '{value}'")
+        raise UserError(f"{name} is True or False, not {quoted(value)}")
     return value
-
-
-def _explain(problem: Any) -> str:
-    """One pydantic problem as a person says it."""
-    place = str(problem["loc"][1]) if len(problem["loc"]) > 1 else ""
-    message = problem["msg"].removeprefix("Value error, ")
-    if problem["type"] == "literal_error":
-        known = re.findall(r"'([^']*)'", str(problem["ctx"]["expected"]))
-        return f"unknown {place} '{problem['input']}'{nearest(str(problem['input']), known)}: one of {', '.join(known)}"
-    if problem["type"] == "value_error":
-        return f"{place}: {message}" if place else message
-    if problem["type"] == "string_pattern_mismatch":
-        return (
-            f"{place} '{problem['input']}' is not known: {SECTIONS[problem['loc'][0]].model_fields[place].description}"
-        )
-    return f"{place} = {problem['input']!r}: {message[0].lower()}{message[1:]}"

@@ -117,7 +117,7 @@ def parse_option(name: str, text: str) -> Any:
         return text.lower() == "true"
     try:
         value = ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, RecursionError, MemoryError):
         return text
     return value if isinstance(value, (int, float, str)) else text
 
@@ -189,11 +189,14 @@ def _read_toml(path: Path) -> dict[str, Any]:
     import tomllib  # here, because most commands read no TOML, and answer sooner without it
 
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except tomllib.TOMLDecodeError as error:
-        raise UserError(f"{path} is not valid TOML: {error}") from None
+        document = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except UnicodeDecodeError:
         raise UserError(f"{path} is not a text file in UTF-8") from None
+    except (
+        ValueError,
+        RecursionError,
+    ) as error:  # a number of thousands of digits, and brackets as deep, are no TOMLDecodeError
+        raise UserError(f"{path} is not valid TOML: {error}") from None
     version = document.pop("format_version", FORMAT_VERSION)
     if version != FORMAT_VERSION:
         raise UserError(
@@ -201,6 +204,8 @@ def _read_toml(path: Path) -> dict[str, Any]:
         )
     values: dict[str, Any] = {}
     for key, content in document.items():
+        if key in SECTIONS and not isinstance(content, dict):
+            raise UserError(f"{path}: {key} is a section: write [{key}] above its settings, once")
         if not isinstance(content, dict):
             raise UserError(
                 f"{path}: '{key}' stands outside the sections; write it under [{SECTION_OF_FIELD.get(field_of(key), 'model')}]"
