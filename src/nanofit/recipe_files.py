@@ -30,6 +30,7 @@ from nanofit.recipe import (
     known_names,
     lay_over,
 )
+from nanofit.runs import RunFolder, run_at
 
 TEXT_FIELDS = frozenset(
     name
@@ -49,26 +50,49 @@ class LoadedRecipe:
 
 
 def load_recipe(path: Path, overrides: dict[str, Any] | None = None) -> LoadedRecipe:
-    """Reads a recipe.toml or a nanoGPT config file and lays `overrides` (flat names) over it.
+    """Reads a recipe.toml or a nanoGPT config file and lays `overrides` (flat names) over it. A run folder stands for its
+    recipe, or for its newest checkpoint's copy where that is missing or damaged.
 
     Raises UserError, naming the file, for all that is wrong in it.
     """
     overrides = overrides or {}
     if not path.exists() and str(path) in PRESETS:
         return _like_nanogpt(path, PRESETS[str(path)].settings, [], overrides)
+    run = run_at(path)
+    if run is not None:
+        return _recipe_of_run(run, overrides)
     if not path.exists():
         raise UserError(
             f"{path} does not exist{nearest(str(path), PRESETS)}: give a recipe.toml, a nanoGPT config.py, or one of {', '.join(PRESETS)}"
         )
     if path.is_dir():
-        raise UserError(f"{path} is a folder: give a recipe.toml or a nanoGPT config.py")
+        raise UserError(f"{path} is a folder without a run: give a run folder, a recipe.toml or a nanoGPT config.py")
     if path.suffix == ".py":
         config = read_nanogpt_config(path)
         return _like_nanogpt(path, config.values, config.warnings, overrides)
     if path.suffix == ".toml":
-        given, left_out = leave_out_ignored(overrides)
-        return _built(path, lay_over(_read_toml(path), given), left_out)
+        return _load_toml(path, overrides)
     raise UserError(f"{path} is neither a recipe (.toml) nor a nanoGPT config file (.py)")
+
+
+def _load_toml(path: Path, overrides: dict[str, Any]) -> LoadedRecipe:
+    given, left_out = leave_out_ignored(overrides)
+    return _built(path, lay_over(_read_toml(path), given), left_out)
+
+
+def _recipe_of_run(run: RunFolder, overrides: dict[str, Any]) -> LoadedRecipe:
+    """The run's recipe. Raises the UserError of its recipe.toml where no copy of it can be read either."""
+    copies = (run.checkpoint_folder(step) / run.recipe_file.name for step in reversed(run.checkpoint_steps()))
+    problem: UserError | None = None
+    for file in (run.recipe_file, *copies):
+        try:
+            if file.is_file():
+                return _load_toml(file, overrides)
+            raise UserError(f"{file} is missing, and no checkpoint has a copy: put it back")
+        except UserError as error:
+            problem = problem or error
+    assert problem is not None
+    raise problem
 
 
 def _like_nanogpt(path: Path, values: dict[str, Any], warnings: list[str], overrides: dict[str, Any]) -> LoadedRecipe:

@@ -69,6 +69,15 @@ def open_run(path: Path) -> RunFolder:
     return run
 
 
+def run_at(path: Path) -> RunFolder | None:
+    """The run that `path` names, a run folder or the recipe.toml in one; None where no run was begun there.
+
+    A recipe.toml alone makes no run: the user may have saved it there.
+    """
+    run = RunFolder(path.parent if path.name == "recipe.toml" else path)
+    return run if run.plan_file.is_file() or run.metrics_file.is_file() else None
+
+
 class MetricsLog:
     """Appends to metrics.jsonl. Each line is whole on disk or not there: one that fails to be written is taken back."""
 

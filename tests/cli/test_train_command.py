@@ -64,3 +64,86 @@ def test_no_probe_is_an_option(nanofit: Nanofit, monkeypatch: pytest.MonkeyPatch
     assert nanofit("train").code == 0
     assert nanofit("train", "--no-probe", "--n_layer=2").code == 0
     assert probes == [True, False]
+
+
+# A run folder as the recipe
+
+
+@pytest.fixture
+def run_folder(tmp_path: Path) -> Path:
+    """A run that was begun elsewhere: its recipe names another folder."""
+    folder = tmp_path / "runs" / "mine"
+    folder.mkdir(parents=True)
+    (folder / "recipe.toml").write_text('[model]\nn_layer = 3\n[budget]\nsteps = 50\n[run]\nout = "runs/before"\n')
+    (folder / "plan.json").write_text("{}")
+    return folder
+
+
+@pytest.fixture
+def folders(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The run folders that were to be trained in; nothing is."""
+    found: list[Path] = []
+
+    def train(recipe: Recipe, out: Path, **options: Any) -> Outcome:
+        found.append(out)
+        return Outcome(RunFolder(out), 1, 1, None, 0.0)
+
+    monkeypatch.setattr(training, "train", train)
+    return found
+
+
+@pytest.mark.parametrize("argument", ["runs/mine", "runs/mine/", "runs/mine/recipe.toml"])
+def test_a_run_folder_is_resumed_where_it_lies(
+    nanofit: Nanofit, run_folder: Path, folders: list[Path], argument: str
+) -> None:
+    ran = nanofit("train", argument)
+    assert ran.code == 0, ran.err
+    assert folders == [Path("runs/mine")]
+
+
+def test_options_count_for_a_run_folder_as_for_a_recipe(
+    nanofit: Nanofit, run_folder: Path, trained: list[Recipe]
+) -> None:
+    assert nanofit("train", "runs/mine", "--steps", "80").code == 0
+    (recipe,) = trained
+    assert (recipe.model.n_layer, recipe.steps) == (3, 80)
+
+
+def test_another_out_is_another_run(nanofit: Nanofit, run_folder: Path, folders: list[Path]) -> None:
+    assert nanofit("train", "runs/mine", "--out", "runs/other").code == 0
+    assert folders == [Path("runs/other")]
+
+
+def test_a_saved_recipe_toml_is_no_run(nanofit: Nanofit, tmp_path: Path, folders: list[Path]) -> None:
+    (tmp_path / "recipe.toml").write_text("[budget]\nsteps = 5\n")
+    assert nanofit("train", "recipe.toml").code == 0
+    assert folders == [Path("runs/recipe")]
+    ran = nanofit("train", ".")
+    assert (ran.code, folders[1:]) == (2, [])
+    assert ". is a folder without a run: give a run folder" in ran.err
+
+
+@pytest.mark.parametrize("damage", ["", None, "[model\n"])
+def test_a_lost_recipe_is_taken_from_the_newest_checkpoint(
+    nanofit: Nanofit, run_folder: Path, trained: list[Recipe], damage: str | None
+) -> None:
+    for step, layers in ((10, 2), (20, 5)):
+        copy = run_folder / "checkpoints" / f"step-{step:08d}" / "recipe.toml"
+        copy.parent.mkdir(parents=True)
+        copy.write_text(f"[model]\nn_layer = {layers}\n[budget]\nsteps = 50\n")
+    (run_folder / "recipe.toml").unlink()
+    if damage is not None:
+        (run_folder / "recipe.toml").write_text(damage)
+    assert nanofit("train", run_folder).code == 0
+    assert trained[0].model.n_layer == 5
+
+
+def test_a_run_without_any_recipe_is_one_line(nanofit: Nanofit, run_folder: Path) -> None:
+    (run_folder / "recipe.toml").unlink()
+    ran = nanofit("train", run_folder)
+    assert ran.code == 2
+    assert ran.err.endswith("recipe.toml is missing, and no checkpoint has a copy: put it back\n")
+
+
+def test_plan_takes_a_run_folder_too(nanofit: Nanofit, run_folder: Path) -> None:
+    assert "3 layers" in nanofit("plan", "runs/mine").out

@@ -15,8 +15,8 @@ def train(
     ctx: typer.Context,
     recipe: Path | None = typer.Argument(
         None,
-        metavar="[RECIPE.toml|CONFIG.py]",
-        help="A recipe, or a nanoGPT config file; without one, a first recipe for this machine.",
+        metavar="[RECIPE.toml|CONFIG.py|RUN]",
+        help="A recipe, a nanoGPT config file, or a run folder, which is resumed; without one, a first recipe for this machine.",
     ),
     fresh: bool = typer.Option(False, "--fresh", help="Start over; the old run is moved aside, not deleted."),
     no_probe: bool = typer.Option(
@@ -36,13 +36,15 @@ def train(
     Example: nanofit train run.toml
 
     Example: nanofit train run.toml --until 07:00
+
+    Example: nanofit train runs/mine --hours 8h
     """
     from nanofit.cli.progress import Watcher, say
     from nanofit.events import Note
     from nanofit.planning.plan import schedule_warnings
     from nanofit.planning.starter import likely_device_kind, starter_recipe
     from nanofit.recipe_files import LoadedRecipe, end_decay_with_budget, leave_out_ignored, load_recipe
-    from nanofit.runs import RunFolder, read_metrics
+    from nanofit.runs import RunFolder, read_metrics, run_at
     from nanofit.units import duration, hours_text, quantity
 
     overrides = overrides_of(ctx)
@@ -54,7 +56,11 @@ def train(
     else:
         values, warnings = leave_out_ignored(overrides)
         loaded = LoadedRecipe(starter_recipe(likely_device_kind(), values).recipe, warnings)
-    out = Path(loaded.recipe.run.out or Path("runs") / (recipe.stem if recipe is not None else "starter"))
+    resumed = run_at(recipe) if recipe is not None else None
+    if resumed is not None and not {"out", "out_dir"} & set(overrides):
+        out = resumed.path  # wherever the recipe says that it was: a folder may have been moved
+    else:
+        out = Path(loaded.recipe.run.out or Path("runs") / (recipe.stem if recipe is not None else "starter"))
     if seconds is not None and not fresh:
         used = read_metrics(RunFolder(out).metrics_file).seconds  # hours are those of all lives
         loaded = LoadedRecipe(loaded.recipe.with_values(hours=(used + seconds) / 3600), loaded.warnings)
