@@ -3,7 +3,7 @@
 recipe.toml                 the recipe, written in full
 plan.json                   what was predicted
 metrics.jsonl               a line a logged step or event; the last line of a step wins
-checkpoints/step-00001234/  model.safetensors, optimizer.safetensors, state.json
+checkpoints/step-00001234/  model.safetensors, optimizer.safetensors, state.json, recipe.toml (as it was then)
 """
 
 import json
