@@ -104,7 +104,9 @@ def test_an_unknown_field_names_the_nearest(wrong: str, near: str) -> None:
 
 
 def test_an_unknown_tokenizer_or_architecture_lists_what_there_is() -> None:
-    assert refusal(tokenizer="gpt-2") == "unknown tokenizer 'gpt-2' (did you mean 'gpt2'?): one of gpt2, bytes"
+    assert (
+        refusal(tokenizer="gpt-2") == "unknown tokenizer 'gpt-2' (did you mean 'gpt2'?): one of gpt2, bytes, characters"
+    )
     assert refusal(tokenizer="byte").startswith("unknown tokenizer 'byte' (did you mean 'bytes'?)")
     assert refusal(arch="gpt3") == "unknown arch 'gpt3' (did you mean 'gpt2'?): one of gpt2, nanochat, qwen3"
 

@@ -23,7 +23,7 @@ from benchmarks.nanogpt_cpu import say
 from benchmarks.turns import ProgramFailed
 from nanofit.data.manifest import Manifest, read_manifest
 from nanofit.data.stream import TokenStream
-from nanofit.data.tokenizers import get_tokenizer
+from nanofit.vocabulary import VOCABULARIES
 from tests.hub_server import LocalHub
 
 SOURCE = "fineweb:sample-10BT"
@@ -139,7 +139,7 @@ def _content(folder: Path) -> dict[str, str]:
 
 def _documents(manifest: Manifest) -> Counter[bytes]:
     """How often each document is in the set, by the hash of its tokens. Every text of the corpus has a number of its own."""
-    separator = get_tokenizer(manifest.tokenizer).vocabulary.separator.to_bytes(2, "little")
+    separator = VOCABULARIES[manifest.tokenizer].separator.to_bytes(2, "little")
     found: Counter[bytes] = Counter()
     for split in ("train", "val"):
         stream = TokenStream(manifest, split)

@@ -34,7 +34,6 @@ def measure(session: "Session") -> Iterator[dict[str, Any]]:
     from benchmarks.nanogpt import commit_of
     from benchmarks.turns import Contender
     from nanofit.device import choose_device
-    from nanofit.vocabulary import VOCABULARIES
 
     assert session.nanogpt is not None
     recipe = session.recipe(arch="gpt2", optimizer="adamw", gelu="exact", micro_batch=12, compile=True)
@@ -46,7 +45,7 @@ def measure(session: "Session") -> Iterator[dict[str, Any]]:
     shape = {name: getattr(model, name) for name in ("n_layer", "n_head", "n_embd", "block_size", "bias", "dropout")}
     settings = {
         "shape": shape | {"vocab_size": recipe.vocab_size},
-        "ids": VOCABULARIES[recipe.data.tokenizer].size,
+        "ids": recipe.vocabulary.size,
         "micro_batch": recipe.batch.micro_batch,
         "device": str(device.torch_device),
         "precision": device.precision,

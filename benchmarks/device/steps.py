@@ -16,7 +16,6 @@ from nanofit.model import build_model
 from nanofit.optim import build_optimizer
 from nanofit.recipe import Recipe, RunSection
 from nanofit.training.step import StepResult, TrainStep
-from nanofit.vocabulary import VOCABULARIES
 
 
 class Trainer:
@@ -36,7 +35,7 @@ class Trainer:
         self.train_step = TrainStep(
             model, build_optimizer(model, recipe.optimizer_settings), recipe, self.device, self._note
         )
-        batch, ids = recipe.batch, VOCABULARIES[recipe.data.tokenizer].size
+        batch, ids = recipe.batch, recipe.vocabulary.size
         shape = (batch.grad_accum, batch.micro_batch, recipe.model.block_size + 1)
         self.rows = torch.randint(ids, shape, device=self.device.torch_device)
         self._taken = 0

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from nanofit.data.tokenizers import get_tokenizer, stream_text
+from nanofit.data.tokenizers import stream_text, tokenizer_of
 from nanofit.device import DTYPES, Device
 from nanofit.events import Report
 from nanofit.model import GPT, KeyValueCache
@@ -73,13 +73,12 @@ def sample_run(
 ) -> Iterator[str]:
     """The text of `prompt` and its continuation by the run at `path`, as it comes. Raises UserError as load_trained does."""
     trained = load_trained(path, report)
-    tokenizer = get_tokenizer(trained.recipe.data.tokenizer)
+    tokenizer = tokenizer_of(trained.recipe.data.tokenizer, trained.recipe.data.characters)
     ids = tokenizer.encode(prompt).tolist()
     yield prompt
-    # Without a prompt the model begins a document, as after every separator in training.
     continuation = generate(
         trained.model,
-        ids or [tokenizer.vocabulary.separator],
+        ids or [tokenizer.start],
         trained.device,
         vocabulary_size=tokenizer.vocabulary.size,
         tokens=tokens,

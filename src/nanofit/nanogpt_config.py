@@ -139,25 +139,6 @@ def with_nanogpt_defaults(values: dict[str, Any]) -> dict[str, Any]:
     return filled
 
 
-def prefer_local_dataset(path: Path, values: dict[str, Any]) -> dict[str, Any]:
-    """`values` with the folder data/NAME for a `dataset` NAME that lies there prepared: in the current folder, or beside the
-    folder `config` in which the file `path` lies."""
-    if not isinstance(values.get("dataset"), str):
-        return values
-    roots = [Path()]
-    if path.resolve().parent.name == "config":
-        roots.append(path.resolve().parents[1])
-    folders = [root / "data" / values["dataset"] for root in roots]
-    local = next((folder for folder in folders if _is_dataset(folder)), None)
-    return values if local is None else values | {"dataset": str(local)}
-
-
-def _is_dataset(folder: Path) -> bool:
-    """Whether `folder` holds what nanoGPT's prepare.py writes (train.bin), or what the download scripts of llm.c and
-    modded-nanogpt write (NAME_train_000001.bin)."""
-    return (folder / "train.bin").is_file() or any(folder.glob("*_train*.bin"))
-
-
 def leave_out_ignored(values: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """`values` without nanoGPT's settings that nanofit has no use for, and a warning for each that asked for something.
 

@@ -16,7 +16,7 @@ from nanofit.quantities import GROUP_TOKENS, hours, token_count
 from nanofit.recipe_errors import explain
 from nanofit.schedule import Schedule, Shape
 from nanofit.units import hours_text
-from nanofit.vocabulary import VOCABULARIES
+from nanofit.vocabulary import CHARACTERS, Vocabulary, vocabulary_of
 
 FORMAT_VERSION = 1
 
@@ -88,13 +88,32 @@ class DataSection(_Section):
         min_length=1,
         description="fineweb, fineweb-edu, hf://datasets/OWNER/NAME, a file or folder of text, shards, or python",
     )
-    tokenizer: Literal["gpt2", "bytes"] = Field(default="gpt2", description="gpt2 (50257 ids) or bytes (257 ids)")
+    tokenizer: Literal["gpt2", "bytes", "characters"] = Field(
+        default="gpt2",
+        description="gpt2 (50257 ids), bytes (257 ids), or characters (of nanoGPT's character-level data)",
+    )
+    characters: str | None = Field(
+        default=None, min_length=1, description="the vocabulary of tokenizer characters, in the order of its ids"
+    )
     val_tokens: Tokens = Field(
         default=10_485_760, ge=1, description="tokens of validation (at most a tenth of the source)"
     )
     folder: str | None = Field(
         default=None, description="where the shards lie; a folder of the source's own in data/ unless given"
     )
+
+    @model_validator(mode="after")
+    def _characters_have_their_tokenizer(self) -> "DataSection":
+        if self.tokenizer == CHARACTERS and self.characters is None:
+            raise ValueError(
+                "tokenizer characters is for data that brings its vocabulary: give as source a folder with nanoGPT's "
+                "train.bin, val.bin and meta.pkl"
+            )
+        if self.tokenizer != CHARACTERS and self.characters is not None:
+            raise ValueError(f"characters are given, and tokenizer {self.tokenizer} has none: leave one of them out")
+        if self.characters is not None and len(set(self.characters)) < len(self.characters):
+            raise ValueError("characters names one twice: every character has one id")
+        return self
 
 
 class BatchSection(_Section):
@@ -197,7 +216,7 @@ class Recipe(_Section):
 
     @model_validator(mode="after")
     def _agrees(self) -> "Recipe":
-        needed = VOCABULARIES[self.data.tokenizer].size
+        needed = self.vocabulary.size
         if self.model.vocab_size is not None and self.model.vocab_size < needed:
             raise ValueError(
                 f"vocab_size {self.model.vocab_size} is smaller than the {needed} ids of tokenizer {self.data.tokenizer}"
@@ -209,9 +228,14 @@ class Recipe(_Section):
         return self
 
     @property
+    def vocabulary(self) -> Vocabulary:
+        """The vocabulary of the recipe's tokenizer."""
+        return vocabulary_of(self.data.tokenizer, self.data.characters)
+
+    @property
     def vocab_size(self) -> int:
         """Rows of the embedding, padding included."""
-        return self.model.vocab_size or VOCABULARIES[self.data.tokenizer].padded_size
+        return self.model.vocab_size or self.vocabulary.padded_size
 
     @property
     def tokens_per_step(self) -> int:
@@ -268,7 +292,7 @@ class Recipe(_Section):
         """The shape of the model, every derived value filled in."""
         fields: dict[str, Any] = self.model.model_dump(exclude={"init_from"}) | {
             "vocab_size": self.vocab_size,
-            "unpadded_vocab_size": VOCABULARIES[self.data.tokenizer].size,
+            "unpadded_vocab_size": self.vocabulary.size,
         }
         return ModelConfig(**fields)
 

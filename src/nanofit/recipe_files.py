@@ -14,10 +14,10 @@ from nanofit.errors import UserError, nearest
 from nanofit.nanogpt_config import (
     KNOWN_ONLY_THERE,
     leave_out_ignored,
-    prefer_local_dataset,
     read_nanogpt_config,
     with_nanogpt_defaults,
 )
+from nanofit.nanogpt_data import prefer_local_dataset, with_vocabulary_of_source
 from nanofit.presets import PRESETS
 from nanofit.recipe import (
     BUDGETS,
@@ -102,7 +102,7 @@ def _like_nanogpt(path: Path, values: dict[str, Any], warnings: list[str], overr
         given, left_out = leave_out_ignored(lay_over(values, overrides))
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
-    loaded = _built(path, prefer_local_dataset(path, with_nanogpt_defaults(given)), warnings + left_out)
+    loaded = _built(path, with_nanogpt_defaults(given), warnings + left_out)
     out = Path(loaded.recipe.run.out or "")
     if given.get("init_from") == "resume" and (out / "ckpt.pt").is_file() and not (out / "recipe.toml").exists():
         raise UserError(
@@ -113,10 +113,18 @@ def _like_nanogpt(path: Path, values: dict[str, Any], warnings: list[str], overr
 
 
 def _built(path: Path, values: dict[str, Any], warnings: list[str]) -> LoadedRecipe:
+    """The recipe of the file `path`. What is prepared on this disk under the name of its dataset is its source, and brings its
+    vocabulary."""
     try:
-        return LoadedRecipe(build_recipe(values), warnings)
+        return LoadedRecipe(build_recipe(with_vocabulary_of_source(prefer_local_dataset(values, path))), warnings)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
+
+
+def options_alone(overrides: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """The values of a command line without a file, with the vocabulary that their source brings, and what should be said."""
+    values, left_out = leave_out_ignored(overrides)
+    return with_vocabulary_of_source(prefer_local_dataset(values)), left_out
 
 
 def end_decay_with_budget(loaded: LoadedRecipe, overrides: dict[str, Any]) -> LoadedRecipe:

@@ -1,4 +1,4 @@
-"""What is known of each tokenizer without running it: how many ids it uses and how many rows a model gives it.
+"""What is known of each vocabulary without running its tokenizer: how many ids it has and how many rows a model gives it.
 
 A model's vocabulary is padded to a multiple of 64, since tensor cores want it (about 1.2 times the speed at 50304 against
 50257, modded-nanogpt's records); the padding is masked in sampling and cropped at export.
@@ -6,17 +6,37 @@ A model's vocabulary is padded to a multiple of 64, since tensor cores want it (
 
 from dataclasses import dataclass
 
+CHARACTERS = "characters"
+"""The tokenizer of nanoGPT's character-level data, whose vocabulary comes with the data: an id per character."""
+
+ROWS_MULTIPLE = 64
+
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Ids `0 .. size - 1` are used; a model has `padded_size` rows; `separator` begins every document."""
+    """Ids `0 .. size - 1` are used."""
 
     size: int
-    padded_size: int
+
+    @property
+    def padded_size(self) -> int:
+        """Rows of a model's embedding."""
+        return -(-self.size // ROWS_MULTIPLE) * ROWS_MULTIPLE
+
+
+@dataclass(frozen=True)
+class DocumentVocabulary(Vocabulary):
+    """A vocabulary with an id of its own, `separator`, that begins every document."""
+
     separator: int
 
 
 VOCABULARIES = {
-    "bytes": Vocabulary(size=257, padded_size=320, separator=256),
-    "gpt2": Vocabulary(size=50257, padded_size=50304, separator=50256),
+    "bytes": DocumentVocabulary(size=257, separator=256),
+    "gpt2": DocumentVocabulary(size=50257, separator=50256),
 }
+
+
+def vocabulary_of(tokenizer: str, characters: str | None) -> Vocabulary:
+    """The vocabulary of a recipe's `tokenizer`; that of `characters` is as large as they are many."""
+    return VOCABULARIES[tokenizer] if characters is None else Vocabulary(len(characters))

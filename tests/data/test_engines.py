@@ -16,7 +16,7 @@ from nanofit.data.engines import CUT, JUDGED_EVERY, SELF_TEST, Encoded, Engine, 
 from nanofit.data.tokenizers import get_tokenizer, gpt2_ranks, gpt2_vocabulary_file, token_byte_lengths
 from nanofit.errors import UserError
 from nanofit.events import Event, Note
-from nanofit.vocabulary import VOCABULARIES, Vocabulary
+from nanofit.vocabulary import VOCABULARIES, DocumentVocabulary
 
 FINEWEB = Path(__file__).parents[3] / "shared" / "data" / "fineweb"
 """Real rows of FineWeb, kept beside a checkout and not in it."""
@@ -282,7 +282,7 @@ def test_what_fastokens_is_asked_at_the_start_is_right(theirs: tiktoken.Encoding
 
 
 def test_a_vocabulary_that_does_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(VOCABULARIES, "gpt2", Vocabulary(size=100_277, padded_size=100_352, separator=100_257))
+    monkeypatch.setitem(VOCABULARIES, "gpt2", DocumentVocabulary(size=100_277, separator=100_257))
     for make in (reference_engine, lambda name: fast_engine(name, not_called)):
         with pytest.raises(UserError, match="100,277 ids, a vocabulary that does not fit uint16"):
             make("gpt2")

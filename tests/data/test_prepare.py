@@ -25,6 +25,7 @@ from nanofit.data.shards import ShardWriter
 from nanofit.data.stream import TokenStream
 from nanofit.data.tokenizers import get_tokenizer
 from nanofit.errors import UserError
+from nanofit.vocabulary import VOCABULARIES
 
 FORTY = [f"document {index}: {'text ' * (index % 7)}" for index in range(40)]
 
@@ -53,7 +54,7 @@ def documents(manifest: Manifest, split: Split) -> list[str]:
     tokenizer = get_tokenizer(manifest.tokenizer)
     stream = TokenStream(manifest, split)
     tokens = stream.read(0, len(stream))
-    begins = np.flatnonzero(tokens == tokenizer.vocabulary.separator)
+    begins = np.flatnonzero(tokens == VOCABULARIES[manifest.tokenizer].separator)
     assert begins[0] == 0, "the stream begins with a separator"
     return [
         b"".join(tokenizer.token_bytes(int(token)) for token in part).decode() for part in np.split(tokens, begins[1:])

@@ -13,6 +13,7 @@ from nanofit.data.local.existing import existing_set
 from nanofit.data.manifest import ShardLine
 from nanofit.data.token_file import TokenFile
 from nanofit.errors import UserError
+from nanofit.vocabulary import VOCABULARIES
 from small_sets import write_set
 
 
@@ -35,20 +36,20 @@ def test_a_shard_that_is_missing_cut_or_altered_is_named_with_the_mend(tmp_path:
     ):
         file.write_bytes(damaged)
         with pytest.raises(UserError, match=f"{file.name} {said}.*nanofit data verify"):
-            TokenFile(file, line)
+            TokenFile(file, line, VOCABULARIES[line.tokenizer].size)
     file.unlink()
     with pytest.raises(UserError, match="is missing, though the manifest names it: nanofit data verify"):
-        TokenFile(file, line)
+        TokenFile(file, line, VOCABULARIES[line.tokenizer].size)
 
 
 def test_any_bit_of_it_that_is_flipped_is_found_before_its_first_token(tmp_path: Path) -> None:
     tokens = list(range(2000))
     line = write_set(tmp_path, [tokens]).shards[0]
     file = tmp_path / line.file
-    assert TokenFile(file, line).read(3, 10).tolist() == tokens[3:13]
+    assert TokenFile(file, line, VOCABULARIES[line.tokenizer].size).read(3, 10).tolist() == tokens[3:13]
     for at in (20, 1024, 3001, file.stat().st_size - 1):
         change_byte(file, at)
-        opened = TokenFile(file, line)
+        opened = TokenFile(file, line, VOCABULARIES[line.tokenizer].size)
         said = (
             f"{file} is damaged (its sha256 is not the one in the manifest): nanofit data verify {tmp_path} mends it; "
         )
@@ -56,14 +57,14 @@ def test_any_bit_of_it_that_is_flipped_is_found_before_its_first_token(tmp_path:
             with pytest.raises(UserError, match=re.escape(said + "the same command then goes on")):
                 opened.read(3, 10)
         change_byte(file, at)
-    assert TokenFile(file, line).read(1999, 10).tolist() == [1999]
+    assert TokenFile(file, line, VOCABULARIES[line.tokenizer].size).read(1999, 10).tolist() == [1999]
 
 
 def test_it_is_hashed_once_whoever_reads_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     line = write_set(tmp_path, [[1, 2, 3]]).shards[0]
     hashed, sha256 = [], hashlib.sha256
     monkeypatch.setattr(hashlib, "sha256", lambda *content: hashed.append(1) or sha256(*content))
-    file = TokenFile(tmp_path / line.file, line)
+    file = TokenFile(tmp_path / line.file, line, VOCABULARIES[line.tokenizer].size)
     assert hashed == []
     file.check()
     readers = [threading.Thread(target=file.read, args=(0, 3)) for _ in range(8)]
@@ -78,7 +79,7 @@ def test_it_is_hashed_once_whoever_reads_it(tmp_path: Path, monkeypatch: pytest.
 def test_it_stays_the_file_that_was_opened(tmp_path: Path) -> None:
     """The last shard of a set that grows is made again, longer, while it is read."""
     line = write_set(tmp_path, [[1, 2, 3]]).shards[0]
-    file = TokenFile(tmp_path / line.file, line)
+    file = TokenFile(tmp_path / line.file, line, VOCABULARIES[line.tokenizer].size)
     (tmp_path / "longer").write_bytes(b"x" * 5000)
     (tmp_path / "longer").replace(tmp_path / line.file)
     assert file.read(0, 3).tolist() == [1, 2, 3]
@@ -88,14 +89,14 @@ def test_its_descriptor_goes_with_it(tmp_path: Path) -> None:
     line = write_set(tmp_path, [[1, 2, 3]]).shards[0]
     before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208
     for _ in range(20):
-        TokenFile(tmp_path / line.file, line).read(0, 3)
+        TokenFile(tmp_path / line.file, line, VOCABULARIES[line.tokenizer].size).read(0, 3)
     assert len(os.listdir("/proc/self/fd")) <= before + 1  # noqa: PTH208
 
 
 def test_ids_beyond_the_vocabulary(tmp_path: Path) -> None:
     """The hash is right, so somebody made it so."""
     line = write_set(tmp_path, [[1, 50257, 3]]).shards[0]
-    file = TokenFile(tmp_path / line.file, line)
+    file = TokenFile(tmp_path / line.file, line, VOCABULARIES[line.tokenizer].size)
     assert file.read(0, 1).tolist() == [1]
     with pytest.raises(UserError, match=r"has the id 50257, and gpt2 ends at 50256: nanofit data verify"):
         file.read(1, 1)
@@ -108,7 +109,7 @@ def train_file(folder: Path, tokens: np.ndarray) -> tuple[TokenFile, Path, Shard
     found = existing_set(folder)
     assert found is not None
     line = found.manifest().of("train")[0]
-    return TokenFile(folder / line.file, line), folder / line.file, line
+    return TokenFile(folder / line.file, line, VOCABULARIES[line.tokenizer].size), folder / line.file, line
 
 
 def test_a_file_of_nothing_but_tokens_is_read_from_its_first_byte(tmp_path: Path) -> None:
@@ -133,7 +134,7 @@ def test_a_foreign_file_that_is_written_over_while_it_is_read(tmp_path: Path, to
         with pytest.raises(UserError, match=r"train\.bin was changed while it was read"):
             file.read(5, 3)
     with pytest.raises(UserError, match="is cut off or altered"):
-        TokenFile(path, line)
+        TokenFile(path, line, VOCABULARIES[line.tokenizer].size)
 
 
 def test_a_foreign_file_with_ids_beyond_the_vocabulary_where_no_sample_was_taken(tmp_path: Path) -> None:

@@ -14,13 +14,16 @@ from tiktoken_ext import openai_public
 from tokenizers import ByteLevelBPETokenizer
 
 from nanofit.data.tokenizers import (
+    character_byte_lengths,
     get_tokenizer,
     gpt2_ranks,
     gpt2_vocabulary_file,
     stream_text,
     token_byte_lengths,
+    tokenizer_of,
 )
 from nanofit.errors import UserError
+from nanofit.vocabulary import VOCABULARIES
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=200)
 wordy = st.lists(
@@ -106,7 +109,7 @@ def test_bytes_are_the_bytes_of_utf8(text: str) -> None:
 @pytest.mark.parametrize("name", ["bytes", "gpt2"])
 def test_no_text_stands_for_the_separator(name: str) -> None:
     tokenizer = get_tokenizer(name)
-    assert tokenizer.vocabulary.separator not in tokenizer.encode("<|endoftext|> \u0100")
+    assert VOCABULARIES[name].separator not in tokenizer.encode("<|endoftext|> \u0100")
 
 
 @pytest.mark.parametrize("name", ["bytes", "gpt2"])
@@ -160,3 +163,17 @@ def test_the_lengths_are_those_of_the_tokens(name: str) -> None:
     tokenizer = get_tokenizer(name)
     lengths = token_byte_lengths(name)
     assert lengths.tolist() == [len(tokenizer.token_bytes(token)) for token in range(tokenizer.vocabulary.size)]
+
+
+def test_characters_are_ids_in_their_order() -> None:
+    tokenizer = tokenizer_of("characters", "\n aé月😀")
+    assert tokenizer.encode("é a\n月😀").tolist() == [3, 1, 2, 0, 4, 5]
+    assert "".join(stream_text(tokenizer, iter([3, 1, 2, 0, 4, 5]))) == "é a\n月😀"
+    assert character_byte_lengths("\n aé月😀").tolist() == [1, 1, 1, 2, 3, 4]
+    # A text without a beginning follows a line's end, as in nanoGPT's sample.py.
+    assert (tokenizer.start, tokenizer_of("characters", "ab").start) == (0, 0)
+
+
+def test_a_character_without_an_id_is_named() -> None:
+    with pytest.raises(UserError, match="this model knows 3 characters, and 'x', '月' is none of them"):
+        tokenizer_of("characters", "abc").encode("a月xbx")

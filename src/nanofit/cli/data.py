@@ -38,7 +38,9 @@ def prepare_command(
         None, "--tokens", metavar="N", help="Stop when about N tokens are there (10B, 500M); more can follow later."
     ),
     out: Path | None = typer.Option(None, "--out", metavar="DIR", help="Folder for the shards."),
-    tokenizer: str = typer.Option("gpt2", "--tokenizer", help="gpt2 or bytes."),
+    tokenizer: str | None = typer.Option(
+        None, "--tokenizer", help="gpt2, which it is unless given, or bytes; tokens that are there keep theirs."
+    ),
     val_tokens: str = typer.Option(
         "10485760", "--val_tokens", metavar="N", help="Tokens wanted for validation (at most a tenth)."
     ),
@@ -53,11 +55,13 @@ def prepare_command(
     """
     from nanofit.cli.progress import Watcher
     from nanofit.data.prepare import prepare
+    from nanofit.nanogpt_data import with_vocabulary_of_source
 
+    given = {"source": source} | ({"tokenizer": tokenizer} if tokenizer is not None else {})
     with Watcher() as report:
         manifest = prepare(
             source,
-            tokenizer,
+            with_vocabulary_of_source(given).get("tokenizer", "gpt2"),
             val_tokens=_tokens("--val_tokens", val_tokens),
             most_tokens=_tokens("--tokens", tokens) if tokens is not None else None,
             folder=out,

@@ -86,7 +86,7 @@ def _plan(recipe: Path | None, overrides: dict[str, Any], machine: "Machine | No
     from nanofit.planning.plan import plan_recipe
     from nanofit.planning.predict import require_source
     from nanofit.recipe import field_of
-    from nanofit.recipe_files import leave_out_ignored, load_recipe
+    from nanofit.recipe_files import load_recipe, options_alone
 
     if recipe is not None:
         loaded = load_recipe(recipe, overrides)
@@ -97,7 +97,7 @@ def _plan(recipe: Path | None, overrides: dict[str, Any], machine: "Machine | No
         from nanofit.planning.audit import audit
 
         return audit(loaded.recipe, machine, tuple(loaded.warnings))
-    values, warnings = leave_out_ignored(overrides)
+    values, warnings = options_alone(overrides)
     from nanofit.planning.choose import plan_for_machine
 
     return plan_for_machine(machine, values, tuple(warnings))

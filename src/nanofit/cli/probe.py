@@ -51,12 +51,12 @@ def probe(
 def _recipe(file: Path | None, ctx: typer.Context) -> "LoadedRecipe":
     from nanofit.planning.choose import plan_for_machine
     from nanofit.planning.machine import machine_of
-    from nanofit.recipe_files import LoadedRecipe, leave_out_ignored, load_recipe
+    from nanofit.recipe_files import LoadedRecipe, load_recipe, options_alone
 
     overrides = overrides_of(ctx)
     if file is not None:
         return load_recipe(file, overrides)
-    values, warnings = leave_out_ignored(overrides)
+    values, warnings = options_alone(overrides)
     return LoadedRecipe(plan_for_machine(machine_of(None, None, None), values).recipe, warnings)
 
 

@@ -43,7 +43,7 @@ def train(
     from nanofit.events import Note
     from nanofit.planning.plan import schedule_warnings
     from nanofit.planning.starter import likely_device_kind, starter_recipe
-    from nanofit.recipe_files import LoadedRecipe, end_decay_with_budget, leave_out_ignored, load_recipe
+    from nanofit.recipe_files import LoadedRecipe, end_decay_with_budget, load_recipe, options_alone
     from nanofit.runs import RunFolder, read_metrics, run_at
     from nanofit.units import duration, hours_text, quantity
 
@@ -54,7 +54,7 @@ def train(
     if recipe is not None:
         loaded = end_decay_with_budget(load_recipe(recipe, overrides), overrides)
     else:
-        values, warnings = leave_out_ignored(overrides)
+        values, warnings = options_alone(overrides)
         loaded = LoadedRecipe(starter_recipe(likely_device_kind(), values).recipe, warnings)
     resumed = run_at(recipe) if recipe is not None else None
     if resumed is not None and not {"out", "out_dir"} & set(overrides):

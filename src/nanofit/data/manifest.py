@@ -17,7 +17,7 @@ from typing import Any
 from nanofit.data.manifest_line import ShardLine, Split, made_of, shard_line
 from nanofit.durable import append, sync_folder, write_file
 from nanofit.errors import UserError
-from nanofit.vocabulary import VOCABULARIES
+from nanofit.vocabulary import VOCABULARIES, Vocabulary, vocabulary_of
 
 MANIFEST_NAME = "manifest.jsonl"
 FORMAT_VERSION = 1
@@ -40,6 +40,11 @@ class Manifest:
     @property
     def tokenizer(self) -> str:
         return self.shards[0].tokenizer if self.shards else self.made_of["tokenizer"]
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """The ids that its tokens may have."""
+        return vocabulary_of(self.tokenizer, self.made_of.get("characters"))
 
     @cached_property
     def digest(self) -> str:

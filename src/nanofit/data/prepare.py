@@ -41,7 +41,8 @@ PREPARING_NAME = ".preparing"
 @dataclass(frozen=True)
 class Request:
     """What to prepare. `most_tokens`: how many are needed, of training from the hub, of both splits from local text; None is
-    all there is. `folder` None is the source's own place under data/. `block_size`: both splits must have a window."""
+    all there is. `folder` None is the source's own place under data/. `block_size`: both splits must have a window.
+    `characters`: the vocabulary that a recipe has with tokenizer characters."""
 
     spec: str
     tokenizer: str
@@ -49,6 +50,7 @@ class Request:
     most_tokens: int | None = None
     folder: Path | None = None
     block_size: int = 1024
+    characters: str | None = None
 
 
 @dataclass(frozen=True)
@@ -167,7 +169,7 @@ def _require_same(folder: Path, same: bool) -> None:
 
 def checked(manifest: Manifest, request: Request) -> Manifest:
     """`manifest`, if the request's recipe can train on it."""
-    problem = problem_of_set(manifest, request.tokenizer)
+    problem = problem_of_set(manifest, request.tokenizer, request.characters)
     if problem is not None:
         raise UserError(problem)
     for split in ("train", "val"):

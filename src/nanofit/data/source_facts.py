@@ -80,8 +80,11 @@ class SourceFacts:
     problem: str | None = None
 
 
-def facts_of(spec: str, tokenizer: str | None, val_tokens: int, folder: Path | None = None) -> SourceFacts:
-    """What a plan needs to know of the source `spec` for `tokenizer` (None: the one that its shards were made with, or gpt2).
+def facts_of(
+    spec: str, tokenizer: str | None, val_tokens: int, folder: Path | None = None, characters: str | None = None
+) -> SourceFacts:
+    """What a plan needs to know of the source `spec` for `tokenizer` (None: the one that its shards were made with, or gpt2), and
+    for the vocabulary `characters`, where a recipe has one.
 
     `folder` is where a run keeps its shards. Never raises: what is wrong is the facts' `problem`.
     """
@@ -89,12 +92,12 @@ def facts_of(spec: str, tokenizer: str | None, val_tokens: int, folder: Path | N
         if folder is not None and is_prepared(folder):
             manifest = read_manifest(folder)
             if manifest.is_final and manifest.shards:
-                return _facts_of_set(manifest, tokenizer)
+                return _facts_of_set(manifest, tokenizer, characters)
         source = resolve(spec)
         if source.manifest is not None:
-            return _facts_of_set(source.manifest, tokenizer)
+            return _facts_of_set(source.manifest, tokenizer, characters)
         if source.existing is not None:
-            return _facts_of_existing(source.existing, tokenizer)
+            return _facts_of_existing(source.existing, tokenizer, characters)
         if source.hub is not None:
             return _facts_of_dataset(spec, source.hub, tokenizer)
         return _facts_of_text(spec, tokenizer or "gpt2", val_tokens)
@@ -106,13 +109,24 @@ def facts_of(spec: str, tokenizer: str | None, val_tokens: int, folder: Path | N
         return SourceFacts(problem=f"{error.filename or spec} can't be read: {error.strerror or error}")
 
 
-def problem_of_set(manifest: Manifest, tokenizer: str) -> str | None:
-    """Why a recipe with `tokenizer` can't train on a set of shards, and the mend; None where it can."""
+def problem_of_set(manifest: Manifest, tokenizer: str, characters: str | None) -> str | None:
+    """Why a recipe with `tokenizer`, and with the vocabulary `characters` if it has one, can't train on a set of shards, and the
+    mend; None where it can."""
     if not manifest.shards:
         return f"{manifest.folder} is not complete: nanofit data prepare SOURCE --out {manifest.folder}"
     if manifest.tokenizer != tokenizer:
         return _other_tokenizer(manifest.folder, manifest.tokenizer, tokenizer)
-    return None
+    return problem_of_characters(manifest.folder, manifest.made_of.get("characters"), characters)
+
+
+def problem_of_characters(folder: Path, own: str | None, wanted: str | None) -> str | None:
+    """Why a recipe whose vocabulary is `wanted` can't use the tokens in `folder`, whose vocabulary is `own`."""
+    if wanted in (None, own):
+        return None
+    return (
+        f"the vocabulary of {folder} (meta.pkl) is not the recipe's: leave `characters` out of the recipe to take the data's, or "
+        "give the data that the recipe was made for"
+    )
 
 
 def _other_tokenizer(folder: Path, own: str, asked: str) -> str:
@@ -136,25 +150,25 @@ def problem_of_tokens(name: HubName, tokenizer: str) -> str | None:
     return None
 
 
-def _facts_of_set(manifest: Manifest, tokenizer: str | None) -> SourceFacts:
+def _facts_of_set(manifest: Manifest, tokenizer: str | None, characters: str | None) -> SourceFacts:
     made_of = str(manifest.made_of.get("spec", ""))
     try:
         is_fineweb = _is_fineweb(hub_name(made_of)) if made_of else False
     except UserError:
         is_fineweb = False  # made of text that is gone since
     own = manifest.tokenizer if manifest.shards else None
-    problem = problem_of_set(manifest, tokenizer or own or "gpt2")
+    problem = problem_of_set(manifest, tokenizer or own or "gpt2", characters)
     tokens, val_tokens = manifest.tokens("train"), manifest.tokens("val")
     return SourceFacts(tokens, "its manifest", val_tokens, is_fineweb=is_fineweb, tokenizer=own, problem=problem)
 
 
-def _facts_of_existing(existing: "ExistingSet", tokenizer: str | None) -> SourceFacts:
+def _facts_of_existing(existing: "ExistingSet", tokenizer: str | None, characters: str | None) -> SourceFacts:
     tokens, val_tokens = (
         sum(file.tokens for file in existing.files if file.split == split) for split in ("train", "val")
     )
     name, first = existing.folder.resolve().name, existing.files[0].path.stem.partition("_")[0]
     is_fineweb = any(FINEWEB_NAME.fullmatch(word) for word in (name, first))
-    own, problem = "gpt2", None
+    own, problem = existing.tokenizer, problem_of_characters(existing.folder, existing.characters, characters)
     if tokenizer is not None and tokenizer != own:
         problem = _other_tokenizer(existing.folder, own, tokenizer)
     return SourceFacts(

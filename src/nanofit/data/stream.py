@@ -30,7 +30,9 @@ class TokenStream:
         while same < min(len(lines), len(self._lines)) and lines[same].sha256 == self._lines[same].sha256:
             same += 1
         self.manifest = manifest
-        self._files[same:] = [TokenFile(manifest.folder / line.file, line) for line in lines[same:]]
+        self._files[same:] = [
+            TokenFile(manifest.folder / line.file, line, manifest.vocabulary.size) for line in lines[same:]
+        ]
         self._lines = lines
         self._begins = np.cumsum([0, *(line.tokens for line in lines)])
 

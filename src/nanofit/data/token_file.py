@@ -17,21 +17,20 @@ from nanofit.data.local.existing import SAMPLED, ExistingFile, identity
 from nanofit.data.manifest_line import ShardLine
 from nanofit.data.shards import MAGIC, header
 from nanofit.errors import UserError
-from nanofit.vocabulary import VOCABULARIES
 
 BLOCK_BYTES = 2**20
 
 
 class TokenFile:
-    """The tokens of one shard. It stays the file that was opened, even if another one takes its name.
+    """The tokens of one shard, of a vocabulary of `ids` ids. It stays the file that was opened, even if another one takes its name.
 
     Raises UserError, with the mend, where the file is missing, or its size or its header is not what `line` says.
     """
 
-    def __init__(self, file: Path, line: ShardLine) -> None:
+    def __init__(self, file: Path, line: ShardLine, ids: int) -> None:
         self._file, self._line = file, line
         self._is_sampled = line.sha256.startswith(SAMPLED)
-        self._ids = VOCABULARIES[line.tokenizer].size
+        self._ids = ids
         try:
             self._descriptor = os.open(file, os.O_RDONLY | getattr(os, "O_BINARY", 0))
         except FileNotFoundError:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from nanofit.errors import UserError
-from nanofit.vocabulary import VOCABULARIES, Vocabulary
+from nanofit.vocabulary import CHARACTERS, VOCABULARIES, Vocabulary
 
 if TYPE_CHECKING:
     import tiktoken
@@ -33,7 +33,14 @@ class Tokenizer(Protocol):
     """Text to ids and back. Text is taken literally: no string in it stands for a special token."""
 
     name: str
-    vocabulary: Vocabulary
+
+    @property
+    def vocabulary(self) -> Vocabulary: ...
+
+    @property
+    def start(self) -> int:
+        """The id after which a text begins that has nothing before it."""
+        ...
 
     def encode(self, text: str) -> np.ndarray:
         """The ids of `text`, uint16, without a separator."""
@@ -49,6 +56,7 @@ class ByteTokenizer:
 
     name = "bytes"
     vocabulary = VOCABULARIES["bytes"]
+    start = vocabulary.separator
 
     def encode(self, text: str) -> np.ndarray:
         return np.frombuffer(text.encode("utf-8"), dtype=np.uint8).astype(np.uint16)
@@ -62,6 +70,7 @@ class Gpt2Tokenizer:
 
     name = "gpt2"
     vocabulary = VOCABULARIES["gpt2"]
+    start = vocabulary.separator
 
     def __init__(self) -> None:
         self._encoding = _tiktoken_gpt2(GPT2_PATTERN)
@@ -85,6 +94,31 @@ class Gpt2Tokenizer:
         return b"" if token == self.vocabulary.separator else self._encoding.decode_single_token_bytes(token)
 
 
+class CharacterTokenizer:
+    """An id per character of `characters`, in their order: what nanoGPT's data/shakespeare_char/prepare.py makes."""
+
+    name = CHARACTERS
+
+    def __init__(self, characters: str) -> None:
+        self._characters = characters
+        self._ids = {character: token for token, character in enumerate(characters)}
+        self.vocabulary = Vocabulary(len(characters))
+        self.start = self._ids.get("\n", 0)  # nanoGPT's sample.py begins with a line's end
+
+    def encode(self, text: str) -> np.ndarray:
+        """The ids of `text`. Raises UserError for a character that has none."""
+        unknown = sorted(set(text) - self._ids.keys())
+        if unknown:
+            named = ", ".join(map(repr, unknown[:5])) + (" ..." if len(unknown) > 5 else "")
+            raise UserError(
+                f"this model knows {len(self._ids)} characters, and {named} is none of them: leave it out of the prompt"
+            )
+        return np.array([self._ids[character] for character in text], dtype=np.uint16)
+
+    def token_bytes(self, token: int) -> bytes:
+        return self._characters[token].encode("utf-8")
+
+
 def _tiktoken_gpt2(pattern: str) -> "tiktoken.Encoding":
     import tiktoken
 
@@ -103,7 +137,16 @@ def get_tokenizer(name: str) -> Tokenizer:
         return ByteTokenizer()
     if name == "gpt2":
         return Gpt2Tokenizer()
+    if name == CHARACTERS:
+        raise UserError(
+            "tokenizer characters encodes no text of its own: it is for nanoGPT's train.bin, val.bin and meta.pkl"
+        )
     raise UserError(f"unknown tokenizer '{name}': one of {', '.join(VOCABULARIES)}")
+
+
+def tokenizer_of(name: str, characters: str | None) -> Tokenizer:
+    """The tokenizer of a recipe's [data] section, `characters` its vocabulary if it has one of its own."""
+    return get_tokenizer(name) if characters is None else CharacterTokenizer(characters)
 
 
 def stream_text(tokenizer: Tokenizer, tokens: Iterator[int]) -> Iterator[str]:
@@ -172,3 +215,8 @@ def token_byte_lengths(tokenizer: str) -> np.ndarray:
         lengths[: vocabulary.separator] = 1
     lengths.flags.writeable = False
     return lengths
+
+
+def character_byte_lengths(characters: str) -> np.ndarray:
+    """The bytes of UTF-8 that each of `characters` takes. Shape [ids], uint8."""
+    return np.array([len(character.encode("utf-8")) for character in characters], dtype=np.uint8)

@@ -4,7 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nanofit.data.prepare import set_in
+from nanofit.data.source_facts import problem_of_set
 from nanofit.data.stream import TokenStream
+from nanofit.errors import UserError
 from nanofit.evaluation.validation import Validation, validate
 from nanofit.events import Report
 from nanofit.training.trained import load_trained
@@ -25,6 +27,9 @@ def evaluate_run(path: Path, report: Report) -> Evaluation:
     trained = load_trained(path, report)
     recipe = trained.recipe
     manifest = set_in(trained.data_folder)
+    problem = problem_of_set(manifest, recipe.data.tokenizer, recipe.data.characters)
+    if problem is not None:
+        raise UserError(problem)
     validation = validate(
         lambda inputs, targets: trained.model(inputs, targets, "none"),
         TokenStream(manifest, "val"),

@@ -191,7 +191,13 @@ def _alternatives(plan: Plan, machine: Machine) -> Iterator[Alternative]:
     recipe, predicted = plan.recipe, plan.predicted
     assert predicted.hours is not None
     hours = predicted.hours.mid
-    pinned = {"source": recipe.data.source, "tokenizer": recipe.data.tokenizer, "block_size": recipe.model.block_size}
+    data = recipe.data
+    pinned = {
+        "source": data.source,
+        "tokenizer": data.tokenizer,
+        "characters": data.characters,
+        "block_size": recipe.model.block_size,
+    }
     goal = Goal(machine, hours, None, pinned, plan.facts)
     try:
         better = recipe_of(Search(goal).best, goal)

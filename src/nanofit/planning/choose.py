@@ -438,5 +438,5 @@ def _alternatives(search: Search, plan: Plan) -> list[Alternative]:
 def guide_recipe(goal: Goal) -> Recipe:
     """What the guide recommends for this card, in the goal's hours, its decay ended with them, on the goal's data."""
     preset = tier_for(goal.machine.gpu.vram_gib)
-    data = {name: goal.pinned[name] for name in ("source", "tokenizer") if name in goal.pinned}
+    data = {name: goal.pinned[name] for name in ("source", "tokenizer", "characters") if name in goal.pinned}
     return preset.recipe().with_values(hours=goal.hours, decay_steps=None, **data)

@@ -93,7 +93,8 @@ class Pace:
 def source_facts(recipe: Recipe) -> SourceFacts:
     """What is known of the recipe's source; that it is too short for the recipe's windows is a problem too."""
     data, block_size = recipe.data, recipe.model.block_size
-    facts = facts_of(data.source, data.tokenizer, data.val_tokens, Path(data.folder) if data.folder else None)
+    folder = Path(data.folder) if data.folder else None
+    facts = facts_of(data.source, data.tokenizer, data.val_tokens, folder, data.characters)
     unsure = 2 if facts.tokenizer is None else 1  # an estimate may be so far off
     for split, tokens in (("train", facts.unique_tokens), ("val", facts.val_tokens)):
         too_short = problem_of_length(tokens * unsure, split, block_size) if tokens is not None else None

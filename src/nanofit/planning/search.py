@@ -24,7 +24,7 @@ from nanofit.planning.rules import block_parameters, recommended_tokens_per_step
 from nanofit.planning.step import StepShape
 from nanofit.recipe import loss_chunk_tokens
 from nanofit.units import hours_text
-from nanofit.vocabulary import VOCABULARIES
+from nanofit.vocabulary import vocabulary_of
 
 FEWEST_TOKENS_PER_PARAMETER = 8
 """Below it no run behind the loss law lies; 8 to 12 is compute-optimal for Muon."""
@@ -409,7 +409,7 @@ class Search:
 
     def _shape(self, depth: int, width: int) -> ModelConfig:
         pinned = self.goal.pinned
-        vocabulary = VOCABULARIES[pinned.get("tokenizer", "gpt2")]
+        vocabulary = vocabulary_of(pinned.get("tokenizer", "gpt2"), pinned.get("characters"))
         return ModelConfig(
             n_layer=depth,
             n_head=pinned.get("n_head") or heads_of(width),

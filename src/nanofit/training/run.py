@@ -178,6 +178,7 @@ def _feed(recipe: Recipe, run: RunFolder, report: Report) -> Feed:
         val_tokens=recipe.data.val_tokens,
         folder=folder,
         block_size=recipe.model.block_size,
+        characters=recipe.data.characters,
     )
     return Feed(request, _expected_tokens(recipe), report)
 

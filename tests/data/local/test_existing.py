@@ -106,6 +106,35 @@ def test_what_is_no_set(tmp_path: Path, name: str) -> None:
     assert existing_set(tmp_path / name) is None
 
 
+def characters(folder: Path, text: str, val: str) -> Path:
+    """As nanoGPT's data/shakespeare_char/prepare.py writes it."""
+    chars = sorted(set(text + val))
+    stoi = {character: token for token, character in enumerate(chars)}
+    train_ids, val_ids = (np.array([stoi[each] for each in split]) for split in (text, val))
+    nanogpt(folder, train_ids, val_ids)
+    meta = {"vocab_size": len(chars), "itos": dict(enumerate(chars)), "stoi": stoi}
+    (folder / "meta.pkl").write_bytes(pickle.dumps(meta))
+    return folder
+
+
+def test_characters(tmp_path: Path) -> None:
+    val = "Ein Mensch – über 月."
+    manifest = found(characters(tmp_path, TEXT, val)).manifest()
+    assert manifest.tokenizer == "characters"
+    assert manifest.made_of["characters"] == "".join(sorted(set(TEXT + val)))
+    assert (manifest.tokens("train"), manifest.tokens("val")) == (len(TEXT), len(val))
+    # A token is a character, which is one to four bytes of text.
+    assert manifest.text_bytes("train") == len(TEXT.encode())
+    assert manifest.text_bytes("val") == len(val.encode())
+
+
+def test_an_id_that_no_character_has(tmp_path: Path) -> None:
+    folder = characters(tmp_path, TEXT, "moon")
+    size = len(set(TEXT))
+    np.array([0, size, 1], dtype=np.uint16).tofile(folder / "val.bin")
+    assert f"val.bin holds id {size}, and that of meta.pkl ends at {size - 1}" in refusal(folder)
+
+
 # What is sampled
 
 
@@ -142,27 +171,12 @@ def test_the_identity_changes_with_what_is_sampled_and_with_the_size(tmp_path: P
 # What is refused
 
 
-def test_a_vocabulary_of_characters(tmp_path: Path, ids: np.ndarray) -> None:
-    folder = nanogpt(tmp_path, ids % 65, ids[:9] % 65)
-    letters = dict(enumerate("abc"))
-    (folder / "meta.pkl").write_bytes(
-        pickle.dumps({"vocab_size": 65, "itos": letters, "stoi": {"vocab_size": 50257, "a": 50257}})
-    )
-    said = refusal(folder)
-    assert "a vocabulary of its own" in said
-    assert f"{folder / 'input.txt'}) as --source, with --tokenizer bytes" in said
-
-
-class Exploding:
-    def __reduce__(self) -> tuple[object, tuple[str]]:
-        return exec, ("raise SystemExit('unpickled')",)
-
-
-@pytest.mark.parametrize("raw", [pickle.dumps(Exploding()), b"", b"no pickle", pickle.dumps({"vocab_size": 65})[:9]])
-def test_a_vocabulary_is_never_unpickled(tmp_path: Path, ids: np.ndarray, raw: bytes) -> None:
+def test_a_meta_pkl_that_is_no_vocabulary(tmp_path: Path, ids: np.ndarray) -> None:
     folder = nanogpt(tmp_path, ids, ids[:9])
-    (folder / "meta.pkl").write_bytes(raw)
-    assert "a vocabulary of its own" in refusal(folder)
+    (folder / "meta.pkl").write_bytes(pickle.dumps({"vocab_size": 65}))
+    said = refusal(folder)
+    assert f"{folder / 'meta.pkl'} is no vocabulary of characters" in said
+    assert f"{folder / 'input.txt'}) as --source, with --tokenizer bytes" in said
 
 
 @pytest.mark.parametrize(("gone", "split"), [("val.bin", "val"), ("train.bin", "train")])

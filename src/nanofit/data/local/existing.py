@@ -1,11 +1,11 @@
-"""Sets of tokens that somebody else made with GPT-2's vocabulary, taken as they stand: nothing is written beside them.
+"""Sets of tokens that somebody else made, taken as they stand: nothing is written beside them.
 
-nanoGPT's are `train.bin` and `val.bin`, nothing but uint16; llm.c's and modded-nanogpt's are `NAME_train_000001.bin` and
-the like, with a header. What takes reading tens of gigabytes is sampled: a file is known by 64 blocks of it.
+nanoGPT's are `train.bin` and `val.bin`, nothing but uint16, of GPT-2's vocabulary or of the characters in `meta.pkl`. llm.c's
+and modded-nanogpt's are `NAME_train_000001.bin` and the like, with a header, of GPT-2's vocabulary. What takes reading tens of
+gigabytes is sampled: a file is known by 64 blocks of it.
 """
 
 import hashlib
-import pickletools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,11 +15,11 @@ import numpy as np
 
 from nanofit.data.manifest import MANIFEST_NAME, Manifest, ShardLine, Split
 from nanofit.data.shards import HEADER_BYTES, MAGIC, VERSION, starts_file
-from nanofit.data.tokenizers import token_byte_lengths
+from nanofit.data.tokenizers import character_byte_lengths, token_byte_lengths
 from nanofit.errors import UserError
-from nanofit.vocabulary import VOCABULARIES
+from nanofit.nanogpt_data import META_NAME, read_characters
+from nanofit.vocabulary import CHARACTERS, DocumentVocabulary, vocabulary_of
 
-TOKENIZER = "gpt2"
 NANOGPT_FILES: dict[Split, str] = {"val": "val.bin", "train": "train.bin"}
 SHARD_NAME = re.compile(r"(.+)_(train|val)(_\d+)?\.bin")
 """`fineweb_train_000001.bin`, and `tiny_shakespeare_train.bin` where there is one file a split."""
@@ -43,26 +43,62 @@ class ExistingFile:
 
 @dataclass(frozen=True)
 class ExistingSet:
-    """The files of a set in the order of the token stream, validation first."""
+    """The files of a set in the order of the token stream, validation first. `characters`: its vocabulary, where it is not
+    GPT-2's."""
 
     folder: Path
     files: tuple[ExistingFile, ...]
+    characters: str | None = None
+
+    @property
+    def tokenizer(self) -> str:
+        return "gpt2" if self.characters is None else CHARACTERS
 
     def manifest(self) -> Manifest:
         """The set as nanofit describes its own. `sha256` is that of a sample, `documents` and `text_bytes` of training files
         of more than 4 MiB are counted in a sample; those of validation are exact, as bits per byte rest on them.
 
-        Raises UserError for a file with ids beyond GPT-2's vocabulary in the sample.
+        Raises UserError for a file with ids beyond the vocabulary in the sample.
         """
-        name = self.folder.resolve().name
         made_of = {
             "spec": str(self.folder),
-            "tokenizer": TOKENIZER,
+            "tokenizer": self.tokenizer,
+            "characters": self.characters,
             "validation": "the validation files of this set",
             "comparable": False,
         }
-        lines = tuple(_line(file, name) for file in self.files)
+        lines = tuple(self._line(file) for file in self.files)
         return Manifest(self.folder, lines, {"closed": True, "exhausted": True}, made_of)
+
+    def _line(self, file: ExistingFile) -> ShardLine:
+        vocabulary = vocabulary_of(self.tokenizer, self.characters)
+        lengths = np.zeros(2**16, dtype=np.uint8)
+        lengths[: vocabulary.size] = (
+            token_byte_lengths(self.tokenizer) if self.characters is None else character_byte_lengths(self.characters)
+        )
+        separator = vocabulary.separator if isinstance(vocabulary, DocumentVocabulary) else None
+        seen = separators = text_bytes = 0
+        for tokens in _all_tokens(file) if file.split == "val" else _sampled_tokens(file):
+            if len(tokens) and tokens.max() >= vocabulary.size:
+                whose = "GPT-2's vocabulary" if self.characters is None else f"that of {META_NAME}"
+                raise UserError(
+                    f"{file.path} holds id {tokens.max()}, and {whose} ends at {vocabulary.size - 1}: it was made "
+                    "with another tokenizer; give the text that it was made of as --source"
+                )
+            seen += len(tokens)
+            separators += 0 if separator is None else int(np.count_nonzero(tokens == separator))
+            text_bytes += int(lengths[tokens].sum(dtype=np.int64))
+        return ShardLine(
+            file=file.path.name,
+            split=file.split,
+            sha256=identity(file),
+            tokens=file.tokens,
+            documents=max(1, separators * file.tokens // seen),
+            text_bytes=text_bytes * file.tokens // seen,
+            source=self.folder.resolve().name,
+            tokenizer=self.tokenizer,
+            header_bytes=file.header_bytes,
+        )
 
 
 def existing_set(path: Path) -> ExistingSet | None:
@@ -94,27 +130,9 @@ def _nanogpt_set(folder: Path, names: set[str]) -> ExistingSet:
     for split, name in NANOGPT_FILES.items():
         if name not in names:
             raise UserError(f"{folder} holds no {name}, the {split} split: let its prepare.py run to its end")
-    meta = folder / "meta.pkl"
-    if meta.exists() and _vocab_size(meta) != VOCABULARIES[TOKENIZER].size:
-        raise UserError(
-            f"{folder} was made with a vocabulary of its own ({meta.name}), often one of characters: give the text that it "
-            f"was made of (there it is {folder / 'input.txt'}) as --source, with --tokenizer bytes"
-        )
-    return ExistingSet(folder, tuple(_file(folder / name, split) for split, name in NANOGPT_FILES.items()))
-
-
-def _vocab_size(meta: Path) -> int | None:
-    """The `vocab_size` that nanoGPT pickled, read without unpickling anything; None when none is found."""
-    named = False
-    try:
-        for opcode, argument, _ in pickletools.genops(meta.read_bytes()):
-            if named and isinstance(argument, int) and "INT" in opcode.name:
-                return argument
-            if isinstance(argument, str):
-                named = argument == "vocab_size"
-    except ValueError:  # no pickle, or a damaged one
-        pass
-    return None
+    files = tuple(_file(folder / name, split) for split, name in NANOGPT_FILES.items())
+    meta = folder / META_NAME
+    return ExistingSet(folder, files, read_characters(meta) if meta.exists() else None)
 
 
 def _llmc_set(folder: Path, shards: list[re.Match[str]]) -> ExistingSet:
@@ -153,33 +171,6 @@ def _file(path: Path, split: Split, *, needs_header: bool = False) -> ExistingFi
     if begin[2] != tokens or tokens < 1:
         raise UserError(f"{path} should hold {begin[2]:,} tokens and holds {max(tokens, 0):,}: fetch or make it again")
     return ExistingFile(path, split, tokens, HEADER_BYTES)
-
-
-def _line(file: ExistingFile, source: str) -> ShardLine:
-    vocabulary = VOCABULARIES[TOKENIZER]
-    lengths = np.zeros(2**16, dtype=np.uint8)
-    lengths[: vocabulary.size] = token_byte_lengths(TOKENIZER)
-    seen = separators = text_bytes = 0
-    for tokens in _all_tokens(file) if file.split == "val" else _sampled_tokens(file):
-        if len(tokens) and tokens.max() >= vocabulary.size:
-            raise UserError(
-                f"{file.path} holds id {tokens.max()}, and GPT-2's vocabulary ends at {vocabulary.size - 1}: it was made "
-                "with another tokenizer; give the text that it was made of as --source"
-            )
-        seen += len(tokens)
-        separators += int(np.count_nonzero(tokens == vocabulary.separator))
-        text_bytes += int(lengths[tokens].sum(dtype=np.int64))
-    return ShardLine(
-        file=file.path.name,
-        split=file.split,
-        sha256=identity(file),
-        tokens=file.tokens,
-        documents=max(1, separators * file.tokens // seen),
-        text_bytes=text_bytes * file.tokens // seen,
-        source=source,
-        tokenizer=TOKENIZER,
-        header_bytes=file.header_bytes,
-    )
 
 
 def identity(file: ExistingFile) -> str:

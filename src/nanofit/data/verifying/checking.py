@@ -94,7 +94,7 @@ class Check:
             return Fault(line, "shard", f"can't be read: {error.strerror or error}")
         if self._is_ours and counted.sha256 != line.sha256:
             return Fault(line, "shard", "its sha256 is not the one in the manifest")
-        vocabulary = VOCABULARIES[line.tokenizer]
+        vocabulary = self._manifest.vocabulary
         if counted.highest >= vocabulary.size:
             return Fault(
                 line, "tokens", f"has the id {counted.highest}, and {line.tokenizer} ends at {vocabulary.size - 1}"
@@ -121,8 +121,8 @@ class Check:
         return None
 
     def _count(self, file: Path, line: ShardLine) -> "_Counted":
-        lengths = token_byte_lengths(line.tokenizer)
-        separator = VOCABULARIES[line.tokenizer].separator
+        lengths = token_byte_lengths(line.tokenizer) if self._is_ours else np.zeros(0, dtype=np.uint8)
+        separator = VOCABULARIES[line.tokenizer].separator if self._is_ours else None
         digest, highest, text_bytes, place = hashlib.sha256(), 0, 0, 0
         starts = [np.zeros(0, dtype=np.int64)]
         with file.open("rb") as stream:
