@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from nanofit.data.status import Status
     from nanofit.data.verifying.verify import Verified
 
+VERIFY_FORMAT_VERSION = 1
+
 app = typer.Typer(
     help="Prepare text for training, look at what is prepared, and mend it.",
     epilog="Example: nanofit data prepare fineweb --tokens 3B",
@@ -44,6 +46,7 @@ def prepare_command(
     val_tokens: str = typer.Option(
         "10485760", "--val_tokens", metavar="N", help="Tokens wanted for validation (at most a tenth)."
     ),
+    as_json: bool = typer.Option(False, "--json", help="Print one JSON document, as data status does."),
 ) -> None:
     """Turn text into shards of tokens, once, so that training reads them from disk.
 
@@ -67,7 +70,7 @@ def prepare_command(
             folder=out,
             report=report,
         )
-    _show_status(manifest.folder)
+    _print_status(manifest.folder, as_json)
 
 
 @app.command("status", cls=Command, short_help="Show what a folder of shards holds.")
@@ -79,12 +82,7 @@ def status_command(
 
     Example: nanofit data status data/mine
     """
-    if as_json:
-        from nanofit.data.status import status_of
-
-        typer.echo(json.dumps(status_of(folder).json(), indent=2))
-    else:
-        _show_status(folder)
+    _print_status(folder, as_json)
 
 
 @app.command("verify", cls=Command, short_help="Check a folder of shards, and repair it.")
@@ -115,6 +113,7 @@ def verify_command(
 def _verified(verified: "Verified") -> dict[str, Any]:
     manifest = verified.manifest
     return {
+        "format_version": VERIFY_FORMAT_VERSION,
         "folder": str(manifest.folder),
         "good": verified.is_good,
         "shards": len(manifest.shards),
@@ -161,6 +160,15 @@ def _show_verified(verified: "Verified") -> None:
         files = ", ".join(verified.leftovers[:3]) + (" ..." if len(verified.leftovers) > 3 else "")
         count = "1 file is" if len(verified.leftovers) == 1 else f"{len(verified.leftovers)} files are"
         console.print(escape(f"{count} not in the manifest and can be removed: {files}"), soft_wrap=True)
+
+
+def _print_status(folder: Path, as_json: bool) -> None:
+    if as_json:
+        from nanofit.data.status import status_of
+
+        typer.echo(json.dumps(status_of(folder).json(), indent=2))
+    else:
+        _show_status(folder)
 
 
 def _show_status(folder: Path) -> None:

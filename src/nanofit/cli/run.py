@@ -8,6 +8,9 @@ import typer
 
 from nanofit.cli.command import number, whole_number
 
+FORMAT_VERSION = 1
+"""Of the document of an evaluation."""
+
 
 def evaluate(
     run: Path = typer.Argument(..., metavar="RUN", help="A run folder."),
@@ -31,6 +34,7 @@ def evaluate(
     result = evaluation.validation
     if as_json:
         document = {
+            "format_version": FORMAT_VERSION,
             "val_loss": result.loss,
             "val_loss_stderr": result.stderr,
             "bits_per_byte": result.bits_per_byte,

@@ -9,6 +9,9 @@ from nanofit.data.prepare import PREPARING_NAME, set_in
 from nanofit.data.shards import starts_file
 from nanofit.locks import holder, is_held
 
+FORMAT_VERSION = 1
+"""Of a status document."""
+
 
 @dataclass(frozen=True)
 class Status:
@@ -24,6 +27,7 @@ class Status:
         unconfirmed = manifest.unconfirmed()
         closing = manifest.closing
         return {
+            "format_version": FORMAT_VERSION,
             "folder": str(manifest.folder),
             "complete": closing is not None,
             "all_of_source": manifest.is_final if closing is not None else None,

@@ -26,6 +26,9 @@ from nanofit.planning.speed import mfu, tokens_per_second
 from nanofit.planning.step import StepShape, step_shape
 from nanofit.recipe import Recipe
 
+FORMAT_VERSION = 1
+"""Of the document of a probe."""
+
 
 class ProbeFailed(UserError):
     """The measuring process ended for a reason that is neither the user's nor a lack of memory."""
@@ -147,6 +150,7 @@ class ProbeResult:
         """The result as `nanofit probe --json` prints it."""
         line, reading, expected = self.memory_line, self.reading, self.expected_memory
         return {
+            "format_version": FORMAT_VERSION,
             "gpu": {
                 "name": self.gpu.name,
                 "device": reading.device,

@@ -15,6 +15,9 @@ from nanofit.planning.repetition import FREE_EPOCHS, effective_tokens
 from nanofit.recipe import Recipe
 from nanofit.units import figure, quantity
 
+FORMAT_VERSION = 1
+"""Of a plan's document."""
+
 
 @dataclass(frozen=True)
 class Alternative:
@@ -48,6 +51,7 @@ class Plan:
     def document(self) -> dict[str, Any]:
         """The plan as `nanofit plan --json` prints it."""
         return {
+            "format_version": FORMAT_VERSION,
             "gpu": self.machine.document() if self.machine is not None else None,
             "recipe": recipe_document(self.recipe),
             "predicted": self.predicted.document(),

@@ -24,7 +24,7 @@ from nanofit.optim import build_optimizer
 from nanofit.planning.plan import plan_recipe
 from nanofit.recipe import Recipe
 from nanofit.recipe_files import recipe_toml
-from nanofit.runs import FORMAT_VERSION, Metrics, MetricsLog, RunFolder, read_metrics
+from nanofit.runs import Metrics, MetricsLog, RunFolder, read_metrics
 from nanofit.training.checkpoint import load_newest_checkpoint
 from nanofit.training.interrupts import StopRequest
 from nanofit.training.loop import TrainingLoop, out_of_memory
@@ -228,6 +228,6 @@ def _in_full(recipe: Recipe, run: RunFolder, feed: Feed, device: Device) -> Reci
 
 def _write_description(run: RunFolder, recipe: Recipe) -> None:
     """Puts recipe.toml and plan.json into the run folder, whole or not at all."""
-    document = {"format_version": FORMAT_VERSION} | plan_recipe(recipe).document()
+    document = plan_recipe(recipe).document()
     for file, content in ((run.plan_file, json.dumps(document, indent=1)), (run.recipe_file, recipe_toml(recipe))):
         write_file(file, content)
