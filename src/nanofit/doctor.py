@@ -1,4 +1,4 @@
-"""Looks over this machine and says what works, what does not, and how to mend it."""
+"""Looks over this machine and says what works, what does not, how to mend it, and what the machine can do."""
 
 import os
 import platform
@@ -12,6 +12,9 @@ from typing import Literal
 from nanofit.errors import UserError
 from nanofit.events import Event, Note
 
+HUB_DATASET = "HuggingFaceFW/fineweb"
+"""The dataset that is asked for to see whether the hub answers."""
+
 
 @dataclass(frozen=True)
 class Check:
@@ -24,9 +27,26 @@ class Check:
 
 
 def examine() -> list[Check]:
-    """All checks, none of which stops the others."""
-    checks: tuple[Callable[[], Check], ...] = (_python, _torch, _device, _compiler, _tokenizer, _engine, _disk)
-    return [_guarded(check) for check in checks]
+    """All checks, none of which stops the others; the verdict on all of them is the last one."""
+    checks: tuple[Callable[[], Check], ...] = (_python, _torch, _device, _compiler, _tokenizer, _engine, _disk, _hub)
+    found = [_guarded(check) for check in checks]
+    return [*found, verdict(found)]
+
+
+def verdict(checks: list[Check]) -> Check:
+    """What the machine can do, by what was found: train; else prepare data; else only plan. An error unless it can train."""
+    failed = {check.check for check in checks if check.status == "error"}
+    warned = {check.check for check in checks if check.status == "warning"}
+    if failed & {"disk", "tokenizer", "engine", "python"}:
+        return Check("verdict", "error", "this machine can only plan", f"mend first: {', '.join(sorted(failed))}")
+    if failed:
+        detail = "this machine can plan and prepare data, but not train"
+        return Check("verdict", "error", detail, f"mend first: {', '.join(sorted(failed))}")
+    device = next((check.detail.split(";")[0] for check in checks if check.check == "device"), "this device")
+    if "hub" in warned:
+        detail = f"this machine can plan, and prepare and train on what is on its disk ({device}); it can't download"
+        return Check("verdict", "warning", detail)
+    return Check("verdict", "ok", f"this machine can plan, prepare data and train ({device})")
 
 
 def _guarded(check: Callable[[], Check]) -> Check:
@@ -37,7 +57,7 @@ def _guarded(check: Callable[[], Check]) -> Check:
             check.__name__.removeprefix("_"),
             "error",
             f"{type(error).__name__}: {error}",
-            "reinstall: pip install nanofit",
+            "install it again, in its checkout: pip install -c constraints.txt .",
         )
 
 
@@ -127,3 +147,19 @@ def _disk() -> Check:
             "a 124M run and its data take about 5 GiB: free some space",
         )
     return Check("disk", "ok", f"{free:.0f} GiB free in {here}")
+
+
+def _hub() -> Check:
+    """Asks the hub for a dataset's newest commit, as `nanofit data prepare` does, but only once."""
+    from nanofit.data.hub.client import Hub
+
+    try:
+        with Hub(HUB_DATASET, patience_seconds=0) as hub:
+            commit = hub.commit
+    except UserError as error:
+        mend = (
+            "FineWeb and other datasets need the hub: set HTTPS_PROXY for a proxy or HF_ENDPOINT for a mirror; without a "
+            "network, train on text or shards that are on disk (--source PATH)"
+        )
+        return Check("hub", "warning", str(error), mend)
+    return Check("hub", "ok", f"{hub.host} answers: {HUB_DATASET} is at {commit[:10]}")

@@ -2,10 +2,12 @@
 
 import json
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from nanofit_command import Nanofit
 
+from nanofit import doctor
 from nanofit.runs import MetricsLog
 
 
@@ -46,3 +48,23 @@ def test_another_folder_or_one_run(nanofit: Nanofit, two_runs: Path) -> None:
 def test_a_folder_without_runs(nanofit: Nanofit, tmp_path: Path) -> None:
     assert nanofit("runs", tmp_path).out.startswith("no runs in ")
     assert json.loads(nanofit("runs", tmp_path, "--json").out) == []
+
+
+# doctor
+
+
+@pytest.mark.parametrize(("status", "code"), [("ok", 0), ("warning", 0), ("error", 1)])
+@pytest.mark.parametrize("arguments", [(), ("--json",)])
+def test_doctor_ends_with_its_verdict_and_fails_where_nothing_can_be_trained(
+    nanofit: Nanofit,
+    monkeypatch: pytest.MonkeyPatch,
+    status: Literal["ok", "warning", "error"],
+    code: int,
+    arguments: tuple[str, ...],
+) -> None:
+    checks = [doctor.Check("torch", "ok", "2.13"), doctor.Check("verdict", status, "this machine can only plan")]
+    monkeypatch.setattr(doctor, "examine", lambda: checks)
+    ran = nanofit("doctor", *arguments)
+    assert (ran.code, ran.err) == (code, "")
+    if not arguments:
+        assert ran.out.splitlines()[-1].split() == [status, "verdict", *["this", "machine", "can", "only", "plan"]]

@@ -3,8 +3,12 @@
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
+
+if TYPE_CHECKING:
+    from nanofit.doctor import Check
 
 
 def runs(
@@ -39,7 +43,9 @@ def runs(
 
 
 def doctor(as_json: bool = typer.Option(False, "--json", help="Print one JSON document.")) -> None:
-    """Check this machine: what works, what does not, and how to mend it.
+    """Check this machine: what works, what does not, how to mend it, and what it can do.
+
+    Exit code 1 when it can't train.
 
     Example: nanofit doctor
     """
@@ -48,7 +54,13 @@ def doctor(as_json: bool = typer.Option(False, "--json", help="Print one JSON do
     checks = examine()
     if as_json:
         typer.echo(json.dumps([asdict(check) for check in checks], indent=2))
-        return
+    else:
+        _show_checks(checks)
+    if checks[-1].status == "error":
+        raise typer.Exit(1)
+
+
+def _show_checks(checks: "list[Check]") -> None:
     from rich.console import Console
     from rich.markup import escape
 
