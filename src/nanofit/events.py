@@ -78,7 +78,14 @@ class Waiting:
     passes: bool = False
 
 
-Event = Note | Preparing | Verifying | Progress | Evaluated | Waiting
+@dataclass(frozen=True)
+class Activity:
+    """What is being done now besides training steps, in a few words; empty when that is over. Told again as it proceeds."""
+
+    doing: str = ""
+
+
+Event = Note | Preparing | Verifying | Progress | Evaluated | Waiting | Activity
 Report = Callable[[Event], None]
 
 

@@ -170,7 +170,8 @@ def _has_good_types(line: dict[str, Any]) -> bool:
 
 @dataclass(frozen=True)
 class RunSummary:
-    """A run in one line. `steps` is None while hours set it and the speed is not measured; `val_loss` in nats a token."""
+    """A run in one line. `steps` is None while hours set it and the speed is not measured; `val_loss` in nats per token, and
+    `val_reduced` where that was measured on fewer tokens than the recipe says, to keep the hours."""
 
     path: Path
     step: int
@@ -178,6 +179,7 @@ class RunSummary:
     tokens: int
     val_loss: float | None
     state: State
+    val_reduced: bool = False
 
 
 def summarize(run: RunFolder) -> RunSummary:
@@ -188,6 +190,8 @@ def summarize(run: RunFolder) -> RunSummary:
     horizon = lengths[-1]["steps"] if lengths else None
     step = metrics.last.get("step", 0)
     losses = metrics.losses("val_loss")
+    val_step, val_loss = losses[-1] if losses else (None, None)
+    val_reduced = val_step is not None and bool(metrics.steps[val_step].get("val_reduced"))
     finished = bool(metrics.events) and metrics.events[-1]["event"] == "finished"
     if is_held(run.path):
         state: State = "running"
@@ -195,7 +199,7 @@ def summarize(run: RunFolder) -> RunSummary:
         state = "finished"
     else:
         state = "stopped" if step or run.checkpoint_steps() else "new"
-    return RunSummary(run.path, step, horizon, metrics.last.get("tokens", 0), losses[-1][1] if losses else None, state)
+    return RunSummary(run.path, step, horizon, metrics.last.get("tokens", 0), val_loss, state, val_reduced)
 
 
 def list_runs(folder: Path, report: Report) -> list[RunSummary]:

@@ -16,7 +16,7 @@ from nanofit.data.stream import TokenStream
 from nanofit.data.tokenizers import get_tokenizer
 from nanofit.device import choose_device
 from nanofit.evaluation.baselines import compute_baselines
-from nanofit.evaluation.validation import Interrupted, validate
+from nanofit.evaluation.validation import validate
 from nanofit.events import silent
 from nanofit.model import build_model
 from nanofit.recipe import RunSection
@@ -56,7 +56,7 @@ def test_it_is_the_mean_over_all_windows_whatever_the_batch(manifest: Manifest) 
     assert result.bits_per_byte == pytest.approx(np.mean(each) / math.log(2) * len(stream) / text_bytes, rel=1e-5)
 
 
-def test_part_of_it_is_its_first_windows_and_a_stop_gives_up(manifest: Manifest) -> None:
+def test_part_of_it_is_its_first_windows(manifest: Manifest) -> None:
     stream = TokenStream(manifest, "val")
     seen: list[torch.Tensor] = []
 
@@ -66,8 +66,17 @@ def test_part_of_it_is_its_first_windows_and_a_stop_gives_up(manifest: Manifest)
 
     assert validate(losses, stream, CPU, block_size=BLOCK, micro_batch=2, most_tokens=5 * BLOCK).tokens == 5 * BLOCK
     assert torch.cat(seen)[:5].flatten().tolist() == stream.read(0, 5 * BLOCK).tolist()
-    with pytest.raises(Interrupted):
-        validate(losses, stream, CPU, block_size=BLOCK, micro_batch=2, stop=lambda: True)
+    told: list[tuple[int, int]] = []
+
+    def between_batches(tokens: int, total: int) -> int | None:
+        told.append((tokens, total))
+        return 3 * BLOCK if tokens >= 3 * BLOCK else None
+
+    ended = validate(
+        losses, stream, CPU, block_size=BLOCK, micro_batch=2, most_tokens=7 * BLOCK, between_batches=between_batches
+    )
+    assert told == [(0, 7 * BLOCK), (2 * BLOCK, 7 * BLOCK), (4 * BLOCK, 7 * BLOCK)]
+    assert ended.tokens == 3 * BLOCK
 
 
 def test_baselines_are_what_counting_by_hand_gives(manifest: Manifest) -> None:

@@ -10,12 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nanofit.planning.evaluations import FORWARD_SHARE, MAX_SHARE, REDUCED_SHARE
 from nanofit.recipe import Recipe, build_recipe
+from nanofit.training.evaluation_budget import EVENT, EvaluationBudget
 from nanofit.training.horizon import Change, Costs, Horizon, Rest, notes_of_change
 from nanofit.training.pace import EXIT_SECONDS, Pace
 
 PEAK = 1e-3
 HOURS = 0.25
+SPLIT_TOKENS = 100 * 12 * 1024
+"""Of validation: a hundred batches."""
 
 
 def recipe_of(hours: float, **changes: Any) -> Recipe:
@@ -44,17 +48,22 @@ class Machine:
     saved: int = 0
     age: float = 0.0
     notes: list[str] = field(default_factory=list)
+    split_tokens: int = SPLIT_TOKENS
+    evaluated: dict[int, float] = field(default_factory=dict)
+    evaluated_tokens: list[int] = field(default_factory=list)
 
     def live(self, killed_at: int | None = None) -> Horizon:
         """One life of the run, to its end; killed before the update of `killed_at`."""
         self.age += self.start
         recipe, horizon, step = self.recipe, Horizon(self.recipe, self.log), self.saved
         noted = horizon.newest.steps if horizon.newest else None
+        evaluations = EvaluationBudget(recipe, self.log, lambda: self.age)
         pace = Pace(
             recipe,
             horizon,
             lambda: self.age,
             lambda: None,
+            evaluations,
             first_step=step,
             compiles=self.compilation > 0,
             checkpoint=0.0,
@@ -63,6 +72,8 @@ class Machine:
         while True:
             change = pace.review(step, evaluated=not unevaluated, saved=step == self.saved)
             if change is not None:
+                if horizon.newest is None or horizon.newest.hours != change.hours:
+                    self.log_evaluations(evaluations.fix_interval(change.costs.step))
                 self.log.append({"event": "horizon", "seconds": self.age} | change.fields())
                 horizon.change(change)
                 said = notes_of_change(change, noted, horizon, recipe)
@@ -73,10 +84,11 @@ class Machine:
                 with pace.pause():
                     self.age += self.checkpoint
                 pace.checkpoint, self.saved = self.checkpoint, step
-            if unevaluated and (step == steps or step % recipe.run.eval_interval == 0):
+            if unevaluated and (step == steps or step % evaluations.interval == 0):
+                begin = self.age
                 with pace.pause():
-                    self.age += self.evaluation
-                pace.evaluation = self.evaluation
+                    self.evaluate(evaluations)
+                self.evaluated[step] = self.age - begin
             if step == steps:
                 self.age += EXIT_SECONDS
                 return horizon
@@ -85,6 +97,29 @@ class Machine:
             self.rates[step] = horizon.learning_rate(step)
             self.age += self.step_seconds(step, self.age) + compilation
             step, unevaluated, compilation = step + 1, True, 0.0
+
+    def evaluate(self, evaluations: EvaluationBudget) -> None:
+        """Batch by batch; the whole split takes `evaluation` seconds."""
+        tokens = 0
+        total = min(evaluations.tokens, self.split_tokens)
+        evaluations.between_batches(0, total)
+        while tokens < total:
+            tokens = min(tokens + self.recipe.tokens_per_step // self.recipe.batch.grad_accum, total)
+            self.age += self.evaluation * self.recipe.tokens_per_step / self.split_tokens
+            enough = evaluations.between_batches(tokens, total)
+            if enough is not None:
+                tokens = enough
+                break
+        self.log_evaluations(evaluations.fix_tokens(tokens))
+        self.evaluated_tokens.append(tokens)
+
+    def log_evaluations(self, fixed: dict[str, Any] | None) -> None:
+        if fixed is not None:
+            self.log.append({"event": EVENT, "seconds": self.age} | fixed)
+
+    @property
+    def horizons(self) -> list[dict[str, Any]]:
+        return [event for event in self.log if event["event"] == "horizon"]
 
     def live_through(self, killed_at: int) -> None:
         with pytest.raises(Killed):
@@ -183,7 +218,8 @@ def test_hours_that_are_over_before_any_measurement_end_the_run_after_the_step_i
     machine = Machine(recipe_of(15 / 3600), lambda step, age: 20.0)
     machine.live()
     assert (len(machine.rates), machine.saved) == (1, 1)
-    assert machine.age == pytest.approx(23.2 + EXIT_SECONDS)  # start, two evaluations, a step, a checkpoint, the exit
+    # Start, a step, a checkpoint, two evaluations, the exit.
+    assert machine.age == pytest.approx(2 + 20 + 0.2 + sum(machine.evaluated.values()) + EXIT_SECONDS)
     (note,) = machine.notes
     assert "0.25 minutes were too short: they end at step 1 with the learning rate at 100% of its peak" in note
 
@@ -219,14 +255,14 @@ def test_a_constant_rate_keeps_its_hours_too() -> None:
 
 
 def test_corrections_are_due_on_a_fixed_cadence_of_steps() -> None:
-    """Multiples of a hundredth of the first length; only the last of them is followed by others."""
+    """Multiples of a hundredth of the first length, and others only within that distance of the end."""
     machine = Machine(recipe_of(HOURS), noisy)
     machine.live()
-    first, *corrections = [event["step"] for event in machine.log]
-    cadence = (machine.log[0]["steps"] - first) // 100
+    first, *corrections = [event["step"] for event in machine.horizons]
+    cadence = (machine.horizons[0]["steps"] - first) // 100
     off = [step for step in corrections if step % cadence]
     assert len(corrections) - len(off) == pytest.approx(100, abs=15)
-    assert all(step > max(set(corrections) - set(off)) for step in off)
+    assert all(step > machine.saved - cadence for step in off)
     assert len(off) < 12
 
 
@@ -282,7 +318,7 @@ def test_hours_that_are_used_up_when_a_run_is_resumed_end_it_there() -> None:
     machine.age = 360.0
     machine.live()
     assert machine.saved == 300
-    assert machine.log[-1]["steps"] == 300
+    assert machine.horizons[-1]["steps"] == 300
 
 
 # More and fewer hours
@@ -294,7 +330,7 @@ def test_more_hours_lift_the_rate_to_their_own_schedule() -> None:
     end, used = machine.saved, machine.age
     machine.recipe = recipe_of(0.4)
     horizon = machine.live()
-    assert machine.log[-1]["hours"] == 0.4
+    assert machine.horizons[-1]["hours"] == 0.4
     assert horizon.steps(end) == pytest.approx(2 * end, rel=0.02)
     assert machine.rates[end] == pytest.approx(PEAK / 2, rel=0.02)
     assert machine.age == pytest.approx(2 * used, rel=0.02)
@@ -350,13 +386,12 @@ def test_an_event_of_before_there_were_corrections_is_understood() -> None:
 def test_what_is_to_come_is_counted_one_by_one(
     step: int, more: int, evaluated: bool, saved: bool, eval_interval: int, checkpoint_interval: int
 ) -> None:
-    recipe = recipe_of(1.0, eval_interval=eval_interval, checkpoint_interval=checkpoint_interval)
     steps = step + more
 
     def due(interval: int, done: bool) -> int:
         return sum(at % interval == 0 or at == steps for at in range(step + (done and step % interval == 0), steps + 1))
 
-    rest = Rest(recipe, step, Costs(1.0, 1e-3, 1e-6), evaluated, saved)
+    rest = Rest(checkpoint_interval, eval_interval, step, Costs(1.0, 1e-3, 1e-6), evaluated, saved)
     expected = more + 1e-3 * due(eval_interval, evaluated) + 1e-6 * due(checkpoint_interval, saved)
     assert rest.seconds(steps) == pytest.approx(expected, abs=1e-9)
 
@@ -365,7 +400,86 @@ def test_what_is_to_come_is_counted_one_by_one(
 def test_the_length_that_fits_fills_the_time_to_the_nearest_step(
     step: int, seconds: float, per_step: float, per_evaluation: float
 ) -> None:
-    rest = Rest(recipe_of(1.0, eval_interval=100), step, Costs(per_step, per_evaluation, 0.0))
+    rest = Rest(1000, 100, step, Costs(per_step, per_evaluation, 0.0))
     steps = rest.steps_that_fit(seconds)
     assert steps == step or rest.seconds(steps) <= seconds + per_step / 2
     assert rest.seconds(steps + 1) > seconds + per_step / 2
+
+
+# Evaluations
+
+
+def slow_evaluations(hours: float = 0.025, **changes: Any) -> Machine:
+    """A step takes 1.1 s and a whole evaluation 220: a CPU with 50,304 rows of vocabulary (docs/log.md, 2026-11-24)."""
+    step = 220.0 / (100 * FORWARD_SHARE) / 6
+    return Machine(recipe_of(hours, **changes), lambda step_, age: step, start=5.0, evaluation=220.0)
+
+
+@pytest.mark.parametrize("hours", [0.02, 0.025, 0.1, 1.0, 3.0])
+def test_a_slow_first_evaluation_is_cut_and_the_hours_are_kept(hours: float) -> None:
+    machine = slow_evaluations(hours, eval_interval=50)
+    machine.live()
+    assert abs(machine.age - 3600 * hours) <= max(0.02 * 3600 * hours, 0.6)
+    assert len(set(machine.evaluated_tokens)) == 1
+    least = 3 * 2.2  # two batches before the first step, of which one counts, and one at the end
+    assert sum(machine.evaluated.values()) <= max(MAX_SHARE * 3600 * hours, least)
+    assert 2 <= len(machine.evaluated) <= 6 or hours == 3.0
+
+
+def test_evaluations_that_fit_are_left_alone() -> None:
+    machine = Machine(recipe_of(HOURS), constant)
+    machine.live()
+    assert set(machine.evaluated_tokens) == {SPLIT_TOKENS}
+    assert [step for step in machine.evaluated if step % 250 == 0] == list(range(0, machine.saved, 250))
+
+
+def test_too_many_evaluations_become_fewer_before_they_become_smaller() -> None:
+    machine = Machine(recipe_of(HOURS, eval_interval=25), constant, evaluation=2.0)
+    machine.live()
+    assert set(machine.evaluated_tokens) == {SPLIT_TOKENS}
+    assert 10 <= len(machine.evaluated) <= 22
+    assert sum(machine.evaluated.values()) <= MAX_SHARE * 3600 * HOURS
+    assert machine.share == pytest.approx(1, abs=0.02)
+
+
+def test_a_killed_run_keeps_the_tokens_of_its_evaluations() -> None:
+    machine = slow_evaluations(1.0, checkpoint_interval=100)
+    machine.live_through(1)
+    machine.evaluation *= 3
+    machine.live_through(250)
+    machine.live()
+    assert len(set(machine.evaluated_tokens)) == 1
+    assert len({event["tokens"] for event in machine.log if event["event"] == EVENT}) == 1
+
+
+def test_many_more_hours_afford_more_tokens_again() -> None:
+    machine = slow_evaluations(0.1)
+    machine.live()
+    few = machine.evaluated_tokens[-1]
+    machine.recipe = recipe_of(3.0)
+    machine.live()
+    assert machine.evaluated_tokens[-1] > 10 * few
+    assert machine.share == pytest.approx(1, abs=0.02)
+
+
+def test_before_an_evaluation_was_timed_a_steps_time_tells_what_it_takes() -> None:
+    """Its data comes late, so that the first one is the last: its time is set aside."""
+    recipe = recipe_of(0.1)
+    age, evaluations = 0.0, EvaluationBudget(recipe, [], lambda: 0.0)
+    pace = Pace(
+        recipe,
+        Horizon(recipe, []),
+        lambda: age,
+        lambda: None,
+        evaluations,
+        first_step=0,
+        compiles=False,
+        checkpoint=0.0,
+    )
+    change = None
+    for step in range(1, 200):
+        age = float(step)
+        change = pace.review(step, evaluated=False, saved=True) or change
+    assert change is not None
+    assert change.costs.evaluation == pytest.approx(REDUCED_SHARE * 360 / 3, rel=0.1)
+    assert change.steps + 3 * change.costs.evaluation == pytest.approx(360, abs=15)

@@ -30,6 +30,7 @@ class Watcher:
         self._live = self._console.is_terminal and not self._console.is_dumb_terminal
         self._bar: Progress | None = None
         self._task_kind = ""
+        self._figures = ""  # of the newest line of training
         self._val_loss: float | None = None
         self._shown = 0.0
         self._pace = PreparingPace()
@@ -48,6 +49,8 @@ class Watcher:
                 self._say(f"[yellow]{escape(event.text)}[/yellow]" if event.warning else escape(event.text))
             case events.Waiting():
                 self._waiting(event)
+            case events.Activity():
+                self._activity(event.doing)
             case events.Preparing():
                 self._preparing(event)
             case events.Verifying():
@@ -67,10 +70,23 @@ class Watcher:
             self._say(f"[bold yellow]waiting:[/bold yellow] {escape(event.reason)}")
         elif not self._live:
             self._say(escape(event.reason))
-        elif self._bar is not None and self._task_kind == "training":
-            self._bar.update(self._bar.task_ids[0], text=event.reason)
         else:
-            self._update("training", 0, None, event.reason)
+            self._beside_training(event.reason)
+
+    def _activity(self, doing: str) -> None:
+        if self._live:
+            self._beside_training(doing or self._figures)
+        elif doing and self._plain_is_due():
+            self._say(escape(doing))
+
+    def _beside_training(self, text: str) -> None:
+        """Shows `text` in training's bar, where it stands, or alone where there is none yet; "" ends that."""
+        if self._bar is not None and self._task_kind == "training":
+            self._bar.update(self._bar.task_ids[0], text=text)
+        elif text:
+            self._update("", 0, None, text)
+        elif self._task_kind == "":
+            self._end_bar()
 
     def _preparing(self, event: events.Preparing) -> None:
         self._pace.add(event)
@@ -107,8 +123,9 @@ class Watcher:
             facts.append(f"{duration(left)} left")
         if event.data_wait_seconds > 1:
             facts.append(f"{duration(event.data_wait_seconds)} waiting for data")
+        self._figures = " · ".join(facts)
         if self._live:
-            self._update("training", event.step, event.steps, " · ".join(facts))
+            self._update("training", event.step, event.steps, self._figures)
         elif self._plain_is_due() or event.step == event.steps:
             total = f" of {event.steps:,}" if event.steps is not None else ""
             self._say(f"step {event.step:,}{total}: {', '.join(facts)}")
@@ -192,6 +209,8 @@ class _Count(ProgressColumn):
     """Steps done of all steps."""
 
     def render(self, task: Task) -> Text:
+        if not task.description:
+            return Text("")
         if task.description != "training":
             return Text(f"{task.percentage:3.0f}%")
         return Text(f"{int(task.completed):,}/{int(task.total):,}" if task.total else f"{int(task.completed):,}")

@@ -37,9 +37,14 @@ def runs(
         table.add_column(column, justify="left" if column in ("run", "state") else "right")
     for run in found:
         steps = f"{run.step:,}" + (f" of {run.steps:,}" if run.steps is not None else "")
-        loss = f"{run.val_loss:.4f}" if run.val_loss is not None else "-"
+        loss = f"{run.val_loss:.4f}{'*' if run.val_reduced else ''}" if run.val_loss is not None else "-"
         table.add_row(escape(str(run.path)), run.state, steps, quantity(run.tokens), loss)
-    Console().print(table if found else escape(f"no runs in {folder}"))
+    console = Console()
+    console.print(table if found else escape(f"no runs in {folder}"))
+    if any(run.val_reduced for run in found):
+        console.print(
+            "* on fewer tokens than the recipe says, to keep the hours: nanofit eval RUN measures all of them"
+        )
 
 
 def doctor(as_json: bool = typer.Option(False, "--json", help="Print one JSON document.")) -> None:

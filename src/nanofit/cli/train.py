@@ -41,7 +41,7 @@ def train(
     """
     from nanofit.cli.progress import Watcher, say
     from nanofit.events import Note
-    from nanofit.planning.plan import schedule_warnings
+    from nanofit.planning.plan import recipe_warnings
     from nanofit.planning.starter import likely_device_kind, starter_recipe
     from nanofit.recipe_files import LoadedRecipe, end_decay_with_budget, load_recipe, options_alone
     from nanofit.runs import RunFolder, read_metrics, run_at
@@ -66,7 +66,8 @@ def train(
         loaded = LoadedRecipe(loaded.recipe.with_values(hours=(used + seconds) / 3600), loaded.warnings)
 
     with Watcher() as report:
-        for warning in (*loaded.warnings, *schedule_warnings(loaded.recipe)):
+        known = recipe_warnings(loaded.recipe) if loaded.recipe.steps is not None else []  # in hours, training says so
+        for warning in (*loaded.warnings, *known):
             report(Note(warning, warning=True))
         report(Note(f"run folder: {out}"))
         if seconds is not None:
@@ -80,7 +81,12 @@ def train(
             report(Note(f"stopped, and saved in {out}; the same command again goes on from there"))
             raise
     loss = f"{outcome.val_loss:.4f}" if outcome.val_loss is not None else "not measured"
-    say(f"done: val loss {loss} nats a token after {quantity(outcome.tokens)} tokens and {duration(outcome.seconds)}")
+    nats = (
+        "nats a token (on few tokens, not comparable: nanofit eval measures all)"
+        if outcome.val_reduced
+        else "nats a token"
+    )
+    say(f"done: val loss {loss} {nats} after {quantity(outcome.tokens)} tokens and {duration(outcome.seconds)}")
     say(f'next: nanofit eval {out} · nanofit sample {out} "Once"')
 
 

@@ -106,6 +106,18 @@ def check_ahead(stream: TokenStream, *, block_size: int, windows: int, step: int
         stream.check(int(order.starts(step * windows, 1)[0]))
 
 
+def validation_windows(stream: TokenStream, block_size: int, most_tokens: int | None = None) -> int:
+    """The number of windows in the first `most_tokens` of the stream, or in all of it. Raises UserError for a stream shorter
+    than one window."""
+    windows = (len(stream) - 1) // block_size
+    if windows < 1:
+        raise UserError(
+            f"the validation split has {len(stream):,} tokens and one window takes {block_size + 1:,}: "
+            "give more text, or a smaller block_size"
+        )
+    return windows if most_tokens is None else min(windows, max(most_tokens // block_size, 1))
+
+
 def validation_batches(
     stream: TokenStream, block_size: int, micro_batch: int, most_tokens: int | None = None
 ) -> Iterator[tuple[np.ndarray, int]]:
@@ -114,14 +126,7 @@ def validation_batches(
     With each batch comes the number of its rows that count: the last batch is filled up with copies of its first row.
     `most_tokens` ends it early, after whole windows. Raises UserError for a stream shorter than one window.
     """
-    windows = (len(stream) - 1) // block_size
-    if windows < 1:
-        raise UserError(
-            f"the validation split has {len(stream):,} tokens and one window takes {block_size + 1:,}: "
-            "give more text, or a smaller block_size"
-        )
-    if most_tokens is not None:
-        windows = min(windows, max(most_tokens // block_size, 1))
+    windows = validation_windows(stream, block_size, most_tokens)
     for first in range(0, windows, micro_batch):
         rows = [
             stream.read(index * block_size, block_size + 1) for index in range(first, min(first + micro_batch, windows))

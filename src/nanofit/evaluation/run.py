@@ -7,8 +7,8 @@ from nanofit.data.prepare import set_in
 from nanofit.data.source_facts import problem_of_set
 from nanofit.data.stream import TokenStream
 from nanofit.errors import UserError
-from nanofit.evaluation.validation import Validation, validate
-from nanofit.events import Report
+from nanofit.evaluation.validation import Validation, evaluating, validate
+from nanofit.events import Activity, Report
 from nanofit.training.trained import load_trained
 
 
@@ -30,6 +30,10 @@ def evaluate_run(path: Path, report: Report) -> Evaluation:
     problem = problem_of_set(manifest, recipe.data.tokenizer, recipe.data.characters)
     if problem is not None:
         raise UserError(problem)
+
+    def show(tokens: int, total: int) -> None:
+        report(evaluating(tokens, total))
+
     validation = validate(
         lambda inputs, targets: trained.model(inputs, targets, "none"),
         TokenStream(manifest, "val"),
@@ -37,7 +41,9 @@ def evaluate_run(path: Path, report: Report) -> Evaluation:
         block_size=recipe.model.block_size,
         micro_batch=recipe.batch.micro_batch,
         most_tokens=manifest.made_of.get("evaluated_tokens"),
+        between_batches=show,
     )
+    report(Activity())
     return Evaluation(
         validation, manifest.made_of.get("validation", ""), bool(manifest.made_of.get("comparable", False))
     )

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from nanofit.data.batches import validation_batches
+from nanofit.data.batches import validation_batches, validation_windows
 from nanofit.data.stream import TokenStream
 from nanofit.device import Device
+from nanofit.events import Activity
 
 WindowLosses = Callable[[Tensor, Tensor], Tensor]
 """Inputs and targets [B, T] to losses [B, T] in nats: a model's forward pass without reduction."""
@@ -25,8 +26,9 @@ class Validation:
     tokens: int
 
 
-class Interrupted(Exception):
-    """An evaluation was given up before its end because `stop` said so."""
+BetweenBatches = Callable[[int, int], int | None]
+"""Called before the first batch and after each one, with the tokens measured so far and the most that will be. What it
+returns besides None ends the evaluation, with the loss over so many of the first tokens."""
 
 
 def validate(
@@ -37,29 +39,39 @@ def validate(
     block_size: int,
     micro_batch: int,
     most_tokens: int | None = None,
-    stop: Callable[[], bool] = lambda: False,
+    between_batches: BetweenBatches = lambda tokens, total: None,
 ) -> Validation:
     """Mean loss over the first `most_tokens` of the validation stream (all of it when None), in whole windows.
 
-    Raises Interrupted when `stop` turns true between two batches.
+    Raises what `between_batches` raises.
     """
     of_windows: list[Tensor] = []
+    tokens, total = 0, validation_windows(stream, block_size, most_tokens) * block_size
+    between_batches(0, total)
     with torch.no_grad():
         for rows, counting in validation_batches(stream, block_size, micro_batch, most_tokens):
-            if stop():
-                raise Interrupted
             batch = device.move(device.stage(rows))
             with device.autocast():
                 losses = losses_of(batch[:, :-1], batch[:, 1:])
             of_windows.append(losses.float().mean(dim=1)[:counting])
-    means = torch.cat(of_windows).cpu().double()
+            tokens += counting * block_size
+            enough = between_batches(tokens, total)
+            if enough is not None:
+                tokens = min(enough, tokens)
+                break
+    means = torch.cat(of_windows)[: tokens // block_size].cpu().double()
     loss = means.mean().item()
     return Validation(
         loss=loss,
         stderr=means.std().item() / math.sqrt(len(means)) if len(means) > 1 else math.nan,
         bits_per_byte=bits_per_byte(loss, stream),
-        tokens=len(means) * block_size,
+        tokens=tokens,
     )
+
+
+def evaluating(tokens: int, total: int) -> Activity:
+    """What to show of an evaluation that has measured `tokens` of `total` tokens."""
+    return Activity(f"evaluating: {tokens / total:.0%} of {total:,} tokens")
 
 
 def bits_per_byte(loss: float, stream: TokenStream) -> float:

@@ -12,7 +12,6 @@ from nanofit.planning.plan import Alternative, Plan, plan_recipe
 from nanofit.planning.predict import (
     GIB,
     final_rate_share,
-    pace,
     peak_on,
     predict,
     rests_on,
@@ -36,9 +35,6 @@ FAR_FROM_THE_RULE = 2.0
 UNSTABLE_BATCH = 1 / 8
 WASTEFUL_BATCH = 4.0
 """Of the best batch: below, gradients are so noisy that runs diverge at usual rates; above, there are too few steps."""
-
-MOST_EVALUATION = 0.05
-"""Of the hours, that evaluations may take."""
 
 WORTHWHILE = 1.05
 """How many times as fast a larger micro-batch must be to be worth a word."""
@@ -67,7 +63,6 @@ def findings(plan: Plan) -> list[str]:
         *_of_memory(recipe, machine),
         *_of_rate_and_batch(plan),
         *_of_shape(recipe),
-        *_of_evaluation(recipe, machine),
     ]
 
 
@@ -175,15 +170,6 @@ def _of_shape(recipe: Recipe) -> Iterator[str]:
     if recipe.vocab_size % 64:
         padded = -(-recipe.vocab_size // 64) * 64
         yield f"a vocabulary of {recipe.vocab_size:,} rows is slow in the head: pad it to {padded:,} (vocab_size)"
-
-
-def _of_evaluation(recipe: Recipe, machine: Machine) -> Iterator[str]:
-    took = pace(recipe, speed_on(step_on(recipe, machine), machine).mid, machine)
-    share = took.evaluation / took.each
-    if share > MOST_EVALUATION:
-        yield (
-            f"evaluations take {share:.0%} of the hours: raise eval_interval, or lower eval_tokens (eval_iters x batch_size x block_size)"
-        )
 
 
 def _alternatives(plan: Plan, machine: Machine) -> Iterator[Alternative]:

@@ -7,13 +7,13 @@ from nanofit.architecture import flops_per_token
 from nanofit.data.source_facts import facts_of
 from nanofit.errors import UserError
 from nanofit.hyperparameters import optimizer_defaults
+from nanofit.planning.evaluations import FORWARD_SHARE, Evaluations
 from nanofit.planning.loss import law_parameters, multiplier, validity_notes
 from nanofit.planning.machine import Machine, cpu_to_choose_for, measured_cpu
 from nanofit.planning.outlook import printed
 from nanofit.planning.plan import Alternative, Plan, plan_recipe
 from nanofit.planning.predict import (
     CHECKPOINT_BYTES_PER_SECOND,
-    FORWARD_SHARE,
     checkpoint_bytes,
     predict,
     require_source,
@@ -205,9 +205,13 @@ def _intervals(recipe: Recipe, goal: Goal, steps: int) -> dict[str, int]:
     evaluation = EVALUATION_SHARE * seconds / EVALUATIONS * rate.mid / FORWARD_SHARE
     saving = checkpoint_bytes(recipe) / CHECKPOINT_BYTES_PER_SECOND
     between = max(min(seconds / CHECKPOINTS, MOST_SECONDS_BETWEEN_CHECKPOINTS), saving / CHECKPOINT_SHARE)
+    eval_tokens = int(min(max(evaluation, FEWEST_EVAL_TOKENS), MOST_EVAL_TOKENS)) // 65_536 * 65_536
+    evaluations = Evaluations(_nice(steps / EVALUATIONS), eval_tokens).within(
+        seconds, steps=steps, seconds_per_token=FORWARD_SHARE / rate.mid, batch_tokens=65_536
+    )
     return {
-        "eval_interval": _nice(steps / EVALUATIONS),
-        "eval_tokens": int(min(max(evaluation, FEWEST_EVAL_TOKENS), MOST_EVAL_TOKENS)) // 65_536 * 65_536,
+        "eval_interval": evaluations.interval,
+        "eval_tokens": evaluations.tokens,
         "checkpoint_interval": _nice(between * rate.mid / recipe.tokens_per_step),
     }
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from nanofit.capabilities import SEVERAL_CARDS
 from nanofit.data.source_facts import SourceFacts
+from nanofit.planning.evaluations import evaluation_warnings
 from nanofit.planning.loss import decay_price
 from nanofit.planning.machine import Machine
 from nanofit.planning.predict import Predicted, final_rate_share, predict, source_facts
@@ -80,7 +81,7 @@ def plan_recipe(
     facts = source_facts(recipe)
     predicted = predict(recipe, machine, facts)
     blockers = _blockers(facts, machine)
-    found = (*warnings, *schedule_warnings(recipe, predicted.steps), *repetition_warnings(predicted))
+    found = (*warnings, *recipe_warnings(recipe, predicted.steps), *repetition_warnings(predicted))
     return Plan(recipe, predicted, found, because, machine=machine, facts=facts, blockers=blockers)
 
 
@@ -100,6 +101,11 @@ def repetition_warnings(predicted: Predicted) -> list[str]:
         f"as good as new ones, but all {quantity(tokens)} together are worth {quantity(effective_tokens(tokens, unique))} new ones "
         "(arXiv:2305.16264); more text would help more than more training"
     ]
+
+
+def recipe_warnings(recipe: Recipe, steps: int | None = None) -> list[str]:
+    """What does not fit between a recipe's settings and its length; `steps` is that length where hours set it."""
+    return [*schedule_warnings(recipe, steps), *evaluation_warnings(recipe, recipe.steps or steps)]
 
 
 def schedule_warnings(recipe: Recipe, steps: int | None = None) -> list[str]:

@@ -14,6 +14,7 @@ from nanofit.data.source_facts import SourceFacts, facts_of, problem_of_length
 from nanofit.errors import UserError
 from nanofit.planning.calibration import Calibration
 from nanofit.planning.card_memory import GIB, CardMemory, card_memory, guaranteed_bytes
+from nanofit.planning.evaluations import FORWARD_SHARE, MAX_SHARE, Evaluations
 from nanofit.planning.interval import Interval
 from nanofit.planning.loss import expected_loss
 from nanofit.planning.machine import Machine
@@ -31,9 +32,6 @@ CPU_START_SECONDS = 4.0
 
 CHECKPOINT_BYTES_PER_SECOND = 250e6
 """Until one was timed: written, put on disk and hashed (docs/log.md, 2026-11-24)."""
-
-FORWARD_SHARE = 1 / 3
-"""Of a training token's time, what a token of an evaluation takes: two thirds are the backward pass."""
 
 HOST_BASE_GIB = 3.0
 """Of a process with CUDA's libraries loaded: assumed."""
@@ -196,12 +194,13 @@ def start_seconds(machine: Machine) -> float:
 
 def pace(recipe: Recipe, rate: float, machine: Machine) -> Pace:
     """Where the seconds of a run go that trains at `rate` tokens a second."""
-    return Pace(
-        start=start_seconds(machine),
-        step=recipe.tokens_per_step / rate,
-        evaluation=recipe.run.eval_tokens * FORWARD_SHARE / rate / recipe.run.eval_interval,
-        checkpoint=checkpoint_bytes(recipe) / CHECKPOINT_BYTES_PER_SECOND / recipe.run.checkpoint_interval,
-    )
+    step = recipe.tokens_per_step / rate
+    checkpoint = checkpoint_bytes(recipe) / CHECKPOINT_BYTES_PER_SECOND / recipe.run.checkpoint_interval
+    evaluations = Evaluations.asked(recipe)
+    evaluation = evaluations.tokens * FORWARD_SHARE / rate / evaluations.interval
+    if recipe.budget.hours is not None:  # training reduces them
+        evaluation = min(evaluation, MAX_SHARE / (1 - MAX_SHARE) * (step + checkpoint))
+    return Pace(start_seconds(machine), step, evaluation, checkpoint)
 
 
 def _counted(recipe: Recipe, steps: int | None, facts: SourceFacts) -> Predicted:

@@ -20,8 +20,6 @@ class Starter:
 _COMMON: dict[str, Any] = {
     "source": "python",
     "tokenizer": "bytes",
-    "eval_tokens": 262_144,
-    "eval_interval": 100,
     "checkpoint_interval": 200,
     "log_interval": 10,
 }
@@ -33,7 +31,8 @@ _SMALL = {
     "n_embd": 128,
     "block_size": 128,
     "micro_batch": 8,
-    "eval_interval": 250,
+    "eval_interval": 500,
+    "eval_tokens": 32_768,
 }
 # 10.6M parameters: what trains in minutes on any card of 8 GB.
 _LARGE = {
@@ -42,6 +41,8 @@ _LARGE = {
     "n_embd": 384,
     "block_size": 256,
     "micro_batch": 64,
+    "eval_interval": 100,
+    "eval_tokens": 131_072,
 }
 
 

@@ -135,7 +135,8 @@ class Rest:
     """What a run has before it, from `step` on: steps, the evaluations and checkpoints between them, and those at the
     end, counted one by one. `evaluated` and `saved` say that what is due after `step` is done already."""
 
-    recipe: Recipe
+    checkpoint_interval: int
+    eval_interval: int
     step: int
     costs: Costs
     evaluated: bool = False
@@ -143,9 +144,8 @@ class Rest:
 
     def seconds(self, steps: int) -> float:
         """What it takes if the run has `steps` steps."""
-        settings = self.recipe.run
-        evaluations = _due(self.step + self.evaluated, steps, settings.eval_interval)
-        checkpoints = _due(self.step + self.saved, steps, settings.checkpoint_interval)
+        evaluations = _due(self.step + self.evaluated, steps, self.eval_interval)
+        checkpoints = _due(self.step + self.saved, steps, self.checkpoint_interval)
         costs = self.costs
         return (steps - self.step) * costs.step + evaluations * costs.evaluation + checkpoints * costs.checkpoint
 

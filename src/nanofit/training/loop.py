@@ -20,13 +20,14 @@ from nanofit.data.batches import WAIT_SECONDS
 from nanofit.data.feed import Feed
 from nanofit.device import Device
 from nanofit.errors import UserError
-from nanofit.evaluation.validation import Interrupted, validate
-from nanofit.events import Evaluated, Note, Progress, Report, Waiting
+from nanofit.evaluation.validation import evaluating, validate
+from nanofit.events import Activity, Evaluated, Note, Progress, Report, Waiting
 from nanofit.planning.predict import CHECKPOINT_BYTES_PER_SECOND, checkpoint_bytes
 from nanofit.recipe import Recipe
 from nanofit.runs import Metrics, MetricsLog, RunFolder
 from nanofit.training.checkpoint import TrainingState, remove_old_checkpoints, save_checkpoint
 from nanofit.training.disk import when_there_is_space
+from nanofit.training.evaluation_budget import EVENT, EvaluationBudget
 from nanofit.training.health import SpikeWatch
 from nanofit.training.horizon import Change, Horizon, notes_of_change
 from nanofit.training.interrupts import Stopped, StopRequest
@@ -41,8 +42,8 @@ LATE_SECONDS = 10.0
 """While data is late, this is said so often."""
 
 
-class _StopWhileLate(Exception):
-    """A stop was requested while a step's data was waited for."""
+class _StopAsked(Exception):
+    """A stop was requested while data was waited for, or between two batches of an evaluation."""
 
 
 @dataclass
@@ -91,7 +92,9 @@ class TrainingLoop:
         self.model = train_step.model
         self.step = step
         self.horizon = Horizon(recipe, past.events)
+        self.evaluations = EvaluationBudget(recipe, past.events, lambda: self.seconds)
         self.val_loss: float | None = None
+        self.val_reduced = False
         self._feed, self._log, self._tracking, self._report, self._stop = feed, log, tracking, report, stop
         self._clock = clock
         self._seconds_before = seconds
@@ -108,7 +111,7 @@ class TrainingLoop:
         self._waited, self._is_late = 0.0, False
         self._told_late: float | None = None
         self._noted_steps = self.horizon.newest.steps if self.horizon.newest is not None else None
-        self._compiles_forward, self._forward_compilation = device.compile, 0.0
+        self._has_first_line = False
         self._flops_per_token = flops_per_token(train_step.model.config)
         self._peak_flops = device.peak_flops()
 
@@ -127,6 +130,7 @@ class TrainingLoop:
                 self.horizon,
                 lambda: self.seconds,
                 self.device.synchronize,
+                self.evaluations,
                 first_step=self.step,
                 compiles=self.device.compile,
                 checkpoint=checkpoint_bytes(self.recipe) / CHECKPOINT_BYTES_PER_SECOND,
@@ -138,6 +142,8 @@ class TrainingLoop:
                 return
             rows = self.device.move(self._next(batches))
             share, measures = self.horizon.multiplier(self.step), self._has_line(self.step + 1)
+            if not self._has_first_line:
+                self._report(Activity(self._first_steps()))
             self._result = self.train_step(rows, share, self.step, measures=measures)
             self._losses.append(self._result.loss)
             self.step += 1
@@ -153,11 +159,12 @@ class TrainingLoop:
         try:
             with self._saved_if_data_is_bad():
                 return next(batches)
-        except _StopWhileLate:
+        except _StopAsked:
             self._save_and_stop()
         finally:
             if self._is_late:
                 self._leave_out(self._clock() - begin)
+                self._report(Activity())
 
     def _leave_out(self, seconds: float) -> None:
         self._waited += seconds
@@ -168,7 +175,7 @@ class TrainingLoop:
     def data_is_late(self) -> None:
         """Called again and again, on this thread, while a step's data is not there."""
         if self._stop.requested:
-            raise _StopWhileLate
+            raise _StopAsked
         self._is_late = True
         now = self._clock()
         if self._told_late is None or now - self._told_late > LATE_SECONDS:
@@ -180,7 +187,7 @@ class TrainingLoop:
         if self._pace is not None:
             self._keep_hours(self._pace)
         last = self._is_due(self.step)
-        evaluates = self._is_due(self.step, settings.eval_interval)
+        evaluates = self._is_due(self.step, self.evaluations.interval)
         saves = self._is_due(self.step, settings.checkpoint_interval)
         if self._result is not None and self._has_line(self.step):
             self._write_progress(self._result)
@@ -193,6 +200,7 @@ class TrainingLoop:
             self._evaluate()
         if last:
             self.val_loss = self._line.get("val_loss")
+            self.val_reduced = self._line.get("val_reduced", False)
 
     def _has_validation(self, last: bool) -> bool:
         """Whether validation's data is there. Training does not wait for it; only the end of the run does."""
@@ -206,12 +214,18 @@ class TrainingLoop:
                 self._feed.release()  # a run that was resumed at its end takes no step that would do so
                 try:
                     self.data_is_late()
-                except _StopWhileLate:
+                except _StopAsked:
                     self._save_and_stop()
                 self._stop.wait(WAIT_SECONDS)
         if last:
             self._waited += self._clock() - begin
         return True
+
+    def _first_steps(self) -> str:
+        """What is being done before there is a line with figures."""
+        if self.device.compile and self._result is None:
+            return "compiling the training step"
+        return f"training: step {self.step + 1:,}"
 
     def _has_line(self, step: int) -> bool:
         """Whether the step that ends at `step` is logged, as known before and after it."""
@@ -229,9 +243,19 @@ class TrainingLoop:
             used = f"{self.seconds / 3600:.4g} of its {change.hours:.4g} hours"
             raise UserError(f"this run has used {used} and saved no step: more --hours go on, --fresh starts over")
         if change is not None:
+            newest = self.horizon.newest
+            if newest is None or newest.hours != change.hours:
+                self._set_eval_interval(change.costs.step)
             self._write_event("horizon", **change.fields())
             self.horizon.change(change)
             self._report_horizon(change)
+
+    def _set_eval_interval(self, seconds_per_step: float) -> None:
+        fixed = self.evaluations.fix_interval(seconds_per_step)
+        if fixed is not None:
+            self._write_event(EVENT, **fixed)
+            for note in self.evaluations.notes_on_interval():
+                self._report(note)
 
     def _report_horizon(self, change: Change) -> None:
         notes = notes_of_change(change, self._noted_steps, self.horizon, self.recipe)
@@ -265,7 +289,7 @@ class TrainingLoop:
             "loss_spikes": spikes,
         }
         del self._line["steps"]  # the run's, not the step's: events carry it
-        self._result, self._losses = None, []
+        self._result, self._losses, self._has_first_line = None, [], True
         self._write(self._line)
         self._track()
         self._report(progress)
@@ -328,42 +352,50 @@ class TrainingLoop:
     def _pause(self) -> AbstractContextManager[None]:
         return self._pace.pause() if self._pace is not None else nullcontext()
 
-    def _window_losses(self, inputs: Tensor, targets: Tensor) -> Tensor:
-        """Losses of a forward pass; the first one is timed apart where it compiles, for no later evaluation does."""
-        begin = self._clock()
-        losses = self.train_step.window_losses(inputs, targets)
-        if self._compiles_forward:
-            self._compiles_forward, self._forward_compilation = False, self._clock() - begin
-        return losses
-
     def _evaluate(self) -> None:
         assert self._validation is not None
         self._owes_evaluation = False
-        begin, self._forward_compilation = self._clock(), 0.0
         self.model.eval()
         try:
             with self._pause(), self._saved_if_data_is_bad():
                 result = validate(
-                    self._window_losses,
+                    self.train_step.window_losses,
                     self._validation,
                     self.device,
                     block_size=self.recipe.model.block_size,
                     micro_batch=self.recipe.batch.micro_batch,
-                    most_tokens=self.recipe.run.eval_tokens,
-                    stop=lambda: self._stop.requested,
+                    most_tokens=self.evaluations.tokens,
+                    between_batches=self._between_batches,
                 )
-        except Interrupted:
+        except _StopAsked:
             self._save_and_stop()
         finally:
             self.model.train()
-        if self._pace is not None:
-            self._pace.evaluation = self._clock() - begin - self._forward_compilation
-        figures = {"val_loss": result.loss, "val_loss_stderr": result.stderr, "val_bits_per_byte": result.bits_per_byte}
+            self._report(Activity())
+        fixed = self.evaluations.fix_tokens(result.tokens)
+        if fixed is not None:
+            self._write_event(EVENT, **fixed)
+            for note in self.evaluations.notes_on_tokens():
+                self._report(note)
+        figures = {
+            "val_loss": result.loss,
+            "val_loss_stderr": result.stderr,
+            "val_bits_per_byte": result.bits_per_byte,
+            "val_tokens": result.tokens,
+            "val_reduced": self.evaluations.is_reduced,
+        }
         place = {"step": self.step, "tokens": self.step * self.recipe.tokens_per_step}
         self._line = place | self._line | figures | {"seconds": self.seconds}
         self._write(self._line)
         self._track()
         self._report(Evaluated(self.step, result.loss, self.seconds))
+
+    def _between_batches(self, tokens: int, total: int) -> int | None:
+        if self._stop.requested:
+            raise _StopAsked
+        self.device.synchronize()  # the clock, and who watches, are to see what is done
+        self._report(evaluating(tokens, total))
+        return self.evaluations.between_batches(tokens, total)
 
     def _write_event(self, name: str, **more: float) -> None:
         """An event, on disk before anything follows from it."""

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from nanofit.recipe import Recipe
+from nanofit.training.evaluation_budget import EvaluationBudget
 from nanofit.training.horizon import Change, Costs, Horizon, Rest
 
 SETTLING_STEPS = 5
@@ -32,7 +33,8 @@ EXIT_SECONDS = 0.75
 class Pace:
     """The clock of a run in hours. `seconds` tells the run's age over all its lives; `synchronize` waits for the device.
 
-    `evaluation` and `checkpoint` are what one takes, in seconds: a guess at first, then as measured, by whoever does them.
+    `checkpoint` is what one takes, in seconds: a guess at first, then as measured, by whoever saves them. `evaluations` tells
+    what one takes once it was timed; until then a step's time does.
     """
 
     def __init__(
@@ -41,6 +43,7 @@ class Pace:
         horizon: Horizon,
         seconds: Callable[[], float],
         synchronize: Callable[[], None],
+        evaluations: EvaluationBudget,
         *,
         first_step: int,
         compiles: bool,
@@ -54,7 +57,7 @@ class Pace:
         known = horizon.newest.costs if horizon.newest is not None else None
         self._step = known.step if known else None
         self._roughly: float | None = None
-        self.evaluation = known.evaluation if known else 0.0
+        self._evaluations, self._known_evaluation = evaluations, known.evaluation if known else None
         self.checkpoint = known.checkpoint if known else checkpoint
         self._paused = 0.0
         self._measured_steps = MEAN_STEPS if known else 0
@@ -138,8 +141,10 @@ class Pace:
     def _rest(self, step: int, evaluated: bool, saved: bool) -> Rest:
         per_step = self._step if self._step is not None else self._roughly
         assert per_step is not None
-        costs = Costs(max(per_step, 1e-6), self.evaluation, self.checkpoint)
-        return Rest(self._recipe, step, costs, evaluated, saved)
+        interval, expected = self._evaluations.expected(per_step)
+        evaluation = self._evaluations.cost or self._known_evaluation or expected
+        costs = Costs(max(per_step, 1e-6), evaluation, self.checkpoint)
+        return Rest(self._recipe.run.checkpoint_interval, interval, step, costs, evaluated, saved)
 
     @property
     def _left(self) -> float:

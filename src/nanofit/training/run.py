@@ -35,13 +35,15 @@ from nanofit.training.tracking import Tracking
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended: `val_loss` in nats a token, `seconds` over all its lives."""
+    """How a run ended: `val_loss` in nats per token, `val_reduced` where that is of fewer tokens than the recipe says, to keep
+    the hours; `seconds` over all its lives."""
 
     run: RunFolder
     steps: int
     tokens: int
     val_loss: float | None
     seconds: float
+    val_reduced: bool = False
 
 
 def train(recipe: Recipe, out: Path, *, fresh: bool = False, probes: bool = True, report: Report) -> Outcome:
@@ -163,7 +165,7 @@ def _train_on(
     measured = measurement_of_run(recipe, device, metrics, since=step, compiles=model.compiles)
     if measured is not None:
         keep([measured], report)
-    return Outcome(run, loop.step, loop.step * recipe.tokens_per_step, loop.val_loss, loop.seconds)
+    return Outcome(run, loop.step, loop.step * recipe.tokens_per_step, loop.val_loss, loop.seconds, loop.val_reduced)
 
 
 def _feed(recipe: Recipe, run: RunFolder, report: Report) -> Feed:
