@@ -7,7 +7,7 @@ from rich.console import Console
 
 from nanofit.cli import progress
 from nanofit.cli.progress import PreparingPace, Watcher
-from nanofit.events import Note, Preparing, Progress, Verifying, Waiting
+from nanofit.events import Activity, Note, Preparing, Progress, Verifying, Waiting
 
 
 class Clock:
@@ -142,3 +142,29 @@ def test_lines_where_there_is_no_terminal(capsys: pytest.CaptureFixture[str]) ->
     assert lines[1].startswith("preparing data: 9k tokens, 18 documents, ")
     assert lines[2:5] == ["waiting for data: 5 tokens prepared", "waiting: the disk is full", "a note"]
     assert lines[5] == "step 100 of 100: loss 3.0000, 500 tok/s, 0s left, 1m01s waiting for data"
+
+
+def test_what_is_being_done_is_in_the_bar_until_it_is_over(screen: io.StringIO) -> None:
+    with Watcher() as watcher:
+        watcher(Activity("evaluating: 0% of 262,144 tokens"))
+        assert shown(watcher) == "evaluating: 0% of 262,144 tokens"
+        watcher(Activity())
+        assert watcher._bar is None
+        watcher(train(10))
+        figures = shown(watcher)
+        watcher(Waiting("waiting for data: 5 tokens prepared", passes=True))
+        watcher(Activity("evaluating: 12% of 262,144 tokens"))
+        assert shown(watcher) == "evaluating: 12% of 262,144 tokens"
+        assert watcher._bar is not None
+        assert watcher._bar.tasks[0].completed == 10
+        watcher(Activity())
+        assert shown(watcher) == figures
+    assert "\nevaluating" not in screen.getvalue()
+
+
+def test_what_takes_long_is_a_line_now_and_then_where_there_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    with Watcher() as watcher:
+        for share in (0, 1, 2, 3):
+            watcher(Activity(f"evaluating: {share}% of 262,144 tokens"))
+        watcher(Activity())
+    assert capsys.readouterr().err.splitlines() == ["evaluating: 0% of 262,144 tokens"]

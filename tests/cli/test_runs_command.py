@@ -29,8 +29,24 @@ def test_the_json_has_exactly_the_contracts_fields(nanofit: Nanofit, two_runs: P
     ran = nanofit("runs", "--json")
     assert (ran.code, ran.err) == (0, "")
     assert json.loads(ran.out) == [
-        {"path": "runs/a", "step": 0, "steps": None, "tokens": 0, "val_loss": None, "state": "new"},
-        {"path": "runs/b", "step": 20, "steps": 20, "tokens": 81_920, "val_loss": 3.25, "state": "finished"},
+        {
+            "path": "runs/a",
+            "step": 0,
+            "steps": None,
+            "tokens": 0,
+            "val_loss": None,
+            "state": "new",
+            "val_reduced": False,
+        },
+        {
+            "path": "runs/b",
+            "step": 20,
+            "steps": 20,
+            "tokens": 81_920,
+            "val_loss": 3.25,
+            "state": "finished",
+            "val_reduced": False,
+        },
     ]
 
 

@@ -19,7 +19,7 @@ import nanofit
 from nanofit.data.prepare import prepare
 from nanofit.device import Device
 from nanofit.errors import UserError
-from nanofit.events import Evaluated, Event, Note, Report, Waiting
+from nanofit.events import Activity, Evaluated, Event, Note, Report, Waiting
 from nanofit.locks import exclusive
 from nanofit.planning.calibration import read_calibration
 from nanofit.planning.cpu import cpu_name
@@ -433,18 +433,20 @@ def test_a_diverged_run_says_so_and_saves_nothing_of_it(corpus: Path, tmp_path: 
 
 
 class Clock:
-    """A clock that only the run's own work moves: what a test says that steps, evaluations and checkpoints take."""
+    """A clock that only the run's own work moves: what a test says that steps, batches of evaluations and checkpoints take."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, step_seconds: Callable[[int], float]) -> None:
+    def __init__(
+        self, monkeypatch: pytest.MonkeyPatch, step_seconds: Callable[[int], float], batch_seconds: float = 0.01
+    ) -> None:
         self.seconds = 0.0
-        train_one, evaluate, save = TrainStep.__call__, loop.validate, loop.save_checkpoint
+        train_one, save = TrainStep.__call__, loop.save_checkpoint
 
         def step(self_: TrainStep, rows: Any, share: float, step: int, **options: Any) -> Any:
             self.seconds += step_seconds(step)
             return train_one(self_, rows, share, step, **options)
 
         monkeypatch.setattr(TrainStep, "__call__", step)
-        monkeypatch.setattr(loop, "validate", self._taking(0.5, evaluate))
+        monkeypatch.setattr(TrainStep, "window_losses", self._taking(batch_seconds, TrainStep.window_losses))
         monkeypatch.setattr(loop, "save_checkpoint", self._taking(0.25, save))
         monkeypatch.setattr("nanofit.training.run.TrainingLoop", partial(loop.TrainingLoop, clock=self))
 
@@ -589,3 +591,59 @@ def test_hours_that_are_too_short_end_the_run_with_everything_saved(
     assert outcome.val_loss is not None
     assert any(isinstance(event, Note) and event.warning and "were too short" in event.text for event in events)
     assert summarize(outcome.run).state == "finished"
+
+
+# Evaluations in hours
+
+
+def val_lines(run: RunFolder) -> list[tuple[int, int, bool]]:
+    """Step, tokens and whether they were reduced, of every evaluation."""
+    lines = read_metrics(run.metrics_file).steps.items()
+    return [(step, line["val_tokens"], line["val_reduced"]) for step, line in lines if "val_loss" in line]
+
+
+def evaluation_events(run: RunFolder) -> list[dict[str, Any]]:
+    return [event for event in read_metrics(run.metrics_file).events if event["event"] == "evaluations"]
+
+
+def test_evaluations_that_would_take_the_hours_are_cut_to_the_same_tokens_in_all_lives(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The whole split would take 7 s of 20: seventy batches of 128 tokens, a tenth of a second each."""
+    clock = Clock(monkeypatch, lambda step: 0.1, batch_seconds=0.1)
+    recipe = recipe_in_hours(corpus, 20, eval_tokens=9_000, schedule="constant", warmup_steps=0)
+    events = Interrupt(30, signal.SIGINT)
+    run = RunFolder(tmp_path / "run")
+    with pytest.raises(Stopped):
+        train(recipe, run.path, report=events)
+    first, *_ = evaluation_events(run)
+    assert (first["asked_tokens"], first["step"]) == (9_000, 0)
+    assert first["tokens"] < 9_000 and first["tokens"] % 128 == 0
+    notes = [event.text for event in events.events if isinstance(event, Note)]
+    assert any(f"evaluations measure {first['tokens']:,} tokens instead of 9,000" in note for note in notes)
+    doing = [event.doing for event in events.events if isinstance(event, Activity)]
+    assert doing[0].startswith("evaluating: 0% of ")
+    clock.seconds = 0.0
+    outcome = train(recipe, run.path, report=events)
+    assert {tokens for _, tokens, _ in val_lines(run)} == {first["tokens"]}
+    assert all(reduced for *_, reduced in val_lines(run))
+    assert outcome.val_reduced and summarize(run).val_reduced
+    assert outcome.seconds + EXIT_SECONDS == pytest.approx(20, rel=0.02)
+
+    whole = train(
+        recipe_for(corpus, steps=outcome.steps, schedule="constant", warmup_steps=0, eval_tokens=512),
+        tmp_path / "whole",
+        report=lambda event: None,
+    )
+    assert not whole.val_reduced
+    trained, other = ({step: line[0] for step, line in losses(of).items()} for of in (run, whole.run))
+    assert trained == other  # whatever is evaluated, training is the same
+
+
+def test_evaluations_of_a_run_in_steps_are_not_hurried(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Clock(monkeypatch, lambda step: 0.1, batch_seconds=100.0)
+    outcome = train(recipe_for(corpus, steps=6), tmp_path / "run", report=lambda event: None)
+    assert val_lines(outcome.run) == [(0, 512, False), (6, 512, False)]
+    assert evaluation_events(outcome.run) == []
