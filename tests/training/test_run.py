@@ -630,14 +630,13 @@ def test_evaluations_that_would_take_the_hours_are_cut_to_the_same_tokens_in_all
     assert outcome.val_reduced and summarize(run).val_reduced
     assert outcome.seconds + EXIT_SECONDS == pytest.approx(20, rel=0.02)
 
-    whole = train(
-        recipe_for(corpus, steps=outcome.steps, schedule="constant", warmup_steps=0, eval_tokens=512),
-        tmp_path / "whole",
-        report=lambda event: None,
-    )
+    clock.seconds = 0.0
+    whole = train(recipe.with_values(eval_tokens=512), tmp_path / "whole", report=lambda event: None)
     assert not whole.val_reduced
     trained, other = ({step: line[0] for step, line in losses(of).items()} for of in (run, whole.run))
-    assert trained == other  # whatever is evaluated, training is the same
+    both = trained.keys() & other.keys()
+    assert len(both) > 100
+    assert all(trained[step] == other[step] for step in both)  # whatever is evaluated, training is the same
 
 
 def test_evaluations_of_a_run_in_steps_are_not_hurried(
