@@ -3,6 +3,7 @@
 import hashlib
 import os
 import re
+import resource
 import threading
 from pathlib import Path
 
@@ -91,6 +92,18 @@ def test_its_descriptor_goes_with_it(tmp_path: Path) -> None:
     for _ in range(20):
         TokenFile(tmp_path / line.file, line, VOCABULARIES[line.tokenizer].size).read(0, 3)
     assert len(os.listdir("/proc/self/fd")) <= before + 1  # noqa: PTH208
+
+
+def test_a_set_may_have_more_shards_than_a_process_may_open_unless_it_asks(tmp_path: Path) -> None:
+    manifest = write_set(tmp_path, [list(range(100))], 1)
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    opened = len(os.listdir("/proc/self/fd"))  # noqa: PTH208
+    resource.setrlimit(resource.RLIMIT_NOFILE, (opened + 20, before[1]))
+    try:
+        files = [TokenFile(tmp_path / line.file, line, 50257) for line in manifest.shards]
+        assert [file.read(0, 1).tolist() for file in files] == [[number] for number in range(100)]
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 def test_ids_beyond_the_vocabulary(tmp_path: Path) -> None:

@@ -136,3 +136,15 @@ def test_a_manifest_that_is_gone_between_two_runs(corpus: Path, tmp_path: Path, 
             command()
     (tmp_path / "away").rename(folder / MANIFEST_NAME)
     train(recipe_for(source, folder, steps=9), run.path, report=silent)
+
+
+def test_an_evaluation_on_other_shards_says_so(corpus: Path, tmp_path: Path) -> None:
+    folder, run = tmp_path / "shards", RunFolder(tmp_path / "run")
+    train(recipe_for(corpus, folder, steps=5), run.path, report=silent)
+    corpus.write_text(corpus.read_text().replace("word", "sword"))
+    folder.rename(tmp_path / "before")
+    prepare(str(corpus), "bytes", val_tokens=2000, report=silent, folder=folder, block_size=32)
+    notes: list[str] = []
+    evaluate_run(run.path, lambda event: notes.append(event.text) if isinstance(event, Note) else None)
+    said = "are not those that this run was trained on: this is the loss on what lies there now"
+    assert notes == [f"the shards in {folder} {said}"]

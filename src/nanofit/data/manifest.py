@@ -90,8 +90,8 @@ class Manifest:
         """Whether a run that remembers `state` finds here the tokens that it began with."""
         if ":" not in state:
             return state == self.digest
-        count, digest = state.split(":")
-        return digest == self._digest_of_first(int(count))
+        count, _, digest = state.partition(":")
+        return count.isdecimal() and digest == self._digest_of_first(int(count))
 
     def _digest_of_first(self, count: int) -> str:
         source = [str(self.made_of.get(key)) for key in ("spec", "commit", "fingerprint")]

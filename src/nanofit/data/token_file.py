@@ -5,6 +5,7 @@ the next shard is checked while this one is used. Of a set that nanofit did not 
 its size or its time is noticed at every read, and then the sample by which the file is known is compared again.
 """
 
+import errno
 import hashlib
 import os
 import threading
@@ -32,7 +33,7 @@ class TokenFile:
         self._is_sampled = line.sha256.startswith(SAMPLED)
         self._ids = ids
         try:
-            self._descriptor = os.open(file, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+            self._descriptor = _open(file)
         except FileNotFoundError:
             raise self._damaged("is missing, though the manifest names it") from None
         weakref.finalize(self, os.close, self._descriptor).atexit = False
@@ -125,3 +126,18 @@ class TokenFile:
             return UserError(f"{self._file} {problem}: make it again as it was; the same command then goes on")
         mend = f"nanofit data verify {self._file.parent} mends it; the same command then goes on"
         return UserError(f"{self._file} {problem}: {mend}")
+
+
+def _open(file: Path) -> int:
+    flags = os.O_RDONLY | getattr(os, "O_BINARY", 0)
+    try:
+        return os.open(file, flags)
+    except OSError as error:
+        if error.errno != errno.EMFILE:
+            raise
+    # A set of 10^11 tokens has more shards than most systems let a process open unless it asks.
+    import resource  # Windows has none, and no such limit
+
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    return os.open(file, flags)

@@ -8,7 +8,7 @@ from nanofit.data.source_facts import problem_of_set
 from nanofit.data.stream import TokenStream
 from nanofit.errors import UserError
 from nanofit.evaluation.validation import Validation, evaluating, validate
-from nanofit.events import Activity, Report
+from nanofit.events import Activity, Note, Report
 from nanofit.training.trained import load_trained
 
 
@@ -30,6 +30,9 @@ def evaluate_run(path: Path, report: Report) -> Evaluation:
     problem = problem_of_set(manifest, recipe.data.tokenizer, recipe.data.characters)
     if problem is not None:
         raise UserError(problem)
+    if not (manifest.agrees_with(trained.data_digest) or manifest.redone):
+        other = f"the shards in {manifest.folder} are not those that this run was trained on"
+        report(Note(f"{other}: this is the loss on what lies there now", warning=True))
 
     def show(tokens: int, total: int) -> None:
         report(evaluating(tokens, total))

@@ -15,13 +15,15 @@ from nanofit.training.resume import stored_recipe
 
 @dataclass(frozen=True)
 class TrainedRun:
-    """A model in evaluation mode, after `step` updates. `data_folder` holds the shards it was trained on."""
+    """A model in evaluation mode, after `step` updates. `data_folder` holds the shards it was trained on, and `data_digest` is
+    what its checkpoint remembers of them (`Manifest.agrees_with`)."""
 
     recipe: Recipe
     model: GPT
     device: Device
     step: int
     data_folder: Path
+    data_digest: str
 
 
 def load_trained(path: Path, report: Report) -> TrainedRun:
@@ -39,4 +41,4 @@ def load_trained(path: Path, report: Report) -> TrainedRun:
         raise UserError(f"{path} has no intact checkpoint yet: nanofit train writes one when it stops or ends")
     model.eval()
     assert recipe.data.folder is not None, "a run folder's recipe is written in full"
-    return TrainedRun(recipe, model, device, state.step, Path(recipe.data.folder))
+    return TrainedRun(recipe, model, device, state.step, Path(recipe.data.folder), state.data_digest)
