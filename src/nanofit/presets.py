@@ -4,9 +4,11 @@ What a tier leaves open (rates, steps, warm-up) is taken from the guide's one fu
 nanoGPT's default. `nanofit guide` shows what the guide claims of them beside what is true.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
+from nanofit.gpus import Gpu
 from nanofit.nanogpt_config import with_nanogpt_defaults
 from nanofit.recipe import Recipe, build_recipe
 
@@ -14,7 +16,7 @@ from nanofit.recipe import Recipe, build_recipe
 @dataclass(frozen=True)
 class Preset:
     """One of the guide's recommendations: the cards that it is for, what it claims, and its settings by nanoGPT's names.
-    `card` is the catalogue's card that stands for its class."""
+    `card` is the catalogue's card that stands for its class, `named_cards` are those that the guide names."""
 
     name: str
     cards: str
@@ -23,6 +25,14 @@ class Preset:
     claimed_params: str
     claimed_note: str
     settings: dict[str, Any]
+    named_cards: tuple[str, ...]
+    claimed_tokens: str | None = None
+    claimed_vram: str | None = None
+    most_vram_gib: float = math.inf
+
+    def has_memory_of(self, gpu: Gpu) -> bool:
+        """Whether a card's nominal memory is what the tier is for."""
+        return self.least_vram_gib <= gpu.vram_gib <= self.most_vram_gib
 
     def recipe(self) -> Recipe:
         """The recipe that nanoGPT would run from these settings."""
@@ -79,6 +89,7 @@ PRESETS: dict[str, Preset] = {
             "~350M",
             "near GPT-2 medium, trains well",
             _tier(12, 768, 64, 8),
+            ("A100 SXM4 80GB", "H100 SXM"),
         ),
         Preset(
             "guide-48gb",
@@ -88,11 +99,31 @@ PRESETS: dict[str, Preset] = {
             "~250-300M",
             "very good balance",
             _tier(12, 672, 32, 16),
+            ("RTX A6000", "RTX 3090"),
         ),
         Preset(
-            "guide-24gb", "24 GB (4090/3090)", "RTX 4090", 24, "~160-200M", "best settings; 20-22 GB of VRAM", _CONFIG
+            "guide-24gb",
+            "24 GB (4090/3090)",
+            "RTX 4090",
+            24,
+            "~160-200M",
+            "best settings",
+            _CONFIG,
+            ("RTX 4090", "RTX 3090"),
+            "~83B",
+            "20-22 GB",
         ),
-        Preset("guide-16gb", "16-20 GB (4080, 3090 Ti)", "RTX 4080", 16, "~125M", "stable", _tier(8, 512, 32, 12)),
+        Preset(
+            "guide-16gb",
+            "16-20 GB (4080, 3090 Ti)",
+            "RTX 4080",
+            16,
+            "~125M",
+            "stable",
+            _tier(8, 512, 32, 12),
+            ("RTX 4080", "RTX 3090 Ti"),
+            most_vram_gib=20,
+        ),
         Preset(
             "guide-12gb",
             "< 16 GB (4070 Ti ...)",
@@ -101,6 +132,8 @@ PRESETS: dict[str, Preset] = {
             "~84M",
             "safe but a bit small",
             _tier(6, 384, 32, 16),
+            ("RTX 4070 Ti",),
+            most_vram_gib=16,
         ),
         Preset(
             "guide-200m",
@@ -120,6 +153,7 @@ PRESETS: dict[str, Preset] = {
                 "learning_rate": 5e-4,
                 "max_iters": 60_000,
             },
+            ("RTX 4090",),
         ),
     )
 }

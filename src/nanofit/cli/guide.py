@@ -50,20 +50,25 @@ def _show(found: "list[Tier]") -> None:
             f"{model.n_layer} x {model.n_head} x {model.n_embd}",
             f"{other.n_layer} x {other.n_head} x {other.n_embd}",
         )
-        table.add_row("tokens", "", quantity(true.tokens), quantity(ours.tokens))
+        table.add_row("tokens", preset.claimed_tokens or "", quantity(true.tokens), quantity(ours.tokens))
         table.add_row(
             "memory guaranteed, GiB",
             "",
             _memory(true.peak_memory_gib, true.fits),
             _memory(ours.peak_memory_gib, ours.fits),
         )
-        table.add_row("nanoGPT's own code, GiB", "", f"{tier.nanogpt_gib:.1f}", "")
+        table.add_row("nanoGPT's own code, GiB", preset.claimed_vram or "", f"{tier.nanogpt_gib:.1f}", "")
         table.add_row("expected loss", "", _interval(true.val_loss), _interval(ours.val_loss))
         console.print(table)
         console.print(f'  the guide: "{escape(preset.claimed_note)}"', style="dim", highlight=False)
+        for claim in tier.claims:
+            console.print(f"  [yellow]·[/yellow] {escape(claim.text())}", highlight=False)
         for finding in tier.findings:
             console.print(f"  [yellow]·[/yellow] {escape(finding)}", highlight=False)
         console.print()
+    console.print("[bold]what the guide says besides[/bold], with figures for guide-24gb", highlight=False)
+    for claim in next(tier for tier in found if tier.preset.name == "guide-24gb").general:
+        console.print(f"  [yellow]·[/yellow] {escape(claim.text())}", highlight=False)
 
 
 def _memory(gib: float, fits: bool | None) -> str:

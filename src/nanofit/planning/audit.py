@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from nanofit.errors import UserError
 from nanofit.planning.choose import notes_of, recipe_of, rounded
+from nanofit.planning.guide_claims import claims_of_recipe
 from nanofit.planning.loss import decay_price, expected_loss
 from nanofit.planning.machine import Machine
 from nanofit.planning.outlook import printed
@@ -45,7 +46,9 @@ FAST_HEADS = (64, 96, 128, 192, 256)
 def audit(recipe: Recipe, machine: Machine, warnings: tuple[str, ...] = ()) -> Plan:
     """The plan of `recipe` as it stands, what is wrong with it, and what the card could do in the same time instead."""
     plan = plan_recipe(recipe, warnings, machine=machine)
-    found = [*findings(plan), *notes_of(plan)]
+    claims = [claim.text() for claim in claims_of_recipe(plan)]
+    more = ["nanofit guide judges what the guide claims besides"] if claims else []
+    found = [*claims, *more, *findings(plan), *notes_of(plan)]
     return replace(
         plan,
         warnings=(*plan.warnings, *found),
