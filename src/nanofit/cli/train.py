@@ -40,7 +40,7 @@ def train(
     Example: nanofit train runs/mine --hours 8h
     """
     from nanofit.cli.progress import Watcher, say
-    from nanofit.events import Note
+    from nanofit.events import Activity, Note
     from nanofit.planning.plan import recipe_warnings
     from nanofit.planning.starter import likely_device_kind, starter_recipe
     from nanofit.recipe_files import LoadedRecipe, end_decay_with_budget, load_recipe, options_alone
@@ -72,8 +72,11 @@ def train(
         report(Note(f"run folder: {out}"))
         if seconds is not None:
             report(Note(f"until {until} is {hours_text(seconds / 3600)}"))
+        report(Activity("loading torch"))
         from nanofit.training import Stopped
         from nanofit.training import train as train_run
+
+        report(Activity())
 
         try:
             outcome = train_run(loaded.recipe, out, fresh=fresh, probes=not no_probe, report=report)
