@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nanofit.errors import UserError
-from nanofit.gpus import Gpu, catalogue, find, find_by_device_name, unlisted
+from nanofit.gpus import Gpu, catalogue, find, find_by_device_name, split_count, unlisted
 
 CARDS = {gpu.name: gpu for gpu in catalogue()}
 
@@ -27,10 +27,10 @@ def test_every_row_is_whole(gpu: Gpu) -> None:
     for figure in ("bw: ", "watts: ", "tflops: ", "usable: "):
         assert figure in gpu.source.replace("/", ": ")
     assert gpu.maker in ("NVIDIA", "AMD")
-    assert gpu.kind in ("desktop", "laptop", "workstation", "server")
-    assert 0.9 * gpu.vram_gib < gpu.usable_gib < gpu.vram_gib
+    assert gpu.kind in ("desktop", "laptop", "workstation", "server", "unified")
+    assert (0.75 if gpu.kind == "unified" else 0.9) * gpu.vram_gib < gpu.usable_gib < gpu.vram_gib
     assert 0 < gpu.budget_gib <= gpu.usable_gib
-    assert (gpu.display_gib == 0) == (gpu.kind == "server")
+    assert (gpu.display_gib == 0) == (gpu.kind in ("server", "unified"))
     if gpu.maker == "NVIDIA":  # bfloat16 came with capability 8.0, fp8 with 8.9
         assert gpu.native_bf16 == (float(gpu.capability) >= 8)
         assert gpu.fp8 == (float(gpu.capability) >= 8.9)
@@ -97,6 +97,10 @@ def test_memory_that_a_card_shares_with_the_machine_has_no_row() -> None:
         ("NVIDIA RTX PRO 6000 Blackwell Workstation Edition", 95.0, "RTX PRO 6000"),
         ("NVIDIA RTX PRO 6000 Blackwell Max-Q Workstation Edition", 95.0, "RTX PRO 6000 Max-Q"),
         ("AMD Radeon RX 7900 XTX", 23.98, "RX 7900 XTX"),
+        ("NVIDIA GeForce GTX 1080 Ti", 10.9, "GTX 1080 Ti"),
+        ("NVIDIA GeForce GTX 1060 6GB", 5.9, "GTX 1060 6GB"),
+        ("Tesla P100-PCIE-16GB", 15.9, "P100 PCIe 16GB"),
+        ("NVIDIA GB10", 121.7, "GB10"),
     ],
 )
 def test_a_drivers_name_finds_its_card(device_name: str, memory_gib: float, card: str) -> None:
@@ -108,7 +112,9 @@ def test_a_drivers_name_finds_its_card(device_name: str, memory_gib: float, card
 @pytest.mark.parametrize(
     ("device_name", "memory_gib"),
     [
-        ("NVIDIA GeForce GTX 1080 Ti", 11.0),
+        ("NVIDIA GeForce GTX 980 Ti", 5.9),
+        ("NVIDIA GeForce GTX 1060 3GB", 2.9),
+        ("NVIDIA GeForce GTX 1650 Ti", 3.8),
         ("NVIDIA GH200 480GB", 95.0),
         ("NVIDIA GB200", 185.0),
         ("NVIDIA A100-SXM4-80GB MIG 1g.10gb", 9.5),
@@ -179,6 +185,101 @@ def test_loose_names(name: str, card: str) -> None:
     assert find(name).name == card
 
 
+@pytest.mark.parametrize(
+    ("name", "card"),
+    [
+        ("RTX 4070 ノート", "RTX 4070 Laptop"),
+        ("RTX4070 ノートPC", "RTX 4070 Laptop"),
+        ("4090 モバイル", "RTX 4090 Laptop"),
+        ("ﾉｰﾄ 4060", "RTX 4060 Laptop"),
+        ("RTX 5080搭載ノートパソコン", "RTX 5080 Laptop"),
+        ("RTX 3070 Ti ラップトップ", "RTX 3070 Ti Laptop"),
+        ("RTX 4060 笔记本", "RTX 4060 Laptop"),
+        ("RTX 4060 노트북", "RTX 4060 Laptop"),
+        ("ＲＴＸ４０９０", "RTX 4090"),
+        ("ＲＴＸ　４０７０　Ｔｉ　ＳＵＰＥＲ", "RTX 4070 Ti SUPER"),
+        ("RTX 4060 Ti（16GB）", "RTX 4060 Ti 16GB"),
+        ("4080スーパー", "RTX 4080 SUPER"),
+        ("デスクトップ RTX 4070", "RTX 4070"),
+        ("RTX™ 4090 グラフィックボード", "RTX 4090"),
+        ("GeForce® RTX 4090 FE", "RTX 4090"),
+        ("GTX 1080 Ti", "GTX 1080 Ti"),
+        ("1080ti", "GTX 1080 Ti"),
+        ("gtx1660super", "GTX 1660 SUPER"),
+        ("ＧＴＸ　１６６０　Ｔｉ", "GTX 1660 Ti"),
+        ("1060", "GTX 1060 6GB"),
+        ("titan x", "TITAN X Pascal"),
+        ("TITAN Xp", "TITAN Xp"),
+        ("titan v", "TITAN V"),
+        ("Titan RTX", "TITAN RTX"),
+        ("quadro p6000", "Quadro P6000"),
+        ("Quadro GV100", "Quadro GV100"),
+        ("Tesla P40", "P40"),
+        ("p100 sxm", "P100 SXM2 16GB"),
+        ("DGX Spark", "GB10"),
+        ("NVIDIA GB10", "GB10"),
+        ("AGX Orin 64GB", "Jetson AGX Orin 64GB"),
+        ("jetson orin nano super", "Jetson Orin Nano SUPER"),
+    ],
+)
+def test_names_in_other_scripts_and_of_other_generations(name: str, card: str) -> None:
+    assert find(name).name == card
+
+
+@pytest.mark.parametrize(
+    ("name", "rest", "count"),
+    [
+        ("4090 x2", "4090", 2),
+        ("4090 x 2", "4090", 2),
+        ("2x4090", "4090", 2),
+        ("2 x RTX 4090", "RTX 4090", 2),
+        ("4090×2", "4090", 2),
+        ("４０９０×２", "4090", 2),
+        ("4090*2", "4090", 2),
+        ("RTX 4090 2枚", "RTX 4090", 2),
+        ("2枚のRTX 4090", "RTX 4090", 2),
+        ("8xH100 SXM", "H100 SXM", 8),
+        ("h100 sxm x8", "h100 sxm", 8),
+        ("a100-80gb x16", "a100-80gb", 16),
+        ("RTX 4090", "RTX 4090", None),
+        ("RX 7900 XTX", "RX 7900 XTX", None),
+        ("GTX 16", "GTX 16", None),
+        ("4060 ti 16", "4060 ti 16", None),
+    ],
+)
+def test_a_number_of_cards_in_a_name(name: str, rest: str, count: int | None) -> None:
+    assert split_count(name) == (rest, count)
+
+
+@pytest.mark.parametrize("gpu", catalogue(), ids=lambda gpu: gpu.name)
+def test_no_cards_name_has_a_number_of_cards_in_it(gpu: Gpu) -> None:
+    assert split_count(gpu.name) == (gpu.name, None)
+
+
+@pytest.mark.parametrize(
+    ("name", "precision", "compiles"),
+    [
+        ("RTX 4090", "bfloat16", True),
+        ("RTX 2080", "float16", True),
+        ("V100 SXM2 16GB", "float16", True),
+        ("TITAN V", "float16", True),
+        ("GTX 1660 Ti", "float32", True),  # Turing without tensor cores
+        ("GTX 1080 Ti", "float32", False),  # torch.compile needs 7.0
+        ("P100 PCIe 16GB", "float32", False),
+        ("GB10", "bfloat16", True),
+        ("RX 7900 XTX", "bfloat16", True),
+    ],
+)
+def test_what_a_card_trains_in(name: str, precision: str, compiles: bool) -> None:
+    assert (CARDS[name].precision, CARDS[name].compiles) == (precision, compiles)
+
+
+@pytest.mark.parametrize("name", ["Apple M4 Max", "m2 pro", "M1", "M3 Ultra 96GB", "Apple GPU"])
+def test_apples_chips_are_not_listed_and_say_what_describes_them(name: str) -> None:
+    with pytest.raises(UserError, match=r"is not in the list: Apple publishes .* --vram .* --tflops .* --bandwidth"):
+        find(name)
+
+
 @given(
     st.sampled_from(catalogue()),
     st.sampled_from(["", "NVIDIA ", "GeForce ", "nvidia geforce "]),
@@ -218,7 +319,9 @@ def test_a_name_of_several_cards_lists_them(name: str, choices: list[str]) -> No
         ("7900", "RX 7900 XTX"),
         ("V100S", "V100 PCIe 32GB"),
         ("4O90", "RTX 4090"),
-        ("1080 Ti", "RTX 3080 Ti"),
+        ("1080 SUPER", "RTX 2080 SUPER"),
+        ("GTX 980 Ti", "RTX 2080 Ti"),
+        ("4090 超", "RTX 4090"),  # a word that is not known is never left out
     ],
 )
 def test_an_unknown_name_shows_near_ones_and_the_ways_out(name: str, near: str) -> None:
@@ -227,17 +330,19 @@ def test_an_unknown_name_shows_near_ones_and_the_ways_out(name: str, near: str) 
     line = str(error.value)
     assert line.startswith(f"unknown GPU '{name}' (the nearest are ")
     assert near in line
-    assert line.endswith("): nanofit gpus lists all, --vram GIB plans for an unlisted card")
+    assert line.endswith(
+        "): nanofit gpus lists all; describe an unlisted card by --vram GIB --tflops N --bandwidth GB/S"
+    )
 
 
 def test_a_name_with_a_memory_that_the_card_was_never_sold_with() -> None:
-    with pytest.raises(UserError, match=r"no GPU '4090 16gb' with that memory: give RTX 4090 \(24 GiB\), or --vram"):
+    with pytest.raises(UserError, match=r"no GPU '4090 16gb' with that memory: give RTX 4090 \(24 GiB\), or describe"):
         find("4090 16gb")
 
 
 @pytest.mark.parametrize("name", ["", " ", "RTX", "NVIDIA GeForce", "-", "🦙"])
 def test_a_name_that_names_nothing(name: str) -> None:
-    with pytest.raises(UserError, match="names no GPU: give a name such as RTX 4090, or --vram GIB"):
+    with pytest.raises(UserError, match="names no GPU: give a name such as RTX 4090, or describe an unlisted"):
         find(name)
 
 
@@ -270,6 +375,32 @@ def test_an_unlisted_card_has_the_speed_of_a_slow_one_of_its_class(vram_gib: flo
     gpu = unlisted(vram_gib)
     assert (gpu.vram_gib, gpu.speed_of, gpu.tflops) == (vram_gib, speed_of, CARDS[speed_of].tflops)
     assert 0 < gpu.budget_gib < gpu.usable_gib < vram_gib
+
+
+def test_a_card_is_described_by_its_figures() -> None:
+    gpu = unlisted(20, tflops=90, bandwidth_gbs=700)
+    assert (gpu.vram_gib, gpu.tflops, gpu.bandwidth_gbs, gpu.speed_of) == (20, 90, 700, None)
+    partly = unlisted(20, bandwidth_gbs=700)
+    assert (partly.bandwidth_gbs, partly.tflops, partly.speed_of) == (700, CARDS["RTX 3090"].tflops, "RTX 3090")
+    assert partly.given == ("vram", "bandwidth")
+
+
+def test_one_of_apples_chips_is_described_too() -> None:
+    gpu = unlisted(64, tflops=16, bandwidth_gbs=410, name="Apple M4 Max")
+    assert (gpu.maker, gpu.precision, gpu.compiles) == ("Apple", "float32", False)
+    assert gpu.budget_gib == pytest.approx(64 * 2 / 3)
+
+
+def test_an_unlisted_card_without_tensor_cores_is_a_slow_one() -> None:
+    assert unlisted(6, tensor_cores=False).tflops < 6
+
+
+@pytest.mark.parametrize(
+    ("tflops", "bandwidth_gbs"), [(0, None), (float("nan"), None), (None, -1), (82_600_000_000_000, None)]
+)
+def test_what_is_no_rate_of_a_card(tflops: float | None, bandwidth_gbs: float | None) -> None:
+    with pytest.raises(UserError, match="is no such figure of a card: give the"):
+        unlisted(12, tflops=tflops, bandwidth_gbs=bandwidth_gbs)
 
 
 @given(st.floats(1, 500), st.floats(1, 500))

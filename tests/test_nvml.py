@@ -133,14 +133,14 @@ def test_a_laptops_card_is_not_the_desktops(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_a_card_that_the_catalogue_lacks_says_whose_speed_is_assumed(monkeypatch: pytest.MonkeyPatch) -> None:
-    install(monkeypatch, Card("NVIDIA GeForce GTX 1080 Ti", 11.0, reserved_gib=0.1, capability=(6, 1)))
+    install(monkeypatch, Card("NVIDIA GeForce GTX 980 Ti", 6.0, reserved_gib=0.1, capability=(5, 2)))
     found = detect()
     assert found is not None
-    assert (found.gpu.name, found.gpu.capability) == ("NVIDIA GeForce GTX 1080 Ti", "6.1")
-    assert found.gpu.usable_gib == pytest.approx(10.9)
-    assert found.gpu.speed_of == unlisted(10.9).speed_of
+    assert (found.gpu.name, found.gpu.capability) == ("NVIDIA GeForce GTX 980 Ti", "5.2")
+    assert found.gpu.usable_gib == pytest.approx(5.9)
+    assert found.gpu.speed_of == unlisted(5.9, tensor_cores=False).speed_of
     assert (found.gpu.native_bf16, found.gpu.fp8) == (False, False)
-    assert "no tensor cores" in found.gpu.notes
+    assert (found.gpu.precision, found.gpu.compiles) == ("float32", False)
 
 
 def test_what_the_driver_does_not_tell_is_none(monkeypatch: pytest.MonkeyPatch) -> None:

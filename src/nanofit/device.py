@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from nanofit.errors import UserError
-from nanofit.gpus import find_by_device_name
+from nanofit.gpus import find_by_device_name, has_tensor_cores
 from nanofit.planning.cpu import GAUGE_TFLOPS
 from nanofit.recipe import Precision, RunSection
 
@@ -139,6 +139,9 @@ def _precision(wanted: Precision | Literal["auto"], device: torch.device) -> tup
     major, minor = torch.cuda.get_device_capability(device)
     if major >= 8:
         return "bfloat16", f"bfloat16: compute capability {major}.{minor} has it"
+    name = torch.cuda.get_device_name(device)
+    if not has_tensor_cores(name, major + minor / 10):
+        return "float32", f"float32: {name} has no tensor cores"
     return "float16", f"float16 with loss scaling: compute capability {major}.{minor} has no bfloat16"
 
 

@@ -1,13 +1,17 @@
 """The catalogue of cards: what each one has, from `gpus.csv`, where every row names its sources. No torch.
 
-Cards are found by loose names ("4090", "a100-40gb"), never by a guess: a name that fits several lists them. Apple's chips
-have no row: how much of the memory that they share with the machine a GPU may take is not published.
+Cards are found by loose names ("4090", "a100-40gb", "RTX 4070 ノート"), never by a guess: a name that fits several lists them,
+and a word that is not known makes the name unknown. A card without a row is described by its figures (`unlisted`).
+
+"unified" is the kind of chips that share the machine's memory. `usable_gib` is then what an idle system leaves: other programs
+take of the same memory. Apple's chips have no row, since Apple publishes no rate of its GPUs' arithmetic for most of them.
 """
 
 import csv
 import math
 import re
-from dataclasses import asdict, dataclass
+import unicodedata
+from dataclasses import asdict, dataclass, replace
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
@@ -15,7 +19,7 @@ from typing import Any, Literal, cast
 
 from nanofit.errors import UserError
 
-Kind = Literal["desktop", "laptop", "workstation", "server"]
+Kind = Literal["desktop", "laptop", "workstation", "server", "unified"]
 
 DISPLAY_GIB = 0.5
 """Set aside on a card that may show a desktop, where nobody measured. Reports go from 0.3 GiB on a machine without a
@@ -24,13 +28,26 @@ screen to 2 GiB under Windows with a browser open. Server cards show nothing."""
 LARGEST_GIB = 512
 """More than any card has: a larger figure was given in MiB."""
 
+LARGEST_TFLOPS, LARGEST_BANDWIDTH_GBS = 10_000.0, 50_000.0
+"""More than any card has: larger figures were given in other units."""
+
+APPLE_SHARE = 2 / 3
+"""Of a Mac's memory, what Metal lets a GPU have (recommendedMaxWorkingSetSize): 65% to 75% are reported (sgl-project/sglang#29949)."""
+
+MPS = "mps"
+"""What stands for a compute capability of Apple's GPUs."""
+
+_WITHOUT_TENSOR_CORES = re.compile(r"\b(GTX 16\d\d|MX\d{3}|T400|T500|T550|T600|T1000|T1200)\b", re.IGNORECASE)
+"""Chips of capability 7.5 that have none. In float16 they give NaN in PyTorch (pytorch#58123, pytorch#77955)."""
+
 
 @dataclass(frozen=True)
 class Gpu:
     """One card. `vram_gib` is the nominal memory in GiB, `usable_gib` what its driver leaves to programs (the least that
     was reported for such cards, or this machine's reading), `display_gib` what a desktop on it may take. Bandwidth in
-    GB/s, `tflops` the dense bf16 (or fp16) rate with fp32 accumulation, which GeForce cards do at half rate, `watts` the
-    board's power, capability NVIDIA's ("8.9") or AMD's ("gfx1100"). `speed_of` names the card whose speed is assumed."""
+    GB/s, `tflops` the dense bf16 (or fp16) rate with fp32 accumulation, which GeForce cards do at half rate, and without tensor
+    cores the fp32 rate; `watts` the board's power, capability NVIDIA's ("8.9"), AMD's ("gfx1100") or "mps". `speed_of` names the card
+    whose speed is assumed, `given` the options of `nanofit plan` that described a card that is not listed."""
 
     name: str
     maker: str
@@ -48,11 +65,29 @@ class Gpu:
     notes: str = ""
     aliases: tuple[str, ...] = ()
     speed_of: str | None = None
+    given: tuple[str, ...] = ()
 
     @property
     def compute_capability(self) -> float | None:
         """NVIDIA's as a number; None for other makers' chips."""
         return float(self.capability) if re.fullmatch(r"\d+\.\d+", self.capability) else None
+
+    @property
+    def has_tensor_cores(self) -> bool:
+        """Whether it has units for 16-bit matrix products: NVIDIA's from compute capability 7.0 on, but for a few chips."""
+        return self.capability.startswith("gfx") or has_tensor_cores(self.name, self.compute_capability or 0.0)
+
+    @property
+    def precision(self) -> Literal["bfloat16", "float16", "float32"]:
+        """What a run trains in there unless its recipe says otherwise."""
+        if self.native_bf16:
+            return "bfloat16"
+        return "float16" if self.has_tensor_cores else "float32"
+
+    @property
+    def compiles(self) -> bool:
+        """Whether torch.compile can be used there: its kernels need NVIDIA's capability 7.0, or an AMD card."""
+        return self.capability.startswith("gfx") or (self.compute_capability or 0.0) >= 7
 
     @property
     def budget_gib(self) -> float:
@@ -62,6 +97,11 @@ class Gpu:
     def document(self) -> dict[str, Any]:
         """The card as `nanofit gpus --json` prints it."""
         return asdict(self) | {"budget_gib": round(self.budget_gib, 3)}
+
+
+def has_tensor_cores(name: str, compute_capability: float) -> bool:
+    """Whether NVIDIA's card of this name and capability has tensor cores."""
+    return compute_capability >= 7 and _WITHOUT_TENSOR_CORES.search(name) is None
 
 
 @cache
@@ -75,7 +115,7 @@ def catalogue() -> tuple[Gpu, ...]:
             kind=cast("Kind", row["kind"]),
             vram_gib=float(row["vram_gib"]),
             usable_gib=float(row["usable_gib"]),
-            display_gib=0.0 if row["kind"] == "server" else DISPLAY_GIB,
+            display_gib=0.0 if row["kind"] in ("server", "unified") else DISPLAY_GIB,
             bandwidth_gbs=float(row["bandwidth_gbs"]),
             tflops=float(row["tflops"]),
             capability=row["capability"],
@@ -94,11 +134,17 @@ def find(name: str) -> Gpu:
     """The card that a person calls `name`: case, spaces, dashes, the maker and the family don't matter.
 
     A chip's own name wins over longer ones ("4070" is no 4070 Ti), and a laptop's card is meant only where the name says
-    laptop, mobile, notebook or Max-Q. Raises UserError for a name that fits several cards, or none.
+    laptop, mobile, notebook, ノート, モバイル or Max-Q. Full-width letters are letters. Raises UserError for a name that fits several
+    cards, or none.
     """
     wanted = _Name.of(name)
     if not _spelling(name):
-        raise UserError(f"'{name}' names no GPU: give a name such as RTX 4090, or --vram GIB for an unlisted card")
+        raise UserError(f"'{name}' names no GPU: give a name such as RTX 4090, or {DESCRIBE}")
+    if is_apple(name):
+        raise UserError(
+            f"'{name}' is not in the list: Apple publishes no rate for most of its GPUs, and nothing was measured on one. Describe it: "
+            "--gpu with that name, --vram (the Mac's memory in GiB), --tflops (its float32 rate) and --bandwidth (GB/s)"
+        )
     named = [gpu for gpu, own in _names() if own == wanted or wanted in map(_Name.of, gpu.aliases)]
     if len(named) == 1:
         return named[0]
@@ -108,48 +154,103 @@ def find(name: str) -> Gpu:
     if not variants:
         near = _nearest(name, wanted)
         hint = f" (the nearest are {', '.join(near)})" if near else ""
-        raise UserError(f"unknown GPU '{name}'{hint}: nanofit gpus lists all, --vram GIB plans for an unlisted card")
+        raise UserError(f"unknown GPU '{name}'{hint}: nanofit gpus lists all; {DESCRIBE}")
     fitting = [gpu for gpu in variants if not wanted.sizes or {round(gpu.vram_gib)} == wanted.sizes]
     if len(fitting) == 1:
         return fitting[0]
     if not fitting:
         sold = ", ".join(f"{gpu.name} ({gpu.vram_gib:g} GiB)" for gpu in variants)
-        raise UserError(f"no GPU '{name}' with that memory: give {sold}, or --vram GIB for an unlisted card")
+        raise UserError(f"no GPU '{name}' with that memory: give {sold}, or {DESCRIBE}")
     raise UserError(f"GPU '{name}' can be several cards: give one of {', '.join(gpu.name for gpu in fitting)}")
 
 
-def unlisted(vram_gib: float) -> Gpu:
-    """A card of which only the nominal memory is known, for `--vram`. Raises UserError for what is no such memory.
+DESCRIBE = "describe an unlisted card by --vram GIB --tflops N --bandwidth GB/S"
 
-    Its speed is that of the slowest NVIDIA card with bfloat16 and at least that memory, no laptop's, and no server's up to
-    48 GiB, so that most cards do better; the share of the memory that the driver keeps is that card's too.
+
+def split_count(name: str) -> tuple[str, int | None]:
+    """A card's name and the number of cards that is written with it: `2 x RTX 4090`, `4090 x2`, `4090×2`, `4090 2枚`."""
+    text = unicodedata.normalize("NFKC", name).strip()
+    before = re.fullmatch(r"(\d{1,2})\s*(?:[x×✕✖*]|枚の)\s*(\D?.*)", text, re.IGNORECASE)
+    if before is not None and before[2]:
+        return before[2], int(before[1])
+    after = re.fullmatch(r"(.*[^a-z])[x×✕✖*]\s*(\d{1,2})|(.+?)\s*(\d{1,2})\s*枚(?:挿し|刺し)?", text, re.IGNORECASE)
+    if after is None:
+        return name, None
+    return (after[1] or after[3]).strip(), int(after[2] or after[4])
+
+
+def is_apple(name: str) -> bool:
+    """Whether `name` is one of Apple's chips: `Apple M4 Max`, `m2 pro`."""
+    return re.fullmatch(r"(apple )?m[1-9]( ?(pro|max|ultra))?( \d+ ?gi?b?)?|apple( .*)?", _plain(name)) is not None
+
+
+def unlisted(
+    vram_gib: float,
+    *,
+    tflops: float | None = None,
+    bandwidth_gbs: float | None = None,
+    name: str | None = None,
+    tensor_cores: bool = True,
+) -> Gpu:
+    """A card that the catalogue lacks, by its nominal memory (GiB) and, where they are given, by its dense 16-bit rate (TFLOPS)
+    and memory bandwidth (GB/s). Raises UserError for what is no such figure.
+
+    What is not given is taken from the slowest NVIDIA card with bfloat16 (without `tensor_cores`: of those that have none) and
+    at least that memory, no laptop's, and no server's up to 48 GiB, so that most cards do better. The share of the memory that
+    the driver keeps is that card's too. One of Apple's chips trains in float32, and can have APPLE_SHARE of the memory.
     """
     if not (math.isfinite(vram_gib) and vram_gib > 0):
         raise UserError(f"--vram {vram_gib:g}: give the card's memory in GiB, such as --vram 12")
     if vram_gib > LARGEST_GIB:
         raise UserError(f"--vram {vram_gib:g} is more GiB than any card has: give GiB, such as --vram 24")
-    speed = _speed_of_unlisted(vram_gib)
-    return Gpu(
-        name=f"unlisted card of {vram_gib:g} GiB",
-        maker=speed.maker,
-        kind=speed.kind,
+    _check_rate("tflops", tflops, LARGEST_TFLOPS, "the dense 16-bit rate in TFLOPS, such as --tflops 71")
+    _check_rate(
+        "bandwidth", bandwidth_gbs, LARGEST_BANDWIDTH_GBS, "the memory's bandwidth in GB/s, such as --bandwidth 936"
+    )
+    like = _speed_of_unlisted(vram_gib, tensor_cores)
+    is_of_apple = name is not None and is_apple(name)
+    options = {"vram": vram_gib, "tflops": tflops, "bandwidth": bandwidth_gbs}
+    given = tuple(option for option, value in options.items() if value is not None)
+    card = replace(
+        like,
+        name=name or f"unlisted card of {vram_gib:g} GiB",
+        # Whoever gives a rate gives the nominal one, of which professional cards reach less than GeForces.
+        kind="workstation" if tflops is not None else like.kind,
         vram_gib=vram_gib,
-        usable_gib=vram_gib * speed.usable_gib / speed.vram_gib,
+        usable_gib=vram_gib * like.usable_gib / like.vram_gib,
         display_gib=DISPLAY_GIB,
-        bandwidth_gbs=speed.bandwidth_gbs,
-        tflops=speed.tflops,
-        capability=speed.capability,
-        native_bf16=speed.native_bf16,
-        fp8=speed.fp8,
-        watts=speed.watts,
-        source=f"memory: as given; the rest: {speed.name}",
-        speed_of=speed.name,
+        bandwidth_gbs=bandwidth_gbs or like.bandwidth_gbs,
+        tflops=tflops or like.tflops,
+        source=f"{', '.join(given)}: as given; the rest: {like.name}",
+        notes="",
+        aliases=(),
+        speed_of=None if len(given) == len(options) else like.name,
+        given=given,
+    )
+    if not is_of_apple:
+        return card
+    return replace(
+        card,
+        maker="Apple",
+        kind="unified",
+        usable_gib=APPLE_SHARE * vram_gib,
+        display_gib=0.0,
+        capability=MPS,
+        native_bf16=False,
+        fp8=False,
+        watts=0.0,
     )
 
 
-def _speed_of_unlisted(vram_gib: float) -> Gpu:
+def _check_rate(option: str, value: float | None, largest: float, mend: str) -> None:
+    if value is not None and not (math.isfinite(value) and 0 < value <= largest):
+        raise UserError(f"--{option} {value:g} is no such figure of a card: give {mend}")
+
+
+def _speed_of_unlisted(vram_gib: float, tensor_cores: bool) -> Gpu:
     kinds = ("desktop", "workstation") if vram_gib <= 48 else ("desktop", "workstation", "server")
-    modern = [gpu for gpu in catalogue() if gpu.maker == "NVIDIA" and gpu.native_bf16 and gpu.kind in kinds]
+    modern = [gpu for gpu in catalogue() if gpu.maker == "NVIDIA" and gpu.kind in kinds]
+    modern = [gpu for gpu in modern if (gpu.native_bf16 if tensor_cores else not gpu.has_tensor_cores)]
     large = [gpu for gpu in modern if gpu.vram_gib >= vram_gib] or [max(modern, key=lambda gpu: gpu.vram_gib)]
     return min(large, key=lambda gpu: gpu.tflops)
 
@@ -166,12 +267,19 @@ def find_by_device_name(device_name: str, memory_gib: float) -> Gpu | None:
 
 _DECORATION = frozenset({
     *("nvidia", "geforce", "tesla", "amd", "radeon", "instinct", "gpu", "generation", "blackwell"),
-    *("workstation", "server", "edition", "hbm2", "hbm2e", "hbm3", "hbm3e"),
+    *("workstation", "server", "edition", "hbm2", "hbm2e", "hbm3", "hbm3e", "desktop", "founders", "fe", "oc"),
+    *("デスクトップ", "搭載", "グラボ", "グラフィックボード", "ビデオカード", "显卡", "台式机", "桌面版", "그래픽카드"),
 })  # fmt: skip
-_FAMILY = frozenset({"rtx", "rx"})
+_FAMILY = frozenset({"rtx", "rx", "gtx"})
 # What makes another card of the same number: never understood where it was not said.
 _SIBLING = frozenset({"ti", "super", "d", "xt", "xtx", "laptop", "maxq"})
-_SYNONYMS = {"mobile": "laptop", "notebook": "laptop", "max q": "maxq", "sxm2": "sxm", "sxm4": "sxm", "sxm5": "sxm"}
+_SYNONYMS = {"max q": "maxq", "sxm2": "sxm", "sxm4": "sxm", "sxm5": "sxm", "スーパー": "super"} | dict.fromkeys(
+    [
+        *("mobile", "notebook", "ノート", "ノートpc", "ノートパソコン", "ノートブック", "モバイル", "ラップトップ"),
+        *("笔记本", "笔记本电脑", "移动版", "移动端", "筆電", "노트북"),
+    ],
+    "laptop",
+)
 
 
 @dataclass(frozen=True)
@@ -185,7 +293,9 @@ class _Name:
     def of(cls, name: str) -> "_Name":
         words, sizes = _read(name)
         # "4060 ti 16": a number that is no part of any card's name is a memory size.
-        bare = {word for word in words if re.fullmatch(r"[1-9]\d{0,2}", word) and word not in _vocabulary()}
+        bare = {
+            word for word in words if re.fullmatch(r"[1-9]\d{0,2}", word) and int(word) <= LARGEST_GIB
+        } - _vocabulary()
         return cls(words - bare - _FAMILY, sizes | {int(word) for word in bare})
 
 
@@ -236,7 +346,9 @@ def _read(name: str) -> tuple[frozenset[str], frozenset[int]]:
 
 
 def _plain(name: str) -> str:
-    return " ".join(re.findall(r"[a-z0-9]+", name.lower()))
+    """Words of letters and digits of any script, in small letters. Full-width ones and half-width katakana become the usual ones."""
+    without_marks = re.sub("[\N{TRADE MARK SIGN}\N{REGISTERED SIGN}\N{COPYRIGHT SIGN}]", " ", name)
+    return " ".join(re.findall(r"[^\W_]+", unicodedata.normalize("NFKC", without_marks).lower()))
 
 
 def _is_size(word: str) -> bool:
@@ -253,4 +365,4 @@ def _vocabulary() -> frozenset[str]:
 @cache
 def _pattern() -> "re.Pattern[str]":
     known = "|".join(sorted(_vocabulary(), key=len, reverse=True))
-    return re.compile(rf"\d{{1,3}} ?gi?b|\d{{1,3}} ?g\b|{known}|[a-z]+|\d+")
+    return re.compile(rf"\d{{1,3}} ?gi?b|\d{{1,3}} ?g\b|{known}|[^\W\d_]+|\d+")

@@ -10,7 +10,7 @@ from types import ModuleType
 from typing import Any
 
 from nanofit.errors import UserError
-from nanofit.gpus import Gpu, find_by_device_name, unlisted
+from nanofit.gpus import Gpu, find_by_device_name, has_tensor_cores, unlisted
 
 
 @dataclass(frozen=True)
@@ -67,14 +67,13 @@ def _card(nvml: ModuleType, handle: Any, memory_gib: float) -> Gpu:
     known = find_by_device_name(name, memory_gib)
     if known is not None:
         return known
-    gpu = replace(unlisted(memory_gib), name=name, vram_gib=memory_gib)
     capability = _ask(nvml, nvml.nvmlDeviceGetCudaComputeCapability, handle)
     if capability is None:
-        return gpu
+        return replace(unlisted(memory_gib), name=name, vram_gib=memory_gib)
     major, minor = capability
-    notes = "no tensor cores: slower than assumed" if major < 7 else ""
+    gpu = unlisted(memory_gib, tensor_cores=has_tensor_cores(name, major + minor / 10))
     known = {"capability": f"{major}.{minor}", "native_bf16": major >= 8, "fp8": (major, minor) >= (8, 9)}
-    return replace(gpu, notes=notes, **known)
+    return replace(gpu, name=name, vram_gib=memory_gib, **known)
 
 
 def _memory_gib(nvml: ModuleType, handle: Any) -> tuple[float, float]:

@@ -250,7 +250,10 @@ def test_an_audit_shows_a_better_plan(nanofit: Nanofit, repository: Path) -> Non
 
 def test_memory_alone_describes_a_card_and_several_cards_are_faster(nanofit: Nanofit) -> None:
     unlisted = plan(nanofit, "--vram", "11", "--hours", "5")
-    assert "is assumed" in " ".join(unlisted["warnings"])
+    assert "its rate and bandwidth are assumed to be those of RTX 3060 12GB" in " ".join(unlisted["warnings"])
+    described = plan(nanofit, "--vram", "11", "--tflops", "80", "--bandwidth", "700 GB/s", "--hours", "5")
+    assert "assumed" not in " ".join(described["warnings"])
+    assert described["predicted"]["tokens_per_second"]["mid"] > 1.5 * unlisted["predicted"]["tokens_per_second"]["mid"]
     one, two = (plan(nanofit, "--gpu", "4090", "--gpus", str(cards), "--hours", "5") for cards in (1, 2))
     assert two["predicted"]["val_loss"]["mid"] < one["predicted"]["val_loss"]["mid"]
 

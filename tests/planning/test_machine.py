@@ -8,8 +8,10 @@ from nanofit.measuring.records import keep
 from nanofit.nvml import Detected
 from nanofit.planning import machine
 from nanofit.planning.calibration import MeasuredCard, Measurement, installed_torch
+from nanofit.planning.choose import goal_of, plan_for
 from nanofit.planning.machine import Machine, machine_of
 from nanofit.planning.predict import predict, rests_on, step_on
+from nanofit.planning.speed import speed_notes
 from nanofit.recipe import build_recipe
 
 
@@ -63,7 +65,7 @@ def test_what_was_measured_on_a_card_of_that_name_counts() -> None:
     ("gpu", "vram", "cards", "message"),
     [
         ("4090", "24", None, "give one of them"),
-        (None, "much", None, "no memory size"),
+        (None, "much", None, "--vram much is no number: write --vram 24 for 24 GiB"),
         (None, "0", None, "--vram 0"),
         ("4090", None, "0", "--gpus 0"),
         ("4090", None, "two", "--gpus two"),
@@ -73,6 +75,58 @@ def test_what_was_measured_on_a_card_of_that_name_counts() -> None:
 def test_what_names_no_machine(gpu: str | None, vram: str | None, cards: str | None, message: str) -> None:
     with pytest.raises(UserError, match=message):
         machine_of(gpu, vram, cards)
+
+
+def test_a_name_may_say_how_many_cards_there_are() -> None:
+    assert machine_of("4090 x2") == machine_of("RTX 4090", cards="2") == Machine(find("RTX 4090"), 2)
+    assert machine_of("2x4090", cards="2") == Machine(find("RTX 4090"), 2)
+    with pytest.raises(UserError, match="--gpu says 2 cards and --gpus 4"):
+        machine_of("4090 x2", cards="4")
+    with pytest.raises(UserError, match="--gpus 0"):
+        machine_of("4090 x0")
+
+
+def test_a_card_that_is_not_listed_is_described_by_three_figures() -> None:
+    described = machine_of(None, "20GB", "2", tflops="91", bandwidth="760 GB/s")
+    assert described is not None
+    assert (described.gpu.vram_gib, described.gpu.tflops, described.gpu.bandwidth_gbs) == (20, 91, 760)
+    assert described.cards == 2
+    assert described.rests_on == "the figures given"
+    apple = machine_of("Apple M4 Max", "64", tflops="16", bandwidth="410")
+    assert apple is not None
+    assert (apple.gpu.name, apple.precision, apple.compiles) == ("Apple M4 Max", "float32", False)
+
+
+@pytest.mark.parametrize(
+    ("gpu", "figures", "message"),
+    [
+        (None, {"tflops": "91"}, "give its memory too, by --vram"),
+        ("4090", {"vram": "24", "tflops": "91", "bandwidth": "760"}, "RTX 4090 is listed with its figures"),
+        ("GTX 980 Ti", {"vram": "6", "tflops": "6"}, "or all of --vram, --tflops and --bandwidth"),
+        (None, {"vram": "24", "tflops": "fast"}, "--tflops fast is no number"),
+        (None, {"vram": "24", "bandwidth": "0"}, "--bandwidth 0 is no such figure"),
+    ],
+)
+def test_figures_that_describe_no_card(gpu: str | None, figures: dict[str, str], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        machine_of(gpu, **figures)
+
+
+def test_cards_without_tensor_cores_train_slowly_and_in_float32() -> None:
+    old = plan_for(goal_of(Machine(find("GTX 1080 Ti")), {"hours": 24}))
+    new = plan_for(goal_of(Machine(find("RTX 2080 Ti")), {"hours": 24}))
+    assert old.predicted.tokens_per_second is not None and new.predicted.val_loss is not None
+    assert old.predicted.val_loss is not None and old.predicted.val_loss.mid > new.predicted.val_loss.mid
+    said = " ".join(old.warnings)
+    assert "no tensor cores: trains in float32" in said
+    assert "CUDA 12.6 build of PyTorch" in said and "without torch.compile" in said
+
+
+def test_what_memory_that_is_shared_with_the_system_means_is_said() -> None:
+    assert "its memory is shared with the system: 101.3 of 128 GiB" in " ".join(speed_notes(find("DGX Spark")))
+    mac = machine_of("Apple M2 Max", "32", tflops="13", bandwidth="400")
+    assert mac is not None
+    assert "Neither memory nor speed was measured" in " ".join(speed_notes(mac.gpu))
 
 
 def test_old_cards_train_in_float16_and_older_ones_do_not_compile() -> None:

@@ -79,10 +79,10 @@ def test_the_reports_are_of_several_cards_and_most_are_within() -> None:
 
 def test_an_interval_is_narrow_but_for_laptops_and_cards_without_any_report() -> None:
     for card in CARDS.values():
-        speed = tokens_per_second(shape(precision="bfloat16" if card.native_bf16 else "float16"), card)
+        speed = tokens_per_second(shape(precision=card.precision), card)
         if card.kind == "laptop":
             assert 1.6 < speed.high / speed.low < 2.2, card
-        elif card.capability.startswith("gfx"):
+        elif card.capability.startswith("gfx") or card.kind == "unified" or not card.has_tensor_cores:
             assert speed.high / speed.low < 2.5, card
         else:
             assert speed.high / speed.low <= 1.4, card

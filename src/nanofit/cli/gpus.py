@@ -29,6 +29,7 @@ def _show(here: "Detected | None") -> None:
     from rich.table import Table
 
     from nanofit.gpus import catalogue
+    from nanofit.units import figure
 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for column in ("card", "kind", "GiB", "usable", "TFLOPS", "GB/s", "watts", "bf16"):
@@ -40,7 +41,7 @@ def _show(here: "Detected | None") -> None:
             gpu.kind,
             f"{gpu.vram_gib:g}",
             f"{gpu.usable_gib:.1f}",
-            f"{gpu.tflops:.0f}",
+            figure(gpu.tflops) if gpu.tflops < 100 else f"{gpu.tflops:.0f}",
             f"{gpu.bandwidth_gbs:.0f}",
             f"{gpu.watts:.0f}",
             "yes" if gpu.native_bf16 else "no",
@@ -49,8 +50,9 @@ def _show(here: "Detected | None") -> None:
     console = Console()
     console.print(table, highlight=False)
     console.print(
-        "\nusable: what the driver leaves of the memory. TFLOPS: dense bf16 (fp16 without bf16), fp32 accumulation.\n"
-        "A card that is not here: nanofit plan --vram GIB. Every figure's source: nanofit gpus --json",
+        "\nusable: what the driver leaves of the memory; of memory that is shared with the system (unified), what an idle system "
+        "leaves. TFLOPS: dense bf16 (fp16 without bf16) with fp32 accumulation; fp32 on cards without tensor cores.\n"
+        "A card that is not here: nanofit plan --vram GIB --tflops N --bandwidth GB/S. Every figure's source: nanofit gpus --json",
         style="dim",
         highlight=False,
     )

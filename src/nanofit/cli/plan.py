@@ -27,6 +27,12 @@ def plan(
     vram: str | None = typer.Option(
         None, "--vram", metavar="GIB", help="The memory of a card that nanofit gpus lacks."
     ),
+    tflops: str | None = typer.Option(
+        None, "--tflops", metavar="N", help="That card's dense 16-bit rate; without it a slow card's is assumed."
+    ),
+    bandwidth: str | None = typer.Option(
+        None, "--bandwidth", metavar="GB/S", help="That card's memory bandwidth; without it a slow card's is assumed."
+    ),
     gpus: str | None = typer.Option(None, "--gpus", metavar="N", help="Equal cards, data parallel."),
     trace: bool = typer.Option(False, "--trace", help="Check the memory by running the real step on fake tensors."),
     as_json: bool = typer.Option(False, "--json", help="Print one JSON document."),
@@ -43,12 +49,13 @@ def plan(
     """
     from nanofit.capabilities import require_trainable
     from nanofit.errors import UserError
+    from nanofit.planning.machine import machine_of
     from nanofit.recipe_files import save_recipe
 
     if save is not None and save.suffix != ".toml":
         raise UserError(f"--save {save}: recipes are TOML files, so give a name that ends in .toml")
     overrides = overrides_of(ctx)
-    result = _plan(recipe, overrides, _machine(gpu, vram, gpus))
+    result = _plan(recipe, overrides, machine_of(gpu, vram, gpus, tflops=tflops, bandwidth=bandwidth))
     require_trainable(result.recipe)
     written = None if save is None else f"{_SAVED[save_recipe(result.recipe, save, result.reasons)]} {save}"
     document = result.document()
@@ -72,13 +79,6 @@ def plan(
 
 
 _SAVED = {"new": "wrote", "replaced": "replaced the plan in", "unchanged": "this plan is already in"}
-
-
-def _machine(gpu: str | None, vram: str | None, gpus: str | None) -> "Machine | None":
-    """The card that the options name, or this machine's; None without one."""
-    from nanofit.planning.machine import machine_of
-
-    return machine_of(gpu, vram, gpus)
 
 
 def _plan(recipe: Path | None, overrides: dict[str, Any], machine: "Machine | None") -> "Plan":

@@ -23,6 +23,7 @@ from nanofit.cli.plan_tables import (
     model_name,
     recipe_table,
 )
+from nanofit.gpus import MPS, is_apple
 from nanofit.planning.choose import SOURCE
 from nanofit.planning.loss import TARGETS
 from nanofit.planning.outlook import against_gpt2, finished_runs, printed
@@ -135,6 +136,8 @@ def _pictures(plan: "Plan", console: Console, width: int) -> Iterator[Renderable
     if machine is not None and predicted.memory_gib is not None:
         where = " on each card" if machine.cards > 1 else ""
         said, style = ("guaranteed to fit", "green") if predicted.fits else ("not guaranteed to fit", "bold red")
+        if machine.gpu.capability == MPS and predicted.fits:
+            said, style = "expected to fit, but not measured on Apple's GPUs", ""
         letters = ascii_only or console.no_color or console.color_system is None
         bar = memory_bar(predicted, machine, width, letters=letters)
         yield Group(_heading("memory", f"{predicted.peak_memory_gib:.1f} GiB{where}, {said}", style), *bar)
@@ -175,7 +178,10 @@ def _options(recipe: "Recipe", machine: "Machine") -> str:
     gpu, data, hours = machine.gpu, recipe.data, recipe.budget.hours
     options: dict[str, str] = {}
     if machine.free_gib is None:  # else it is this machine's card, which needs no name
-        options |= {"vram": f"{gpu.vram_gib:g}"} if gpu.speed_of is not None else {"gpu": gpu.name}
+        figures = {"vram": gpu.vram_gib, "tflops": gpu.tflops, "bandwidth": gpu.bandwidth_gbs}
+        options |= {name: f"{figures[name]:g}" for name in gpu.given} if gpu.given else {"gpu": gpu.name}
+        if is_apple(gpu.name):
+            options["gpu"] = gpu.name
     if machine.cards > 1:
         options["gpus"] = str(machine.cards)
     if hours is not None:

@@ -6,6 +6,7 @@ from typing import Any
 from nanofit.architecture import flops_per_token
 from nanofit.data.source_facts import facts_of
 from nanofit.errors import UserError
+from nanofit.gpus import Gpu
 from nanofit.hyperparameters import optimizer_defaults
 from nanofit.planning.evaluations import FORWARD_SHARE, Evaluations
 from nanofit.planning.loss import law_parameters, multiplier, validity_notes
@@ -231,7 +232,10 @@ def notes_of(plan: Plan) -> list[str]:
     recipe, predicted = plan.recipe, plan.predicted
     found = list(speed_notes(plan.machine.gpu))
     if plan.machine.gpu.speed_of is not None:
-        found.append(f"the speed of {plan.machine.gpu.speed_of} is assumed: this card is not in the catalogue")
+        missing = _not_given(plan.machine.gpu)
+        found.append(
+            f"this card is not listed: {missing} of {plan.machine.gpu.speed_of}; --tflops and --bandwidth give its own"
+        )
     if plan.facts.problem is not None and predicted.val_loss is not None:
         found.append(f"the expected loss is FineWeb's, since {recipe.data.source} is not there")
     if predicted.val_loss is None:
@@ -282,6 +286,17 @@ def _unusual(search: Search, plan: Plan) -> list[str]:
             "steps (micro_batch, grad_accum)"
         )
     return found
+
+
+def _not_given(gpu: Gpu) -> str:
+    """What of an unlisted card is another's: `its rate and bandwidth are assumed to be those`."""
+    if "tflops" in gpu.given:
+        return "its bandwidth is assumed to be that"
+    return (
+        "its rate is assumed to be that"
+        if "bandwidth" in gpu.given
+        else "its rate and bandwidth are assumed to be those"
+    )
 
 
 def _reasons(search: Search, plan: Plan) -> list[str]:

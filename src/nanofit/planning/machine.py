@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nanofit.errors import UserError
-from nanofit.gpus import Gpu, find, unlisted
+from nanofit.gpus import Gpu, find, split_count, unlisted
 from nanofit.nvml import detect
 from nanofit.planning.calibration import CardCalibration, read_calibration
 from nanofit.planning.cpu import CPU, cpu_card, gauged_cpu
@@ -36,15 +36,12 @@ class Machine:
     @property
     def precision(self) -> Precision:
         """What training takes unless the recipe says otherwise (as `device.py` chooses it)."""
-        if self.is_cpu:
-            return "float32"
-        return "bfloat16" if self.gpu.native_bf16 else "float16"
+        return self.gpu.precision
 
     @property
     def compiles(self) -> bool:
-        """Whether training compiles there: on cards from compute capability 7.0 on."""
-        capability = self.gpu.compute_capability
-        return not self.is_cpu if capability is None else capability >= 7
+        """Whether training compiles there unless the recipe says otherwise."""
+        return self.gpu.compiles
 
     def document(self) -> dict[str, Any]:
         """The machine as `nanofit plan --json` prints it under `gpu`."""
@@ -56,19 +53,34 @@ class Machine:
         }
 
 
-def machine_of(gpu: str | None, vram: str | None, cards: str | None) -> Machine | None:
-    """The machine that a user means by a card's name or memory (GiB), or this one; None where neither names a card.
+def machine_of(
+    gpu: str | None,
+    vram: str | None = None,
+    cards: str | None = None,
+    *,
+    tflops: str | None = None,
+    bandwidth: str | None = None,
+) -> Machine | None:
+    """The machine that a user means by a card's name, or by its memory (GiB), rate (TFLOPS) and bandwidth (GB/s), or this one;
+    None where neither names a card. A name may have a number of cards in it.
 
-    Raises UserError for unknown names, sizes and numbers, and for both at once.
+    Raises UserError for unknown names, sizes and numbers, and for figures of a card that is listed.
     """
-    if gpu is not None and vram is not None:
-        raise UserError("--gpu names a card and --vram describes another: give one of them")
     count = _whole_number(cards)
+    if gpu is not None:
+        gpu, written = split_count(gpu)
+        if written is not None and cards is not None and written != count:
+            raise UserError(f"--gpu says {written} cards and --gpus {cards}: give one of them")
+        count = count if written is None else _whole_number(str(written))
+    if vram is not None:
+        return _described(gpu, vram, count, tflops, bandwidth)
+    if tflops is not None or bandwidth is not None:
+        raise UserError(
+            "--tflops and --bandwidth describe a card that is not listed: give its memory too, by --vram GIB"
+        )
     if gpu is not None:
         named = find(gpu)
         return Machine(named, count, calibration=read_calibration(named.name))
-    if vram is not None:
-        return Machine(unlisted(_gib(vram)), count)
     detected = detect()
     if detected is None:
         if cards is not None:
@@ -78,9 +90,42 @@ def machine_of(gpu: str | None, vram: str | None, cards: str | None) -> Machine 
         detected.gpu,
         count,
         detected.free_gib,
-        "the catalogue's figures for this machine's card",
+        "the catalogue's figures for this machine's card"
+        if detected.gpu.speed_of is None
+        else f"the speed of {detected.gpu.speed_of}, which is assumed",
         read_calibration(detected.gpu.name),
     )
+
+
+def _described(gpu: str | None, vram: str, count: int, tflops: str | None, bandwidth: str | None) -> Machine:
+    card = unlisted(
+        _number("vram", vram, "gib", "gb"),
+        tflops=None if tflops is None else _number("tflops", tflops, "tflops"),
+        bandwidth_gbs=None if bandwidth is None else _number("bandwidth", bandwidth, "gb/s"),
+        name=gpu,
+    )
+    if gpu is None:
+        listed = None
+    elif tflops is None or bandwidth is None:
+        raise UserError(
+            "--gpu names a card and --vram describes another: give one of them, or all of --vram, --tflops and --bandwidth "
+            "for a card that is not listed"
+        )
+    else:
+        listed = _listed(gpu)
+    if listed is not None:
+        raise UserError(
+            f"{listed.name} is listed with its figures: leave out --vram, --tflops and --bandwidth, or --gpu"
+        )
+    assumed = f"the speed of {card.speed_of}, which is assumed" if card.speed_of else "the figures given"
+    return Machine(card, count, rests_on=assumed)
+
+
+def _listed(name: str) -> Gpu | None:
+    try:
+        return find(name)
+    except UserError:
+        return None
 
 
 def measured_cpu() -> Machine | None:
@@ -108,8 +153,13 @@ def _whole_number(text: str | None) -> int:
     return int(text)
 
 
-def _gib(text: str) -> float:
+def _number(option: str, text: str, *units: str) -> float:
+    """The value of an option, with or without its unit."""
+    value = text.strip().lower()
+    for unit in units:
+        value = value.removesuffix(unit).strip()
     try:
-        return float(text.lower().removesuffix("gib").removesuffix("gb"))
+        return float(value.replace(",", ""))
     except ValueError:
-        raise UserError(f"--vram {text} is no memory size: write --vram 24 for 24 GiB") from None
+        examples = {"vram": "24 for 24 GiB", "tflops": "71 for 71 TFLOPS", "bandwidth": "936 for 936 GB/s"}
+        raise UserError(f"--{option} {text} is no number: write --{option} {examples[option]}") from None

@@ -3,7 +3,7 @@
 The few shares are measured ones with their sources, and none is fitted to one card.
 """
 
-from nanofit.gpus import Gpu
+from nanofit.gpus import MPS, Gpu
 from nanofit.planning.cpu import CPU
 from nanofit.planning.work import Work
 
@@ -67,9 +67,9 @@ def bandwidth(gpu: Gpu) -> float:
 def product_rate(gpu: Gpu, is_float32: bool) -> float:
     """FLOPs a second in large products. In float32: TF32 at half the 16-bit rate from compute capability 8.0 on (A40 0.49,
     A10G 0.50, same source); before it without tensor cores, a quarter of GeForce's half rate and an eighth of a full one
-    (RTX 2080 0.24, V100S 0.15, T4 0.10). A CPU's rate is that of float32."""
+    (RTX 2080 0.24, V100S 0.15, T4 0.10). The rate of a CPU, and of a card without tensor cores, is that of float32."""
     rate = gpu.tflops * 1e12 * _product_share(gpu)
-    if not is_float32 or gpu.capability == CPU:
+    if not is_float32 or gpu.capability == CPU or not gpu.has_tensor_cores:
         return rate
     if not _is_before_ampere(gpu):
         return rate / 2
@@ -91,7 +91,7 @@ def _has_half_rate(gpu: Gpu) -> bool:
 
 
 def _is_before_ampere(gpu: Gpu) -> bool:
-    return gpu.capability.startswith(("5.", "6.", "7."))
+    return gpu.capability.startswith(("5.", "6.", "7.", MPS))
 
 
 def attention_share(head_size: int, gpu: Gpu) -> float:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from nanofit.architecture import ModelConfig, flops_per_token
-from nanofit.gpus import Gpu
+from nanofit.gpus import MPS, Gpu
 from nanofit.hyperparameters import OptimizerName
 from nanofit.planning import work
 from nanofit.planning.interval import Interval
@@ -37,7 +37,10 @@ SPREAD = 1.18
 LAPTOP_SPREAD = 1.4
 """Laptops of one name differ by their power limit by 30% and more."""
 UNSURE_SPREAD = 1.5
-"""AMD cards: no report of training of this kind was found."""
+"""AMD cards, cards without tensor cores, and chips that share the machine's memory: no report of training was found."""
+
+OLDEST_OF_NEW_BUILDS = 7.5
+"""Compute capability from which on builds of PyTorch 2.11 and later for CUDA 12.8 and newer run (pytorch#175253)."""
 
 NVLINK_GBS, PCIE_GBS = 200.0, 10.0
 """All-reduce rates a card: NVLink between SXM modules; PCIe through host memory, as GeForce cards have no peer-to-peer."""
@@ -116,9 +119,29 @@ def speed_notes(gpu: Gpu) -> list[str]:
             f"{gpu.name}: its power limit keeps it far below its nominal rate; "
             f"counted with {POWER_LIMITED_SHARE:.0%} of it in matrix products"
         )
-    if not gpu.native_bf16:
+    if gpu.precision == "float16":
         notes.append(
             "no bfloat16: trains in float16 at the same rate, and Muon iterates in float32, which takes longer"
+        )
+    if gpu.precision == "float32":
+        notes.append(
+            "no tensor cores: trains in float32; no published training speed to compare with, so the interval is wide"
+        )
+    if gpu.compute_capability is not None and gpu.compute_capability < OLDEST_OF_NEW_BUILDS:
+        compiling = "" if gpu.compiles else ", and runs without torch.compile"
+        notes.append(
+            f"compute capability {gpu.capability} needs the CUDA 12.6 build of PyTorch (pip install torch --index-url "
+            f"https://download.pytorch.org/whl/cu126){compiling}"
+        )
+    if gpu.capability == MPS:
+        notes.append(
+            f"Apple: trains by mps, without compilation; of the Mac's memory {gpu.usable_gib:.1f} GiB are counted, which Metal lets a GPU "
+            "have. Neither memory nor speed was measured on one"
+        )
+    elif gpu.kind == "unified":
+        notes.append(
+            f"its memory is shared with the system: {gpu.usable_gib:.1f} of {gpu.vram_gib:g} GiB are what an idle system leaves; other "
+            "programs take from it"
         )
     if gpu.capability.startswith("gfx"):
         notes.append("AMD: no published training speed to compare with, so the interval is wide")
@@ -227,4 +250,5 @@ def _expected_seconds(step: StepShape, gpu: Gpu, cards: int) -> float:
 def _spread(gpu: Gpu) -> float:
     if gpu.kind == "laptop":
         return LAPTOP_SPREAD
-    return UNSURE_SPREAD if gpu.capability.startswith("gfx") else SPREAD
+    is_unsure = gpu.capability.startswith("gfx") or gpu.kind == "unified" or not gpu.has_tensor_cores
+    return UNSURE_SPREAD if is_unsure else SPREAD
