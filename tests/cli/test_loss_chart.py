@@ -23,7 +23,7 @@ def row_of(lines: list[str], text: str) -> int:
     return next(number for number, line in enumerate(lines) if text in line)
 
 
-@pytest.mark.parametrize("last", [2.5, 2.79, 3.3, 4.15, 6.0])
+@pytest.mark.parametrize("last", [2.5, 2.79, 3.3, 4.15, 6.0, 9.0, 11.0])
 @pytest.mark.parametrize("width", [60, 80, 116])
 def test_it_fits_its_width_and_names_gpt2s_levels(last: float, width: int) -> None:
     lines = chart(runs(last), width)

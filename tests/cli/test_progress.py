@@ -7,7 +7,7 @@ from rich.console import Console
 
 from nanofit.cli import progress
 from nanofit.cli.progress import PreparingPace, Watcher
-from nanofit.events import Activity, Note, Preparing, Progress, Verifying, Waiting
+from nanofit.events import Activity, Evaluated, Event, Note, Preparing, Progress, Verifying, Waiting
 
 
 class Clock:
@@ -168,3 +168,45 @@ def test_what_takes_long_is_a_line_now_and_then_where_there_is_no_terminal(capsy
             watcher(Activity(f"evaluating: {share}% of 262,144 tokens"))
         watcher(Activity())
     assert capsys.readouterr().err.splitlines() == ["evaluating: 0% of 262,144 tokens"]
+
+
+# Narrow terminals
+
+
+def drawn(monkeypatch: pytest.MonkeyPatch, width: int, *told: Event) -> list[str]:
+    """What a terminal of `width` columns shows at the end of these events, without what was before."""
+    file = io.StringIO()
+    console = Console(file=file, force_terminal=True, width=width, color_system=None)
+    monkeypatch.setattr(progress, "_LastingConsole", lambda stderr: console)
+    monkeypatch.setenv("TERM", "xterm")
+    with Watcher() as watcher:
+        for event in told:
+            watcher(event)
+        assert watcher._bar is not None
+        plain = Console(file=io.StringIO(), width=width)
+        with plain.capture() as capture:
+            plain.print(watcher._bar.get_renderable())
+        return capture.get().splitlines()
+
+
+LONG = Progress(123_456, 1_234_567, 10**9, 3.1234, 1e-3, 123_456.0, 0.45, 15 * 2**30, 1.0, 99.0)
+
+
+@pytest.mark.parametrize(("width", "facts"), [(60, 2), (80, 3), (120, 4), (160, 7)])
+def test_the_training_line_fits_its_terminal(monkeypatch: pytest.MonkeyPatch, width: int, facts: int) -> None:
+    lines = drawn(monkeypatch, width, Evaluated(100, 3.2, 5.0), LONG)
+    assert len(lines) == 1
+    assert "…" not in lines[0]
+    assert len(lines[0].split("·")) >= facts
+    assert "loss 3.1234" in lines[0]
+    assert "left" in lines[0]
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_the_preparing_lines_fit_their_terminal(monkeypatch: pytest.MonkeyPatch, width: int) -> None:
+    first = Preparing(10**9, 10**12, 10**8, 10**6, text_bytes=4 * 10**8, slowest="reading", is_download=True)
+    last = Preparing(10**10, 10**12, 10**9, 10**7, text_bytes=4 * 10**9, slowest="reading", is_download=True)
+    lines = drawn(monkeypatch, width, first, last)
+    assert len(lines) == 2
+    assert "1B tokens" in lines[0]
+    assert "9.3 GiB of 931 GiB downloaded" in lines[1]

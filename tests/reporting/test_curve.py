@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from nanofit.reporting.curve import Level, as_png, as_text, loss_curve
+from nanofit.reporting.curve import Curve, Level, as_png, as_text, loss_curve
 from nanofit.runs import Metrics
 
 METRICS = Metrics(
@@ -42,3 +42,12 @@ def test_as_png_it_is_a_picture_with_both_curves(tmp_path: Path) -> None:
     with Image.open(file) as picture:
         colours = {colour for _, colour in picture.convert("RGB").getcolors(2**24) or []}
     assert (0x9D, 0xB8, 0xD2) in colours and (0x14, 0x50, 0x8C) in colours
+
+
+def test_levels_that_are_close_share_a_label() -> None:
+    train = [(step, 8.0 - step / 100) for step in range(0, 600, 10)]
+    levels = (Level("zlib", 2.2), Level("trigram", 2.4), Level("unigram", 5.0))
+    text = as_text(Curve(train, [], "nats a token", levels), width=78, height=16)
+    assert "zlib, trigram" in text
+    assert "unigram" in text
+    assert max(map(len, text.splitlines())) <= 78

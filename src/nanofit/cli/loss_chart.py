@@ -1,7 +1,7 @@
 """The loss expected of runs that end after so many hours, as a chart of characters, with GPT-2's levels to hold it against."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, pairwise
 from math import ceil, floor
 from typing import TYPE_CHECKING
@@ -46,10 +46,13 @@ def loss_chart(
     runs: "Sequence[FinishedRun]", levels: dict[str, float], width: int, *, ascii_only: bool = False
 ) -> list[Text]:
     """The chart's lines, `width` characters wide: hours to the right, nats a token upwards."""
-    left, right = 6, 1 + max(len(_named(name, level)) for name, level in levels.items())
-    frame = _frame(runs, levels, width - left - right)
+    left, edge = 6, "|" if ascii_only else "│"
+    frame = _frame(runs, levels, width - left)
     shown = {name: level for name, level in levels.items() if 0 <= round(frame.row(level)) < frame.rows}
-    cells, labels, edge = _cells(runs, shown, frame, ascii_only), _labels(shown, frame), "|" if ascii_only else "│"
+    labels = _labels(shown, frame)
+    # The rows, and so the labels, do not depend on the columns: those take what the longest label leaves.
+    frame = replace(frame, columns=width - left - 1 - max(map(len, labels.values()), default=0))
+    cells = _cells(runs, shown, frame, ascii_only)
     lines = []
     for row in range(frame.rows):
         loss = frame.top - row * frame.nats

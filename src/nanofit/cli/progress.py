@@ -95,7 +95,9 @@ class Watcher:
         share = min(1.0, event.tokens / target) if target else event.read_bytes / max(event.total_bytes, 1)
         facts, where = self._pace.facts(event), self._pace.place(event)
         if self._live:
-            self._update("preparing", share, 1.0, f"{' · '.join(facts)}\n{' · '.join(where)}")
+            width = self._text_width("preparing", "100%")
+            lines = (_fitted(_ranked(line), width) for line in (facts, where))
+            self._update("preparing", share, 1.0, "\n".join(lines))
         elif self._plain_is_due() or (is_done and not self._is_prepared):
             self._say(f"preparing data: {', '.join([*facts, *where])}")
         if is_done and target is None:  # training's tokens alone are counted towards a target: more may come
@@ -110,25 +112,36 @@ class Watcher:
             self._say(f"verifying: {line}")
 
     def _progress(self, event: events.Progress) -> None:
-        facts = [f"loss {event.train_loss:.4f}"]
+        facts = [(0, f"loss {event.train_loss:.4f}")]
         if self._live and self._val_loss is not None:
-            facts.append(f"val {self._val_loss:.4f}")
-        facts.append(f"{quantity(event.tokens_per_second)} tok/s")
+            facts.append((3, f"val {self._val_loss:.4f}"))
+        facts.append((2, f"{quantity(event.tokens_per_second)} tok/s"))
         if event.mfu is not None:
-            facts.append(f"MFU {event.mfu:.0%}")
+            facts.append((5, f"MFU {event.mfu:.0%}"))
         if event.peak_memory_bytes:
-            facts.append(size(event.peak_memory_bytes))
+            facts.append((6, size(event.peak_memory_bytes)))
         if event.steps is not None and event.tokens_per_second > 0:
             left = (event.steps - event.step) * event.tokens / event.step / event.tokens_per_second
-            facts.append(f"{duration(left)} left")
+            facts.append((1, f"{duration(left)} left"))
         if event.data_wait_seconds > 1:
-            facts.append(f"{duration(event.data_wait_seconds)} waiting for data")
-        self._figures = " · ".join(facts)
+            facts.append((4, f"{duration(event.data_wait_seconds)} waiting for data"))
         if self._live:
+            self._figures = _fitted(facts, self._text_width("training", _count(event.step, event.steps)))
             self._update("training", event.step, event.steps, self._figures)
         elif self._plain_is_due() or event.step == event.steps:
             total = f" of {event.steps:,}" if event.steps is not None else ""
-            self._say(f"step {event.step:,}{total}: {', '.join(facts)}")
+            self._say(f"step {event.step:,}{total}: {', '.join(text for _, text in facts)}")
+
+    def _text_width(self, kind: str, count: str) -> int:
+        """The columns that the bar's text has, beside its description and `count`, with a space between columns."""
+        beside = (len(self._description(kind)), self._bar_width(), len(count))
+        return self._console.width - sum(width + 1 for width in beside if width)
+
+    def _description(self, kind: str) -> str:
+        return kind if self._console.width >= 100 else ""
+
+    def _bar_width(self) -> int:
+        return 18 if self._console.width >= 100 else 10 if self._console.width >= 70 else 4
 
     def _plain_is_due(self) -> bool:
         now = time.monotonic()
@@ -140,9 +153,10 @@ class Watcher:
     def _update(self, kind: str, completed: float, total: float | None, text: str) -> None:
         if self._bar is None or self._task_kind != kind:
             self._end_bar()
+            description = self._description(kind)
             columns = (
-                TextColumn("{task.description}"),
-                BarColumn(bar_width=18 if self._console.width >= 100 else 10),
+                *([TextColumn(description)] if description else []),
+                BarColumn(bar_width=self._bar_width()),
                 _Count(),
                 TextColumn("{task.fields[text]}", markup=False, table_column=Column(no_wrap=False)),
             )
@@ -213,7 +227,28 @@ class _Count(ProgressColumn):
             return Text("")
         if task.description != "training":
             return Text(f"{task.percentage:3.0f}%")
-        return Text(f"{int(task.completed):,}/{int(task.total):,}" if task.total else f"{int(task.completed):,}")
+        return Text(_count(int(task.completed), int(task.total) if task.total else None))
+
+
+def _count(step: int, steps: int | None) -> str:
+    return f"{step:,}/{steps:,}" if steps else f"{step:,}"
+
+
+def _fitted(facts: list[tuple[int, str]], width: int) -> str:
+    """The facts of a line of `width` columns, in their order: those of the highest ranks are left out where it is too narrow."""
+    kept = sorted(facts, key=lambda fact: fact[0])
+    while len(kept) > 1 and len(_joined(kept)) > width:
+        kept.pop()
+    return _joined([fact for fact in facts if fact in kept])
+
+
+def _joined(facts: list[tuple[int, str]]) -> str:
+    return " · ".join(text for _, text in facts)
+
+
+def _ranked(facts: list[str]) -> list[tuple[int, str]]:
+    """Facts of preparing data with their ranks: documents and what is slowest are the first to be left out."""
+    return [(text.endswith("documents") or text.startswith("slowest"), text) for text in facts]
 
 
 def say(text: str) -> None:

@@ -46,12 +46,25 @@ def as_text(curve: Curve, width: int, height: int = 15) -> str:
         plotext.plot(*zip(*curve.train, strict=True), label="train", marker="braille")
     if curve.val:
         plotext.plot(*zip(*curve.val, strict=True), label="validation", marker="hd")
-    for level in curve.levels:
-        plotext.hline(level.value)
-        plotext.text(level.name, x=_last_step(curve), y=level.value, alignment="right")
+    for names, value in _labels(curve, height):
+        plotext.hline(value)
+        plotext.text(names, x=_last_step(curve), y=value, alignment="right")
     plotext.xlabel("step")
     plotext.title(f"loss, {curve.unit}")
     return plotext.uncolorize(plotext.build())
+
+
+def _labels(curve: Curve, height: int) -> list[tuple[str, float]]:
+    """The names and the place of each level's label, those of levels that are less than two rows apart together."""
+    losses = [loss for _, loss in (*curve.train, *curve.val)] + [level.value for level in curve.levels]
+    two_rows = 2 * (max(losses, default=0.0) - min(losses, default=0.0)) / max(height - 5, 1)
+    labels: list[tuple[str, float]] = []
+    for level in sorted(curve.levels, key=lambda level: level.value):
+        if labels and level.value - labels[-1][1] < two_rows:
+            labels[-1] = (f"{labels[-1][0]}, {level.name}", labels[-1][1])
+        else:
+            labels.append((level.name, level.value))
+    return labels
 
 
 def as_png(curve: Curve, file: Path, title: str) -> None:
