@@ -143,7 +143,11 @@ def test_the_better_plan_has_its_command(repository: Path, machine: Machine, opt
 
 def test_the_better_plans_command_keeps_what_it_kept(repository: Path) -> None:
     plan = audited(repository, Machine(find("RTX 4090")), source="openwebtext", block_size=512)
-    assert "--source openwebtext --block_size 512 --save" in shown(plan, given=Path("guide.py"))
+    said = shown(plan, given=Path("guide.py"))
+    assert "--block_size 512 --save" in said
+    assert "--source openwebtext" not in said, "it is not there, so the command would be refused"
+    assert "it can't be trained yet: no source 'openwebtext'" in said
+    assert "to start it" not in said
 
 
 # What is not known is left out

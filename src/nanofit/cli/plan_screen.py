@@ -157,7 +157,7 @@ def _commands(
     lines: list[RenderableType] = [] if written is None else [Text(written)]
     file = saved or given
     if better is not None and plan.machine is not None:
-        command = f"nanofit plan {_options(better.recipe, plan.machine)} --save better.toml"
+        command = f"nanofit plan {_options(better.recipe, plan, plan.machine)} --save better.toml"
         lines.append(_command("to take the better plan:", command))
     if plan.blockers:
         lines.append(_list((Text("it can't be trained yet:", "bold yellow"), Text(line)) for line in plan.blockers))
@@ -173,9 +173,12 @@ def _command(words: str, command: str) -> Text:
     return Text(f"{words} ", no_wrap=True, overflow="ignore").append(command, "bold")
 
 
-def _options(recipe: "Recipe", machine: "Machine") -> str:
-    """What asks `nanofit plan` for a recipe that was searched: machine, hours, and the data and context that were kept."""
+def _options(recipe: "Recipe", plan: "Plan", machine: "Machine") -> str:
+    """What asks `nanofit plan` for a recipe that was searched for the plan's time: machine, hours, and the data and context that
+    were kept. A source that is not there was planned as FineWeb, so FineWeb is asked for."""
     gpu, data, hours = machine.gpu, recipe.data, recipe.budget.hours
+    if hours is None and plan.predicted.hours is not None:  # the search ended it before, as the command will
+        hours = plan.predicted.hours.mid
     options: dict[str, str] = {}
     if machine.free_gib is None:  # else it is this machine's card, which needs no name
         figures = {"vram": gpu.vram_gib, "tflops": gpu.tflops, "bandwidth": gpu.bandwidth_gbs}
@@ -186,7 +189,7 @@ def _options(recipe: "Recipe", machine: "Machine") -> str:
         options["gpus"] = str(machine.cards)
     if hours is not None:
         options["hours"] = figure(hours).replace(",", "")
-    if data.source != SOURCE:
+    if data.source != SOURCE and plan.facts.problem is None:
         options["source"] = data.source
     if data.tokenizer != "gpt2":
         options["tokenizer"] = data.tokenizer

@@ -49,6 +49,9 @@ WIDTH_OVER_DEPTH = (32, 128)
 """Shapes like those of the runs behind the loss law, which knows no depth: 30 to 64 there, GPT-2's 33 to 64. Wider ones
 train faster for their size, but little is known of what they lose."""
 
+CPU_MICRO_BATCH_TOKENS = 8192
+"""On a CPU: larger micro-batches take gigabytes for a model of a few million parameters."""
+
 MICRO_BATCHES = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 40, 48, 64, 96, 128)
 CHECKPOINTING = ("off", "half", "all")
 OPTIMIZERS = ("muon", "adamw", "adamw8bit")
@@ -260,8 +263,7 @@ class Search:
 
     def _worth_trying(self, sizes: list[int], shape: ModelConfig, optimizer: Any) -> list[int]:
         """Of the micro-batches that fit, the two largest; in a run so short that its batch is smaller, also the largest that
-        is no larger than the batch, and on a CPU only that: there larger ones are no faster, and small runs lack steps
-        (docs/log.md, 2026-11-24)."""
+        is no larger than the batch, and on a CPU only that: small runs lack steps (docs/log.md, 2026-11-24)."""
         wanted = recommended_tokens_per_step(optimizer, self.goal.tokens_at(self._rate(shape)))
         in_batch = [size for size in sizes if size * shape.block_size * self.goal.machine.cards <= wanted]
         largest = [] if self.goal.machine.is_cpu else sizes[-2:]
@@ -271,7 +273,8 @@ class Search:
         """Those of the micro-batches to try that fit, smallest first; memory grows with them. `step` has one window."""
         if step not in self._sizes:
             pinned, block_size = self.goal.pinned.get("micro_batch"), step.config.block_size
-            usual = [size for size in MICRO_BATCHES if size * block_size <= 2**18 or size == 1]
+            most = CPU_MICRO_BATCH_TOKENS if self.goal.machine.is_cpu else 2**18
+            usual = [size for size in MICRO_BATCHES if size * block_size <= most or size == 1]
             self._sizes[step] = self._those_that_fit(step, [pinned] if pinned is not None else usual)
         return self._sizes[step]
 
