@@ -63,7 +63,7 @@ class Watcher:
 
     def _say(self, text: str) -> None:
         console = self._bar.console if self._bar is not None else self._console
-        console.print(text, soft_wrap=True, highlight=False)
+        console.print(text, soft_wrap=not self._live, highlight=False)  # a terminal gets whole words
 
     def _waiting(self, event: events.Waiting) -> None:
         if not event.passes:
