@@ -62,6 +62,20 @@ def test_the_folder_is_made_and_free_afterwards(tmp_path: Path) -> None:
     assert holder(folder) == "?"
 
 
+def test_folders_that_were_made_and_stayed_empty_are_removed_and_no_others(tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError), exclusive(tmp_path / "runs" / "doc.pdf", "testing"):
+        _ = 1 / 0
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "runs").mkdir()
+    with exclusive(tmp_path / "runs" / "empty", "testing"):
+        pass
+    with exclusive(tmp_path / "runs" / "used", "testing"):
+        (tmp_path / "runs" / "used" / "recipe.toml").touch()
+    with exclusive(tmp_path / "runs", "testing"):
+        pass
+    assert sorted(file.name for file in (tmp_path / "runs").iterdir()) == [".lock", "used"]
+
+
 def test_an_error_inside_lets_go(tmp_path: Path) -> None:
     with pytest.raises(ZeroDivisionError), exclusive(tmp_path, "testing"):
         _ = 1 / 0

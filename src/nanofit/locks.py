@@ -25,7 +25,11 @@ HOLDER_NAME = ".lock-holder"
 
 @contextmanager
 def exclusive(folder: Path, doing: str) -> Iterator[None]:
-    """Holds `folder` for this process; raises InUse, naming the holder, when another process has it."""
+    """Holds `folder` for this process; raises InUse, naming the holder, when another process has it.
+
+    Folders that are made for this are removed again where nothing was put into them.
+    """
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / LOCK_NAME)
     try:
@@ -41,7 +45,18 @@ def exclusive(folder: Path, doing: str) -> Iterator[None]:
         yield
     finally:
         (folder / HOLDER_NAME).unlink(missing_ok=True)
+        if folder in made:
+            _remove_empty(made)
         lock.release()
+
+
+def _remove_empty(made: list[Path]) -> None:
+    """Removes the folders `made`, innermost first, where the first one holds nothing but its lock."""
+    with suppress(OSError):  # on Windows the lock's file can't be removed while it is open, and stays
+        if [path.name for path in made[0].iterdir()] == [LOCK_NAME]:
+            (made[0] / LOCK_NAME).unlink()
+            for path in made:
+                path.rmdir()
 
 
 def is_held(folder: Path) -> bool:

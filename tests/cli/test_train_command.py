@@ -10,6 +10,7 @@ from nanofit_command import Nanofit
 
 import nanofit as package
 from nanofit import training
+from nanofit.cli.train import stopped_text
 from nanofit.recipe import Recipe
 from nanofit.runs import RunFolder
 from nanofit.training import Outcome
@@ -147,3 +148,13 @@ def test_a_run_without_any_recipe_is_one_line(nanofit: Nanofit, run_folder: Path
 
 def test_plan_takes_a_run_folder_too(nanofit: Nanofit, run_folder: Path) -> None:
     assert "3 layers" in nanofit("plan", "runs/mine").out
+
+
+def test_what_is_said_of_a_stopped_run_is_what_is_saved(tmp_path: Path) -> None:
+    """Ctrl-C before step 1 said "saved" when nothing was."""
+    nothing = "stopped before a first step was saved; the same command again starts from the beginning"
+    assert stopped_text(tmp_path / "runs" / "none", "the same command") == nothing
+    run = RunFolder(tmp_path)
+    run.checkpoint_folder(200).mkdir(parents=True)
+    saved = f"stopped; step 200 is saved in {tmp_path}, and the same command again goes on from there"
+    assert stopped_text(tmp_path, "the same command") == saved

@@ -351,6 +351,21 @@ def test_fewer_hours_are_a_correction() -> None:
     assert "6 minutes are now 3,4" in machine.notes[-1]
 
 
+def test_a_length_is_said_again_only_when_it_became_another_one() -> None:
+    """In a quickstart on a busy machine, changes by a tenth were twelve lines on the screen."""
+    recipe, costs = recipe_of(1.0), Costs(1.0, 0.0, 0.0)
+
+    def said(steps: int, noted: int | None) -> list[str]:
+        return [
+            note.text for note in notes_of_change(Change(10, steps, 1.0, costs), noted, Horizon(recipe, []), recipe)
+        ]
+
+    assert said(1000, None) == ["1 hour are 1,000 steps at the measured speed"]
+    assert said(700, 1000) == said(1400, 1000) == []
+    assert said(600, 1000) == ["1 hour are now 600 steps, they were 1,000"]
+    assert said(1600, 1000) == ["1 hour are now 1,600 steps, they were 1,000"]
+
+
 def test_a_change_replaces_those_of_its_step_and_of_later_ones() -> None:
     horizon = Horizon(recipe_of(1.0), [])
     costs = Costs(1.0, 0.0, 0.0)

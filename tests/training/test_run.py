@@ -11,9 +11,11 @@ from collections.abc import Callable
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 import nanofit
 from nanofit.data.prepare import prepare
@@ -24,6 +26,7 @@ from nanofit.locks import exclusive
 from nanofit.planning.calibration import read_calibration
 from nanofit.planning.cpu import cpu_name
 from nanofit.planning.step import step_shape
+from nanofit.planning.without_gpu import cpu_note
 from nanofit.recipe import Recipe, build_recipe
 from nanofit.recipe_files import load_recipe, recipe_toml
 from nanofit.runs import RunFolder, read_metrics, summarize
@@ -31,6 +34,7 @@ from nanofit.training import Stopped, checkpoint, disk, loop, train
 from nanofit.training import run as run_module
 from nanofit.training.horizon import Horizon
 from nanofit.training.pace import EXIT_SECONDS
+from nanofit.training.resume import recipe_of_resumed_run
 from nanofit.training.step import TrainStep
 
 STEPS = 24
@@ -262,6 +266,72 @@ def test_a_longer_budget_goes_on_and_a_shorter_one_is_refused(corpus: Path, tmp_
     assert any(isinstance(note, Note) and "6 steps" in note.text for note in notes)
 
 
+@pytest.mark.parametrize(
+    ("first", "then", "mend"),
+    [
+        (
+            {"hours": 1},
+            {"steps": 500},
+            r"1 hour -> 500 steps; a run in hours goes on by --hours, of which .* are used",
+        ),
+        ({"steps": 2}, {"hours": 1}, r"goes on by --steps 2 or more, or by --tokens"),
+        ({"tokens": 500}, {"hours": 1}, r"goes on by --steps 2 or more, or by --tokens"),
+        ({"tokens": 500}, {"tokens": 100}, r"which is shorter; --tokens 500 or more goes on"),
+        ({"steps": 2}, {"tokens": 100}, r"which is shorter; --steps 2 or more goes on"),
+    ],
+)
+def test_a_budget_that_does_not_compare_is_refused_with_one_that_does(
+    corpus: Path, first: dict[str, int], then: dict[str, int], mend: str
+) -> None:
+    nothing = {"steps": None}
+    stored, given = recipe_for(corpus, **nothing | first), recipe_for(corpus, **nothing | then)
+    with pytest.raises(UserError, match=mend):
+        recipe_of_resumed_run(stored, given, 1, 60.0, "--fresh starts over")
+
+
+def test_a_source_that_is_not_there_leaves_no_run_folder(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="nothing"):
+        train(
+            recipe_for(tmp_path / "nothing.pdf", folder=None), tmp_path / "runs" / "doc.pdf", report=lambda event: None
+        )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_on_a_cpu_that_did_not_ask_for_one_says_so_and_what_it_takes(corpus: Path, tmp_path: Path) -> None:
+    for device, said in (("auto", 1), ("cpu", 0)):
+        events: list[Event] = []
+        train(recipe_for(corpus, steps=1, device=device), tmp_path / device, report=events.append)
+        texts = [event.text for event in events if isinstance(event, Note) and "no GPU was found" in event.text]
+        assert len(texts) == said
+    assert not torch.cuda.is_available()
+
+
+def test_each_figure_of_a_step_goes_to_the_second_log_once(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logged: list[tuple[str, int]] = []
+    purged: list[int] = []
+
+    class Writer:
+        def __init__(self, folder: str, purge_step: int) -> None:
+            purged.append(purge_step)
+
+        def add_scalar(self, name: str, value: float, step: int) -> None:
+            logged.append((name, step))
+
+        def close(self) -> None:
+            pass
+
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", SimpleNamespace(SummaryWriter=Writer))
+    recipe = recipe_for(corpus, steps=7, logging="tensorboard")
+    with pytest.raises(Stopped):
+        train(recipe, tmp_path / "run", report=Interrupt(4, signal.SIGINT))
+    train(recipe, tmp_path / "run", report=lambda event: None)
+    assert purged == [1, 5]
+    assert len(logged) == len(set(logged))
+    assert {("train_loss", 7), ("val_loss", 7), ("val_loss", 0)} <= set(logged)
+
+
 def test_a_changed_recipe_is_refused_and_fresh_moves_the_old_run_aside(corpus: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     train(recipe_for(corpus, steps=2), run, report=lambda event: None)
@@ -310,6 +380,7 @@ def test_a_finished_run_is_kept_for_later_plans(corpus: Path, tmp_path: Path) ->
     assert said.is_same
     assert said.rests_on == "an earlier run on this CPU"
     assert said.memory_ratio is None
+    assert "tokens/s (as measured on it)" in cpu_note(recipe, step=0)
 
 
 def test_on_a_cuda_card_a_new_run_begins_with_a_probe(
@@ -491,10 +562,10 @@ def test_hours_become_steps_by_measured_speed(corpus: Path, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("schedule", ["linear", "cosine", "wsd"])
-def test_a_machine_that_becomes_twice_as_slow_half_way_keeps_the_hours(
+def test_a_machine_that_becomes_four_times_as_slow_half_way_keeps_the_hours(
     corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, schedule: str
 ) -> None:
-    clock = Clock(monkeypatch, lambda step: 0.1 if clock.seconds < 10 else 0.2)
+    clock = Clock(monkeypatch, lambda step: 0.1 if clock.seconds < 10 else 0.4)
     recipe = recipe_in_hours(corpus, 20, schedule=schedule, min_lr=1e-3)
     notes: list[Event] = []
     outcome = train(recipe, tmp_path / "run", report=notes.append)

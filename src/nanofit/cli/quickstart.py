@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from nanofit.cli.train import stopped_text
+
 if TYPE_CHECKING:
     from nanofit.quickstart import QuickstartResult
 
@@ -27,7 +29,7 @@ def quickstart(
         try:
             result = run_quickstart(out, report)
         except Stopped:
-            report(Note(f"stopped, and saved in {out}; nanofit quickstart goes on from there"))
+            report(Note(stopped_text(out, "nanofit quickstart")))
             raise
     _show(result, out)
 

@@ -81,7 +81,7 @@ def train(
         try:
             outcome = train_run(loaded.recipe, out, fresh=fresh, probes=not no_probe, report=report)
         except Stopped:
-            report(Note(f"stopped, and saved in {out}; the same command again goes on from there"))
+            report(Note(stopped_text(out, "the same command")))
             raise
     loss = f"{outcome.val_loss:.4f}" if outcome.val_loss is not None else "not measured"
     nats = (
@@ -91,6 +91,16 @@ def train(
     )
     say(f"done: val loss {loss} {nats} after {quantity(outcome.tokens)} tokens and {duration(outcome.seconds)}")
     say(f'next: nanofit eval {out} · nanofit sample {out} "Once"')
+
+
+def stopped_text(out: Path, command: str) -> str:
+    """What is said of the run in `out` when it was stopped: what is saved, and what `command` does when it is given again."""
+    from nanofit.runs import RunFolder
+
+    steps = RunFolder(out).checkpoint_steps()
+    if not steps:
+        return f"stopped before a first step was saved; {command} again starts from the beginning"
+    return f"stopped; step {steps[-1]:,} is saved in {out}, and {command} again goes on from there"
 
 
 def _seconds_until(until: str, overrides: dict[str, Any]) -> float:

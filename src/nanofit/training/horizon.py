@@ -24,8 +24,11 @@ LONGER = 1.01
 """Hours that grow by more than this are another budget, whose schedule lifts the rate again. What `--until` gives to a
 resumed run is never more than it had, but for the clock's adjustments."""
 
-NOTABLE = 0.1
-"""A change of the length by this share is said to the user, and a rate above this share of its peak is not decayed."""
+NOTABLE_FACTOR = 1.5
+"""A length that grew or shrank by more than this since it was said last is said again. All changes are in metrics.jsonl."""
+
+NOT_DECAYED = 0.1
+"""A rate above this share of its peak is not decayed."""
 
 
 @dataclass(frozen=True)
@@ -170,13 +173,13 @@ def notes_of_change(change: Change, noted_steps: int | None, horizon: Horizon, r
     hours = change.hours
     budget = hours_text(hours)
     rate = horizon.multiplier(change.step - 1) if change.step else 1.0
-    if change.steps == change.step and rate > NOTABLE and recipe.schedule.schedule != "constant":
+    if change.steps == change.step and rate > NOT_DECAYED and recipe.schedule.schedule != "constant":
         end = f"they end at step {change.step:,} with the learning rate at {rate:.0%} of its peak"
         return [Note(f"{budget} were too short: {end}; more hours go on from here", warning=True)]
     if noted_steps is None:
         warnings = schedule_warnings(recipe.with_values(steps=max(change.steps, 1)))
         said = Note(f"{budget} are {change.steps:,} steps at the measured speed")
         return [said, *(Note(warning, warning=True) for warning in warnings)]
-    if abs(change.steps - noted_steps) > NOTABLE * noted_steps:
+    if max(change.steps, noted_steps) > NOTABLE_FACTOR * min(change.steps, noted_steps):
         return [Note(f"{budget} are now {change.steps:,} steps, they were {noted_steps:,}")]
     return []

@@ -291,7 +291,7 @@ class TrainingLoop:
         del self._line["steps"]  # the run's, not the step's: events carry it
         self._result, self._losses, self._has_first_line = None, [], True
         self._write(self._line)
-        self._track()
+        self._track(self._line)
         self._report(progress)
 
     def _check(self, losses: list[float]) -> int:
@@ -387,7 +387,7 @@ class TrainingLoop:
         place = {"step": self.step, "tokens": self.step * self.recipe.tokens_per_step}
         self._line = place | self._line | figures | {"seconds": self.seconds}
         self._write(self._line)
-        self._track()
+        self._track(figures)
         self._report(Evaluated(self.step, result.loss, self.seconds))
 
     def _between_batches(self, tokens: int, total: int) -> int | None:
@@ -408,11 +408,10 @@ class TrainingLoop:
                 lambda: self._log.append(line, durable), "metrics.jsonl", self.run_folder.path, self._report, self._stop
             )
 
-    def _track(self) -> None:
+    def _track(self, line: dict[str, Any]) -> None:
+        """Gives the figures of `line` to the second log; each figure of a step once."""
         figures = {
-            name: float(value)
-            for name, value in self._line.items()
-            if isinstance(value, (int, float)) and name != "step"
+            name: float(value) for name, value in line.items() if isinstance(value, (int, float)) and name != "step"
         }
         self._tracking.log(self.step, figures)
 

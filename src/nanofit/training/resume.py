@@ -110,12 +110,20 @@ def recipe_of_resumed_run(stored: Recipe, given: Recipe, step: int, seconds: flo
 
 
 def _budget_change(stored: Recipe, given: Recipe, used_hours: float) -> list[str]:
-    """A line when the budget became shorter than it may be, or can't be compared."""
+    """A line when the budget became shorter than it may be, or can't be compared, with what works."""
     change = f"budget: {stored.budget_text} -> {given.budget_text}"
     if stored.steps is not None and given.steps is not None:
-        return [] if given.steps >= stored.steps else [f"{change}, which is shorter"]
+        least = (
+            f"--steps {stored.steps} or more"
+            if stored.budget.tokens is None
+            else f"--tokens {stored.budget.tokens} or more"
+        )
+        return [] if given.steps >= stored.steps else [f"{change}, which is shorter; {least} goes on"]
     if stored.budget.hours is not None and given.budget.hours is not None:
         # The horizon follows hours either way; but what is used is used.
         possible = given.budget.hours >= stored.budget.hours or given.budget.hours > used_hours
-        return [] if possible else [f"{change}, of which {hours_text(used_hours)} are used already"]
-    return [change]
+        used = f"of which {hours_text(used_hours)} are used already"
+        return [] if possible else [f"{change}, {used}; more --hours than that go on"]
+    if stored.budget.hours is not None:
+        return [f"{change}; a run in hours goes on by --hours, of which {hours_text(used_hours)} are used"]
+    return [f"{change}; a run in steps or tokens goes on by --steps {stored.steps} or more, or by --tokens"]

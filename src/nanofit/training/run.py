@@ -22,6 +22,7 @@ from nanofit.measuring.records import keep
 from nanofit.model import build_model
 from nanofit.optim import build_optimizer
 from nanofit.planning.plan import plan_recipe
+from nanofit.planning.without_gpu import cpu_note
 from nanofit.recipe import Recipe
 from nanofit.recipe_files import recipe_toml
 from nanofit.runs import Metrics, MetricsLog, RunFolder, read_metrics
@@ -125,13 +126,15 @@ def _train_on(
     step = state.step if state is not None else 0
     # A machine that loses its power may keep a checkpoint and lose the lines before it, which are not synced one by one.
     seconds = max(past.seconds, state.seconds if state is not None else 0.0)
+    if device.kind == "cpu" and recipe.run.device == "auto" and step != recipe.steps:
+        report(Note(cpu_note(recipe, step)))
     report(Note(f"{device.name}; {'; '.join(device.reasons)}"))
     if step and step == recipe.steps:
         report(Note("this run is finished; a longer budget goes on from its end, --fresh starts over"))
     elif step:
         report(Note(f"going on from the checkpoint of step {step:,}"))
     log = MetricsLog(run.metrics_file)
-    tracking = Tracking(recipe, run.path, report)
+    tracking = Tracking(recipe, run.path, report, step=step)
     loop = TrainingLoop(
         run,
         recipe,

@@ -43,8 +43,10 @@ class _Service:
 
 
 class _Tensorboard:
-    def __init__(self, run: Path) -> None:
-        self._writer: Any = importlib.import_module("torch.utils.tensorboard").SummaryWriter(str(run / "tensorboard"))
+    def __init__(self, run: Path, step: int) -> None:
+        # Steps after the checkpoint that a resumed run begins with are done again: what was logged of them is dropped.
+        writer = importlib.import_module("torch.utils.tensorboard").SummaryWriter
+        self._writer: Any = writer(str(run / "tensorboard"), purge_step=step + 1)
 
     def log(self, step: int, figures: dict[str, float]) -> None:
         for name, value in figures.items():
@@ -55,16 +57,16 @@ class _Tensorboard:
 
 
 class Tracking:
-    """The recipe's second log, or none. Methods never raise."""
+    """The recipe's second log, or none, of a run that goes on from `step`. Methods never raise."""
 
-    def __init__(self, recipe: Recipe, run: Path, report: Report) -> None:
+    def __init__(self, recipe: Recipe, run: Path, report: Report, *, step: int) -> None:
         self._report = report
         self._tracker: Tracker | None = None
         kind = recipe.run.logging
         if kind == "none":
             return
         try:
-            self._tracker = _Tensorboard(run) if kind == "tensorboard" else _Service(kind, recipe, run)
+            self._tracker = _Tensorboard(run, step) if kind == "tensorboard" else _Service(kind, recipe, run)
         except ImportError:
             report(
                 Note(

@@ -1,0 +1,29 @@
+"""What a run takes on this machine's CPU, in one line, for who may have expected a GPU. No torch."""
+
+from nanofit.planning.calibration import read_calibration
+from nanofit.planning.cpu import cpu_card, gauged_cpu
+from nanofit.planning.machine import Machine
+from nanofit.planning.predict import predict
+from nanofit.recipe import Recipe
+from nanofit.units import duration, figure, hours_text, quantity
+
+
+def cpu_note(recipe: Recipe, step: int) -> str:
+    """Says that no GPU was found, how fast this CPU trains `recipe`, and how long the steps after `step` take or, of a budget
+    in hours, how many steps they are. The speed is as measured on this CPU, else a gauge of CPUs, which may be off by half."""
+    card = cpu_card()
+    calibration = read_calibration(card.name)
+    if calibration.knows_something:
+        machine, rests_on = Machine(card, calibration=calibration), "as measured on it"
+    else:
+        machine, rests_on = Machine(gauged_cpu()), "estimated"
+    predicted = predict(recipe, machine)
+    speed, hours, steps, tokens = predicted.tokens_per_second, predicted.hours, predicted.steps, predicted.tokens
+    assert speed is not None and hours is not None and steps is not None and tokens is not None
+    said = f"no GPU was found, so this trains on the CPU, at about {figure(speed.mid, 2)} tokens/s ({rests_on})"
+    if recipe.budget.hours is not None:
+        return (
+            f"{said}: about {figure(steps, 2)} steps, {quantity(tokens)} tokens, in {hours_text(recipe.budget.hours)}"
+        )
+    left = max(steps - step, 0)
+    return f"{said}: {left:,} steps in about {duration(3600 * hours.mid * left / steps)}"
