@@ -131,8 +131,9 @@ def test_an_audit_names_the_file_its_faults_and_the_better_plan(repository: Path
         (Machine(find("A100 SXM 80GB")), "--hours "),
         (Machine(unlisted(11.0)), "--vram 11 --hours "),
         (Machine(find("RTX 4060"), free_gib=7.0), "nanofit plan --hours "),
+        (Machine(unlisted(11.0, tflops=50, bandwidth_gbs=400)), "--vram 11 --tflops 50 --bandwidth 400 --hours "),
     ],
-    ids=["cards", "name", "memory", "this machine's"],
+    ids=["cards", "name", "memory", "this machine's", "figures"],
 )
 def test_the_better_plan_has_its_command(repository: Path, machine: Machine, options: str) -> None:
     text = shown(audited(repository, machine), given=Path("guide.py"))

@@ -9,8 +9,10 @@ import pytest
 from nanofit.gpus import find
 from nanofit.planning.audit import audit, findings
 from nanofit.planning.choose import goal_of, plan_for
+from nanofit.planning.cpu import stand_in
 from nanofit.planning.machine import Machine
 from nanofit.planning.plan import plan_recipe
+from nanofit.planning.search import Goal
 from nanofit.presets import PRESETS
 from nanofit.recipe import build_recipe
 from nanofit.recipe_files import load_recipe, recipe_toml
@@ -110,3 +112,14 @@ def test_every_preset_of_the_guide_is_audited(name: str) -> None:
     plan = audit(preset.recipe(), Machine(find(preset.card)))
     assert plan.predicted.hours is not None
     assert plan.alternatives
+
+
+def test_a_cards_recipe_on_a_cpu_gets_a_better_plan() -> None:
+    cpu = Machine(stand_in("a CPU", 16.0, 14.0))
+    recipe = plan_for(Goal(Machine(find("RTX 4070 Ti")), 8.0, None)).recipe
+    plan = audit(recipe, cpu)
+    assert plan.predicted.val_loss is not None
+    (better,) = [other for other in plan.alternatives if other.why.startswith("the better plan for the same hours")]
+    assert better.predicted.val_loss is not None
+    assert better.predicted.val_loss.mid < plan.predicted.val_loss.mid - 0.5
+    assert not any("tensor cores" in line for line in plan.warnings)

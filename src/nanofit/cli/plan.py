@@ -92,8 +92,9 @@ def _plan(recipe: Path | None, overrides: dict[str, Any], machine: "Machine | No
         loaded = load_recipe(recipe, overrides)
         if any(field_of(name) == "source" for name in overrides):  # what a file names is audited, found or not
             require_source(loaded.recipe)
+        machine = machine or measured_cpu()
         if machine is None:
-            return plan_recipe(loaded.recipe, tuple(loaded.warnings), machine=measured_cpu())
+            return plan_recipe(loaded.recipe, tuple(loaded.warnings))
         from nanofit.planning.audit import audit
 
         return audit(loaded.recipe, machine, tuple(loaded.warnings))

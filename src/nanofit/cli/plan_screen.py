@@ -191,6 +191,8 @@ def _options(recipe: "Recipe", plan: "Plan", machine: "Machine") -> str:
         options["hours"] = figure(hours).replace(",", "")
     if data.source != SOURCE and plan.facts.problem is None:
         options["source"] = data.source
+    elif machine.is_cpu:  # where another source is the first
+        options["source"] = SOURCE
     if data.tokenizer != "gpt2":
         options["tokenizer"] = data.tokenizer
     if recipe.model.block_size != BLOCK_SIZE:

@@ -123,7 +123,7 @@ def speed_notes(gpu: Gpu) -> list[str]:
         notes.append(
             "no bfloat16: trains in float16 at the same rate, and Muon iterates in float32, which takes longer"
         )
-    if gpu.precision == "float32":
+    if _lacks_tensor_cores(gpu):
         notes.append(
             "no tensor cores: trains in float32; no published training speed to compare with, so the interval is wide"
         )
@@ -247,8 +247,13 @@ def _expected_seconds(step: StepShape, gpu: Gpu, cards: int) -> float:
     return time.total + max(communication - OVERLAP * time.backward / step.grad_accum, 0.0)
 
 
+def _lacks_tensor_cores(gpu: Gpu) -> bool:
+    """Of a card; a CPU has none to lack."""
+    return gpu.compute_capability is not None and not gpu.has_tensor_cores
+
+
 def _spread(gpu: Gpu) -> float:
     if gpu.kind == "laptop":
         return LAPTOP_SPREAD
-    is_unsure = gpu.capability.startswith("gfx") or gpu.kind == "unified" or not gpu.has_tensor_cores
+    is_unsure = gpu.capability.startswith("gfx") or gpu.kind == "unified" or _lacks_tensor_cores(gpu)
     return UNSURE_SPREAD if is_unsure else SPREAD
