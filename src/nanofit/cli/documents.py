@@ -85,7 +85,17 @@ class Claimed(BaseModel):
     """What the guide says of a tier."""
 
     params: str
+    tokens: str | None
+    vram: str | None
     note: str
+
+
+class JudgedClaim(BaseModel):
+    """What the guide says, what is true, and where that comes from."""
+
+    says: str
+    true: str
+    source: str
 
 
 class TrueTier(PlannedRecipe):
@@ -102,6 +112,7 @@ class Tier(BaseModel):
     cards: str
     gpu: str
     claimed: Claimed
+    claims: list[JudgedClaim]
     true: TrueTier
     nanofit: PlannedRecipe
 
