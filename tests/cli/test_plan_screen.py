@@ -96,6 +96,14 @@ def test_an_encoding_without_line_drawing_gets_ascii(chosen: Plan) -> None:
     assert b"***" in raw.getvalue()
 
 
+def test_memory_that_is_shared_with_the_system_is_not_guaranteed() -> None:
+    text = shown(plan_for(Goal(Machine(find("DGX Spark")), 10.0, None)))
+    assert "GiB, fits what an idle system leaves" in text and "guaranteed to fit" not in text
+    assert "/ system" in text
+    mac = Machine(unlisted(64.0, tflops=16, bandwidth_gbs=410, name="Apple M4 Max"))
+    assert "expected to fit, but not measured on Apple's GPUs" in shown(plan_for(Goal(mac, 10.0, None)))
+
+
 # The next command
 
 

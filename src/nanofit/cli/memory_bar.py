@@ -52,7 +52,11 @@ def memory_bar(predicted: "Predicted", machine: "Machine", width: int, *, letter
     budget, whole = machine.budget_gib, machine.gpu.vram_gib
     free = Part("free", max(budget - peak, 0.0), ".", "")
     taken = Part(
-        "not free" if machine.free_gib is not None else "driver, desktop",
+        "not free"
+        if machine.free_gib is not None
+        else "system"
+        if machine.gpu.kind == "unified"
+        else "driver, desktop",
         max(whole - max(budget, peak), 0.0),
         "/",
         "dim",

@@ -136,6 +136,8 @@ def _pictures(plan: "Plan", console: Console, width: int) -> Iterator[Renderable
     if machine is not None and predicted.memory_gib is not None:
         where = " on each card" if machine.cards > 1 else ""
         said, style = ("guaranteed to fit", "green") if predicted.fits else ("not guaranteed to fit", "bold red")
+        if machine.gpu.kind == "unified" and predicted.fits:  # the system takes of the same memory
+            said, style = "fits what an idle system leaves", ""
         if machine.gpu.capability == MPS and predicted.fits:
             said, style = "expected to fit, but not measured on Apple's GPUs", ""
         letters = ascii_only or console.no_color or console.color_system is None
