@@ -109,7 +109,7 @@ def _mistake(error: Exception) -> str | None:
 
 def _report(exit_code: int, message: str) -> int:
     """Writes what ended the command, for people where it is their mistake and for programs with --json; returns `exit_code`."""
-    message = " ".join(message.split())
+    message = " ".join(message.split()).encode("utf-8", "backslashreplace").decode("utf-8")  # a path may hold any bytes
     if exit_code == 2:
         print(f"nanofit: {message}", file=sys.stderr)
     if _wants_json(sys.argv[1:]):

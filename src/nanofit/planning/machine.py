@@ -145,11 +145,15 @@ def cpu_to_choose_for() -> Machine | None:
     return measured_cpu() or Machine(card, 1, card.usable_gib, "a gauge of CPUs")
 
 
+MAX_CARDS = 100_000
+"""More than any cluster has; far beyond, figures of a plan are no longer floats."""
+
+
 def _whole_number(text: str | None) -> int:
     if text is None:
         return 1
-    if not text.isdecimal() or int(text) < 1:
-        raise UserError(f"--gpus {text}: give a number of cards, 1 or more")
+    if not text.isdecimal() or len(text) > len(str(MAX_CARDS)) or not 1 <= int(text) <= MAX_CARDS:
+        raise UserError(f"--gpus {text[:20]}: give a number of cards, 1 to {MAX_CARDS:,}")
     return int(text)
 
 
