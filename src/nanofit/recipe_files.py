@@ -86,13 +86,28 @@ def _recipe_of_run(run: RunFolder, overrides: dict[str, Any]) -> LoadedRecipe:
     problem: UserError | None = None
     for file in (run.recipe_file, *copies):
         try:
-            if file.is_file():
+            lost = problem_of_written_recipe(file)
+            if lost is None:
                 return _load_toml(file, overrides)
-            raise UserError(f"{file} is missing, and no checkpoint has a copy: put it back")
+            raise UserError(f"{file} {lost}, and no checkpoint has a copy: put it back")
         except UserError as error:
             problem = problem or error
     assert problem is not None
     raise problem
+
+
+def problem_of_written_recipe(file: Path) -> str | None:
+    """What keeps `file` from being a recipe that a run wrote, which has every section; None where nothing does."""
+    import tomllib
+
+    try:
+        document = tomllib.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return "is missing"
+    except (ValueError, RecursionError) as error:
+        return f"is damaged ({error})"
+    missing = [name for name in ("format_version", *SECTIONS) if name not in document]
+    return f"is damaged (it has no {missing[0]})" if missing else None
 
 
 def _like_nanogpt(path: Path, values: dict[str, Any], warnings: list[str], overrides: dict[str, Any]) -> LoadedRecipe:

@@ -11,7 +11,8 @@ from nanofit_command import Nanofit
 import nanofit as package
 from nanofit import training
 from nanofit.cli.train import stopped_text
-from nanofit.recipe import Recipe
+from nanofit.recipe import Recipe, build_recipe
+from nanofit.recipe_files import recipe_toml
 from nanofit.runs import RunFolder
 from nanofit.training import Outcome
 
@@ -75,7 +76,7 @@ def run_folder(tmp_path: Path) -> Path:
     """A run that was begun elsewhere: its recipe names another folder."""
     folder = tmp_path / "runs" / "mine"
     folder.mkdir(parents=True)
-    (folder / "recipe.toml").write_text('[model]\nn_layer = 3\n[budget]\nsteps = 50\n[run]\nout = "runs/before"\n')
+    (folder / "recipe.toml").write_text(recipe_toml(build_recipe({"n_layer": 3, "steps": 50, "out": "runs/before"})))
     (folder / "plan.json").write_text("{}")
     return folder
 
@@ -124,14 +125,14 @@ def test_a_saved_recipe_toml_is_no_run(nanofit: Nanofit, tmp_path: Path, folders
     assert ". is a folder without a run: give a run folder" in ran.err
 
 
-@pytest.mark.parametrize("damage", ["", None, "[model\n"])
+@pytest.mark.parametrize("damage", ["", None, "[model\n", "format_version = 1\n[model]\nn_layer = 3\n"])
 def test_a_lost_recipe_is_taken_from_the_newest_checkpoint(
     nanofit: Nanofit, run_folder: Path, trained: list[Recipe], damage: str | None
 ) -> None:
     for step, layers in ((10, 2), (20, 5)):
         copy = run_folder / "checkpoints" / f"step-{step:08d}" / "recipe.toml"
         copy.parent.mkdir(parents=True)
-        copy.write_text(f"[model]\nn_layer = {layers}\n[budget]\nsteps = 50\n")
+        copy.write_text(recipe_toml(build_recipe({"n_layer": layers, "steps": 50})))
     (run_folder / "recipe.toml").unlink()
     if damage is not None:
         (run_folder / "recipe.toml").write_text(damage)

@@ -1,11 +1,9 @@
 """Which recipe a run folder has, and whether the one given now describes the same run."""
 
-import tomllib
-
 from nanofit.errors import UserError
 from nanofit.events import Note, Report
-from nanofit.recipe import BUDGETS, SECTIONS, OptimizerSection, Recipe
-from nanofit.recipe_files import load_recipe
+from nanofit.recipe import BUDGETS, OptimizerSection, Recipe
+from nanofit.recipe_files import load_recipe, problem_of_written_recipe
 from nanofit.runs import RunFolder
 from nanofit.training.checkpoint import RECIPE_FILE, newest_recipe
 from nanofit.units import hours_text
@@ -38,7 +36,7 @@ def stored_recipe(run: RunFolder, report: Report) -> Recipe:
     Raises UserError where no recipe is left, and for a recipe.toml that was changed by hand.
     """
     kept = newest_recipe(run)
-    problem = _problem_of(run)
+    problem = problem_of_written_recipe(run.recipe_file)
     if problem is None:
         recipe = load_recipe(run.recipe_file).recipe
         changed = _changed_by_hand(kept[1], recipe) if kept is not None else []
@@ -54,18 +52,6 @@ def stored_recipe(run: RunFolder, report: Report) -> Recipe:
         )
     report(Note(f"{run.recipe_file} {problem}: going by the copy in the checkpoint of step {kept[0]:,}", warning=True))
     return kept[1]
-
-
-def _problem_of(run: RunFolder) -> str | None:
-    """What keeps recipe.toml from being the recipe that a run writes, in full."""
-    try:
-        document = tomllib.loads(run.recipe_file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return "is missing"
-    except ValueError as error:
-        return f"is damaged ({error})"
-    missing = [name for name in ("format_version", *SECTIONS) if name not in document]
-    return f"is damaged (it has no {missing[0]})" if missing else None
 
 
 def _changed_by_hand(before: Recipe, after: Recipe) -> list[str]:
