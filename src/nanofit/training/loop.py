@@ -111,7 +111,7 @@ class TrainingLoop:
         self._waited, self._is_late = 0.0, False
         self._told_late: float | None = None
         self._noted_steps = self.horizon.newest.steps if self.horizon.newest is not None else None
-        self._has_first_line = False
+        self._compiles_forward, self._has_first_line = device.compile, False
         self._flops_per_token = flops_per_token(train_step.model.config)
         self._peak_flops = device.peak_flops()
 
@@ -323,8 +323,10 @@ class TrainingLoop:
                 self._pace.checkpoint = self._clock() - begin
 
         what = f"the checkpoint of step {self.step}"
+        self._report(Activity(f"saving {what}"))
         with self._pause():
             when_there_is_space(save, what, self.run_folder.path, self._report, self._stop)
+        self._report(Activity())
         self._saved_step = self.step
 
     def _save_all(self) -> None:
@@ -394,7 +396,9 @@ class TrainingLoop:
         if self._stop.requested:
             raise _StopAsked
         self.device.synchronize()  # the clock, and who watches, are to see what is done
-        self._report(evaluating(tokens, total))
+        compiles = tokens == 0 and self._compiles_forward
+        self._report(Activity("compiling the forward pass") if compiles else evaluating(tokens, total))
+        self._compiles_forward = False
         return self.evaluations.between_batches(tokens, total)
 
     def _write_event(self, name: str, **more: float) -> None:
