@@ -241,7 +241,7 @@ def test_a_token_budget_is_rounded_up_to_whole_steps(
 def test_hours_leave_the_steps_open() -> None:
     recipe = build_recipe({"hours": 0.5})
     assert recipe.steps is None
-    assert recipe.budget_text == "0.5 hours"
+    assert recipe.budget_text == "30 minutes"
 
 
 def test_decay_ends_with_the_run_unless_told() -> None:
