@@ -41,10 +41,10 @@ def test_prepare_then_status(nanofit: Nanofit, texts: Path) -> None:
 
 
 def test_progress_and_warnings_go_to_stderr(nanofit: Nanofit, texts: Path) -> None:
-    (texts / "bad.txt").write_bytes(b"\xff" * 10)
+    (texts / "bad.txt").write_bytes(b"text " * 300 + b"\xff" * 10)
     ran = nanofit("data", "prepare", texts, "--tokenizer", "bytes")
     assert ran.code == 0
-    assert "bytes that are not UTF-8 were replaced, in 1 document(s)" in ran.err
+    assert "bytes that are not UTF-8 were replaced, in 1 document(s) of bad.txt" in ran.err
     assert "preparing data" in ran.err
     assert "preparing data" not in ran.out
     (folder,) = Path("data").iterdir()
@@ -77,7 +77,7 @@ def test_an_unfinished_set_says_so(nanofit: Nanofit, texts: Path) -> None:
         ("a.jsonl", b'{"body": "x"}\n', "a.jsonl, line 1 has no"),
         ("a.parquet", b"PAR1 and no more", "a.parquet is not a parquet file"),
         ("a.txt", b"too short", "the corpus is too short"),
-        ("a.doc", b"text", "a.doc is not a .txt, .jsonl or .parquet file"),
+        ("a.doc", b"text", "a.doc is not a .txt, .md, .jsonl or .parquet file"),
     ],
 )
 def test_bad_text_is_one_line(nanofit: Nanofit, tmp_path: Path, name: str, content: bytes, said: str) -> None:

@@ -1,6 +1,7 @@
 """From text to shards: which documents go where, and what happens when something is already there."""
 
 import functools
+import gzip
 import json
 import subprocess
 import sys
@@ -156,13 +157,13 @@ def test_the_same_text_gives_the_same_shards(tmp_path: Path) -> None:
 
 def test_replaced_documents_are_counted_and_said(tmp_path: Path) -> None:
     for index, text in enumerate(FORTY):
-        (tmp_path / f"{index}.txt").write_bytes(text.encode() + (b"\xff" if index < 3 else b""))
+        (tmp_path / f"{index}.txt").write_bytes(text.encode() * 20 + (b"\xff" if index < 4 else b""))
     said: list[events.Event] = []
     manifest = prepared(tmp_path, tmp_path / "out", report=said.append)
     assert manifest.closing is not None
-    assert manifest.closing["replaced_documents"] == 3
+    assert manifest.closing["replaced_documents"] == 4
     assert [note.text for note in said if isinstance(note, events.Note) and note.warning] == [
-        "bytes that are not UTF-8 were replaced, in 3 document(s)"
+        "bytes that are not UTF-8 were replaced, in 4 document(s) of 0.txt, 1.txt, 2.txt and 1 more files"
     ]
 
 
@@ -318,3 +319,47 @@ def test_without_fastokens_the_shards_are_the_same(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "fastokens._native", None)
     without = prepared(source, tmp_path / "without", "gpt2")
     assert [line.sha256 for line in without.shards] == [line.sha256 for line in with_fastokens.shards]
+
+
+@pytest.mark.parametrize("pack", [lambda data: ("", data), lambda data: (".gz", gzip.compress(data))])
+def test_text_of_another_encoding_is_refused_before_anything_is_read(tmp_path, pack):
+    folder = tmp_path / "texts"
+    folder.mkdir()
+    corpus(folder / "good.jsonl", FORTY)
+    for index in range(5):
+        lines = "".join(
+            json.dumps({"text": f"日本語の文章 {index}。" * 20}, ensure_ascii=False) + "\n" for _ in range(5)
+        )
+        ending, data = pack(lines.encode("cp932"))
+        (folder / f"{index}.jsonl{ending}").write_bytes(data)
+    with pytest.raises(UserError) as caught:
+        prepared(folder, tmp_path / "out")
+    said = str(caught.value)
+    assert said.startswith("5 of 6 files are not UTF-8: 0.jsonl")
+    assert "(likely Shift-JIS)" in said and "and 2 more" in said and "iconv -f CP932 -t UTF-8" in said
+    assert not (tmp_path / "out" / "manifest.jsonl").exists()
+
+
+def test_what_was_read_and_what_was_skipped_is_said_and_kept(tmp_path):
+    folder = tmp_path / "texts"
+    folder.mkdir()
+    corpus(folder / "a.jsonl", FORTY)
+    (folder / "b.md").write_text("# Title\n\nText.")
+    for name in ("c.pdf", "d.pdf", "e.png"):
+        (folder / name).write_bytes(b"...")
+    said: list[events.Event] = []
+    manifest = prepared(folder, tmp_path / "out", report=said.append)
+    notes = [note.text for note in said if isinstance(note, events.Note)]
+    assert notes[0] == f"{folder}: reads 1 .jsonl and 1 .md; skipped: 2 .pdf and 1 .png"
+    assert manifest.made_of["files"] == {"read": {".jsonl": 1, ".md": 1}, "skipped": {".pdf": 2, ".png": 1}}
+
+
+def test_a_set_made_before_md_was_read_stays_what_it_is(tmp_path, monkeypatch):
+    folder = tmp_path / "texts"
+    folder.mkdir()
+    corpus(folder / "a.jsonl", FORTY)
+    monkeypatch.chdir(tmp_path)
+    before = prepared(folder, None)
+    (folder / "b.md").write_text("# Title\n\nText.")
+    assert prepared(folder, None).folder == before.folder  # as if the .md had been there and was not read
+    assert ".md" in prepared(folder, tmp_path / "other").made_of["files"]["read"]

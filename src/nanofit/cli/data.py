@@ -175,6 +175,7 @@ def _show_status(folder: Path) -> None:
     from rich.markup import escape
     from rich.table import Table
 
+    from nanofit.data.local.kinds import listed
     from nanofit.data.status import status_of
     from nanofit.units import quantity, size
 
@@ -200,6 +201,9 @@ def _show_status(folder: Path) -> None:
             str(row["shards"]),
         )
     console.print(table)
+    if facts["files"] and facts["files"]["read"]:
+        skipped = f"; skipped: {listed(facts['files']['skipped'])}" if facts["files"]["skipped"] else ""
+        console.print(escape(f"files: {listed(facts['files']['read'])}{skipped}"), soft_wrap=True)
     validation, unconfirmed = facts["validation"], facts["unconfirmed"]
     if validation["text"]:
         comparable = {True: "comparable with published losses", False: "not comparable with published losses"}

@@ -9,13 +9,15 @@ import glob
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nanofit.data.demand import Demand
 from nanofit.data.documents import Source
+from nanofit.data.encodings import SHOWN_FILES
 from nanofit.data.engines import Engine
 from nanofit.data.hub.names import HubName
 from nanofit.data.local.existing import existing_set
+from nanofit.data.local.kinds import ENDINGS_BEFORE_MARKUP, listed
 from nanofit.data.local.sources import open_source
 from nanofit.data.manifest import (
     MANIFEST_NAME,
@@ -33,6 +35,9 @@ from nanofit.durable import create
 from nanofit.errors import UserError
 from nanofit.events import Note, Report
 from nanofit.locks import exclusive
+
+if TYPE_CHECKING:
+    from nanofit.data.local.mixing import LocalSource
 
 PREPARING_NAME = ".preparing"
 """Stands in a folder while its shards are being written: what lies there then is ours."""
@@ -60,7 +65,7 @@ class Found:
     folder: Path
     manifest: Manifest | None = None
     hub: HubName | None = None
-    local: Source | None = None
+    local: "LocalSource | None" = None
 
 
 def find(request: Request) -> Found:
@@ -74,8 +79,30 @@ def find(request: Request) -> Found:
     if source.hub is not None:
         name = source.hub
         return Found(request.folder or Path("data") / f"{name.folder_name}-{request.tokenizer}", hub=name)
+    local = _open_local(request)
+    return Found(_local_folder(local, request), local=local)
+
+
+def _open_local(request: Request) -> "LocalSource":
+    """The request's text on this machine. A set that was made before .md and the like were read stays what it is."""
     local = open_source(request.spec)
-    return Found(request.folder or shards_folder(local, request.tokenizer, request.most_tokens), local=local)
+    if all(ending in ENDINGS_BEFORE_MARKUP for ending in local.endings) or _is_of(local, request):
+        return local
+    try:
+        before = open_source(request.spec, ENDINGS_BEFORE_MARKUP)
+    except UserError:  # there is only what was not read then
+        return local
+    return before if _is_of(before, request) else local
+
+
+def _is_of(local: "LocalSource", request: Request) -> bool:
+    """Whether the request's folder holds a set of this text."""
+    folder = _local_folder(local, request)
+    return is_prepared(folder) and read_manifest(folder).made_of.get("fingerprint") == local.fingerprint
+
+
+def _local_folder(local: "LocalSource", request: Request) -> Path:
+    return request.folder or shards_folder(local, request.tokenizer, request.most_tokens)
 
 
 def _full_name(request: Request) -> str:
@@ -179,10 +206,14 @@ def checked(manifest: Manifest, request: Request) -> Manifest:
     return manifest
 
 
-def _write_local(source: Source, folder: Path, request: Request, demand: Demand, report: Report) -> None:
+def _write_local(source: "LocalSource", folder: Path, request: Request, demand: Demand, report: Report) -> None:
     """Writes all shards of local text, split by hash, and closes the set."""
     from nanofit.data.engines import fast_engine
 
+    source.require_utf8()
+    if source.skipped or len(source.endings) > 1:
+        skipped = f"; skipped: {listed(source.skipped)}" if source.skipped else ""
+        report(Note(f"{request.spec}: reads {listed(source.endings)}{skipped}"))
     engine = fast_engine(request.tokenizer, report)
     expected_tokens = source.total_bytes / BYTES_PER_TOKEN[request.tokenizer]
     if request.most_tokens is not None:
@@ -197,6 +228,7 @@ def _write_local(source: Source, folder: Path, request: Request, demand: Demand,
         "most_tokens": request.most_tokens,
         "validation": source.validation,
         "comparable": source.comparable,
+        "files": {"read": dict(source.endings), "skipped": dict(source.skipped)},
     }
     job = Job(source, folder, request.tokenizer, made_of, val_tokens=None, val_share=share, window=request.block_size)
     written = write_to_disk(job, engine, demand, report)
@@ -206,8 +238,19 @@ def _write_local(source: Source, folder: Path, request: Request, demand: Demand,
         raise UserError(f"{source.name} holds no tokens: point --source at text")
     if written.replaced_documents:
         text = f"bytes that are not UTF-8 were replaced, in {written.replaced_documents:,} document(s)"
+        text += _files_named(source.replaced_in)
         report(Note(text, warning=True))
     close(folder, source.name, {"exhausted": True, "replaced_documents": written.replaced_documents})
+
+
+def _files_named(files: list[Path]) -> str:
+    """The end of a sentence on documents: ` of a.txt, b.txt, c.txt and 2 more files`."""
+    if not files:
+        return ""
+    more = len(files) - SHOWN_FILES
+    return f" of {', '.join(file.name for file in files[:SHOWN_FILES])}" + (
+        f" and {more} more files" if more > 0 else ""
+    )
 
 
 def write_to_disk(job: Job, engine: Engine, demand: Demand, report: Report) -> Written:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nanofit.data.hub.names import FINEWEB, HubName, hub_name
-from nanofit.data.local.sources import corpus_files, python_files
+from nanofit.data.local.sources import corpus_of, python_files
 from nanofit.data.manifest import Manifest, is_prepared, read_manifest
 from nanofit.data.resolve import NANOGPT_DATASETS, resolve
 from nanofit.errors import UserError
@@ -199,7 +199,7 @@ def _facts_of_text(spec: str, tokenizer: str, val_tokens: int) -> SourceFacts:
         text_bytes = float(sum(file.stat().st_size for file in python_files()))
         per_token = PYTHON_BYTES_PER_TOKEN if tokenizer == "gpt2" else 1.0
     else:
-        sizes = corpus_files(Path(spec).expanduser())
+        sizes = corpus_of(Path(spec).expanduser()).files
         text_bytes = sum(stat.st_size * TEXT_PER_FILE_BYTE.get(file.suffix.lower(), 1.0) for file, stat in sizes)
         per_token = BYTES_PER_TOKEN.get(tokenizer, 1.0)
         if tokenizer == "gpt2" and _is_mostly_of_other_scripts([file for file, _ in sizes]):

@@ -34,6 +34,7 @@ class Status:
             "source": manifest.shards[0].source if manifest.shards else None,
             "spec": made_of.get("spec"),
             "revision": made_of.get("commit"),
+            "files": made_of.get("files"),
             "tokenizer": manifest.shards[0].tokenizer if manifest.shards else made_of.get("tokenizer"),
             "engines": list(dict.fromkeys(line.engine for line in manifest.shards if line.engine)),
             "validation": {"text": made_of.get("validation"), "comparable": made_of.get("comparable")},

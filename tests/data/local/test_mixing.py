@@ -16,6 +16,7 @@ from xxhash import xxh3_64_intdigest
 from nanofit.data.documents import Chunk
 from nanofit.data.local.mixing import LocalSource, text_hashes
 from nanofit.data.local.sources import open_source
+from nanofit.errors import UserError
 
 TEXTS = st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=30), max_size=12)
 
@@ -89,10 +90,23 @@ def test_documents_come_in_buffers_sorted_by_their_hash_and_from_any_cursor_on(
 
 def test_replaced_bytes_are_counted_with_the_chunk_that_holds_them(tmp_path: Path) -> None:
     for index in range(8):
-        (tmp_path / f"{index}.txt").write_bytes(b"schl\xecm" if index % 3 == 0 else b"gut %d" % index)
+        (tmp_path / f"{index}.txt").write_bytes(b"gut " * 50 + b"schl\xecm" if index % 3 == 0 else b"gut %d" % index)
     source = replace(open_source(str(tmp_path)), chunk_bytes=1)
     for chunk in source.read(None):
         assert chunk.replaced_documents == ("\N{REPLACEMENT CHARACTER}" in chunk.texts[0])
+    assert [file.name for file in source.replaced_in] == ["0.txt", "3.txt", "6.txt"]
+
+
+def test_a_file_that_turns_into_another_encoding_ends_the_reading(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("good " * 20_000)
+    mixed = b"plain line\n" * 10_000 + "これは日本語の文章です。\n".encode("cp932") * 1_000
+    (tmp_path / "b.txt").write_bytes(mixed)
+    source = open_source(str(tmp_path))
+    source.require_utf8()  # its beginning does not show it
+    with pytest.raises(
+        UserError, match=r"b\.txt is not UTF-8: .* bytes read had to be replaced \(likely Shift-JIS\); .*-f CP932"
+    ):
+        list(source.read(None))
 
 
 def test_chunks_fill_up_whatever_the_files(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from nanofit.data.local.kinds import PLAIN_ENDINGS
 from nanofit.data.local.sources import TEXT_ENDINGS, open_source
 from nanofit.data.local.text_files import _READERS, reader_of
 from nanofit.errors import UserError
@@ -54,16 +55,32 @@ def test_an_empty_file(tmp_path: Path, name: str) -> None:
 
 
 def test_a_folder_without_text(tmp_path: Path) -> None:
-    assert "holds no .txt, .jsonl or .parquet file" in refusal(tmp_path)
-    (tmp_path / "picture.png").write_bytes(b"...")
+    assert refusal(tmp_path) == f"{tmp_path} holds no file: point --source at text"
     (tmp_path / ".hidden.txt").write_text("hidden")
-    assert "holds no .txt, .jsonl or .parquet file" in refusal(tmp_path)
+    for name in ("a.pdf", "b.pdf", "picture.png", "LICENSE"):
+        (tmp_path / name).write_bytes(b"...")
+    assert refusal(tmp_path) == (
+        f"{tmp_path} holds no .txt, .md, .jsonl or .parquet file but 2 .pdf, 1 without an ending and 1 .png: "
+        "pdftotext a.pdf a.txt"
+    )
 
 
-@pytest.mark.parametrize("name", ["book.epub", "numbers.csv.gz", "settings.json", "table.arrow"])
-def test_a_file_of_another_kind(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "mend"),
+    [
+        ("doc.pdf", "pdftotext doc.pdf doc.txt"),
+        ("book.epub", "pandoc -t plain book.epub -o book.txt"),
+        ("numbers.csv.gz", "unpack it first"),
+        ("settings.json", 'write it as .jsonl, an object with a "text" per line'),
+        ("table.arrow", "save it as .parquet"),
+        ("main.c", "give it the ending .txt if it is plain text"),
+    ],
+)
+def test_a_file_of_another_kind(tmp_path: Path, name: str, mend: str) -> None:
     (tmp_path / name).write_bytes(b"...")
-    assert "is not a .txt, .jsonl or .parquet file" in refusal(tmp_path / name)
+    said = refusal(tmp_path / name)
+    assert "is not a .txt, .md, .jsonl or .parquet file: " in said
+    assert said.endswith(mend)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
@@ -84,8 +101,17 @@ def test_a_folder_is_read_in_the_order_of_its_paths_without_hidden_files(tmp_pat
     jsonl(tmp_path / "a.jsonl", '{"text": "first"}')
     (tmp_path / ".git" / "d.txt").write_text("hidden")
     (tmp_path / ".e.txt").write_text("hidden")
-    (tmp_path / "readme.md").write_text("no text of a kind that is read")
-    assert documents(tmp_path) == ["first", "second", "last"]
+    (tmp_path / "notes.md").write_text("# third")
+    (tmp_path / "picture.png").write_bytes(b"not read")
+    assert documents(tmp_path) == ["first", "second", "# third", "last"]
+    source = open_source(str(tmp_path))
+    assert (source.endings, source.skipped) == ({".txt": 2, ".jsonl": 1, ".md": 1}, {".png": 1})
+
+
+@pytest.mark.parametrize("ending", PLAIN_ENDINGS)
+def test_plain_text_is_read_whatever_its_ending_is(tmp_path: Path, ending: str) -> None:
+    (tmp_path / f"A{ending.upper()}").write_text("text")
+    assert documents(tmp_path) == documents(tmp_path / f"A{ending.upper()}") == ["text"]
 
 
 def test_a_folder_below_a_hidden_one_is_read(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ named by its number.
 """
 
 import json
+from codecs import BOM_UTF8
 from collections.abc import Callable, Iterator
 from io import BufferedReader
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from nanofit.data.encodings import replaced_bytes
 from nanofit.data.local.text_batches import BATCH_BYTES, Documents, documents_of
 from nanofit.errors import UserError
 
@@ -23,11 +25,19 @@ def read_jsonl(file: Path, offset: int) -> Iterator[Documents]:
         stream.seek(offset)
         while lines := stream.readlines(BATCH_BYTES):
             ends = offset + np.cumsum([len(line) for line in lines])
+            if not offset:
+                lines[0] = lines[0].removeprefix(BOM_UTF8)
             try:
                 yield _documents(lines, ends, ends)
             except _BadLine as error:
                 raise UserError(f"{file}, line {_line_at(file, int(ends[error.index]))}{error}") from None
             offset = int(ends[-1])
+
+
+def packed_sample(file: Path, codec: str, size: int) -> bytes:
+    """The first `size` bytes of what pyarrow's `codec` unpacks."""
+    with pa.OSFile(str(file)) as packed, pa.CompressedInputStream(packed, codec) as stream:
+        return stream.read(size)
 
 
 def _line_at(file: Path, end: int) -> int:
@@ -58,6 +68,8 @@ def read_packed(codec: str, file: Path, number: int) -> Iterator[Documents]:
             if not lines:
                 return
             after = number + 1 + np.arange(len(lines))
+            if not number:
+                lines[0] = lines[0].removeprefix(BOM_UTF8)
             try:
                 yield _documents(lines, after, np.array(read_bytes))
             except _BadLine as error:
@@ -90,9 +102,9 @@ _scan: Callable[[str, int], tuple[Any, int]] = json.JSONDecoder().scan_once  # t
 
 
 def _texts(lines: list[bytes]) -> tuple[list[str | None], np.ndarray]:
-    """The text of every line, None where there is none, and whether bytes of the line had to be replaced."""
+    """The text of every line, None where there is none, and how many bytes of the line had to be replaced."""
     texts: list[str | None] = []
-    replaced = np.zeros(len(lines), dtype=bool)
+    replaced = np.zeros(len(lines), dtype=np.int64)
     for index, line in enumerate(lines):
         try:
             decoded = line.decode()
@@ -108,11 +120,11 @@ def _texts(lines: list[bytes]) -> tuple[list[str | None], np.ndarray]:
     return texts, replaced
 
 
-def _text_of_odd_line(line: bytes, index: int) -> tuple[str | None, bool]:
+def _text_of_odd_line(line: bytes, index: int) -> tuple[str | None, int]:
     """As `_texts`, for a line that is not just an object with a text: blank, not UTF-8, or one that a user must mend."""
     decoded = line.decode("utf-8", errors="replace")
     if not line.strip():
-        return None, False
+        return None, 0
     try:
         row = json.loads(decoded)
     except (ValueError, RecursionError) as error:
@@ -122,4 +134,4 @@ def _text_of_odd_line(line: bytes, index: int) -> tuple[str | None, bool]:
         raise _BadLine(f' has no "text": {found}', index)
     if not isinstance(row["text"], str | None):
         raise _BadLine(': "text" is no string', index)
-    return row["text"], decoded.encode() != line
+    return row["text"], replaced_bytes(line, decoded)

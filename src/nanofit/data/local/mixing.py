@@ -7,7 +7,7 @@ twice never stands on both.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -15,11 +15,14 @@ import numpy as np
 from xxhash import xxh3_64_intdigest
 
 from nanofit.data.documents import CHUNK_BYTES, Chunk, Cursor
+from nanofit.data.encodings import ReplacedCount, read_problem, replaced_bytes, require_utf8
 from nanofit.data.local.text_batches import Documents, offsets_of, text_sizes
 from nanofit.data.order import splitmix64
+from nanofit.errors import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
 
     import pyarrow as pa
 
@@ -28,10 +31,12 @@ MIX_BYTES = 64 * 2**20
 
 @dataclass(frozen=True)
 class Part:
-    """One file of a source: its bytes, and how its documents are read from a place on (`text_files.Reader`)."""
+    """One file of a source: its bytes, and how its documents are read from a place on (`text_files.Reader`). `file` is None for
+    texts of several."""
 
     size: int
     read: Callable[[int], Iterator[Documents]]
+    file: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -46,7 +51,8 @@ class _Place:
 @dataclass
 class LocalSource:
     """A corpus of `parts`, read in their order (`documents.Source`). A cursor says where a buffer begins and how many of
-    its documents, in their mixed order, were given before."""
+    its documents, in their mixed order, were given before. `endings` counts the files that are read, `skipped` those that
+    are not; `replaced_in` names files that were read and hold bytes which were replaced."""
 
     name: str
     fingerprint: str
@@ -56,6 +62,15 @@ class LocalSource:
     comparable: bool = False
     mix_bytes: int = MIX_BYTES
     chunk_bytes: int = CHUNK_BYTES
+    endings: Mapping[str, int] = field(default_factory=dict)
+    skipped: Mapping[str, int] = field(default_factory=dict)
+    replaced_in: list[Path] = field(default_factory=list)
+
+    def require_utf8(self) -> None:
+        """Raises UserError where the beginnings of the files show that some are no UTF-8."""
+        from nanofit.data.local.text_files import read_sample
+
+        require_utf8([part.file for part in self.parts if part.file is not None], read_sample)
 
     def read(self, cursor: Cursor | None) -> Iterator[Chunk]:
         """The chunks from `cursor` on, all of them when it is None. Raises UserError for what can't be read."""
@@ -73,11 +88,12 @@ class LocalSource:
         end, buffer = begin, _Buffer()
         bytes_before = sum(part.size for part in self.parts[: begin.part])
         for index, part in enumerate(self.parts[begin.part :], start=begin.part):
+            count_replaced = ReplacedCount()
             for documents in part.read(begin.at if index == begin.part else 0):
                 while documents:
                     filled = buffer.filled + np.cumsum(text_sizes(documents.texts))
                     count = min(int(np.searchsorted(filled, self.mix_bytes)) + 1, len(documents))
-                    buffer.add(documents[:count])
+                    self._count(part, count_replaced, *buffer.add(documents[:count]))
                     last = count - 1
                     end = _Place(index, int(documents.after[last]), bytes_before + int(documents.read_bytes[last]))
                     # Nothing here keeps a batch that is done: it may be one huge document.
@@ -86,8 +102,22 @@ class LocalSource:
                         yield begin, end, buffer
                         begin, buffer = end, _Buffer()
             bytes_before += part.size
+            self._judge(part, count_replaced)
         if buffer.filled:
             yield begin, replace(end, read_bytes=self.total_bytes), buffer
+
+    def _count(self, part: Part, count: ReplacedCount, read: int, replaced: int, example: bytes) -> None:
+        """Counts bytes of a part's text that were read; `example` is some of the text in which bytes were replaced."""
+        count.add(read, replaced, example)
+        if replaced and part.file is not None:
+            if part.file not in self.replaced_in[-1:]:
+                self.replaced_in.append(part.file)
+            self._judge(part, count, part.size)
+
+    def _judge(self, part: Part, count: ReplacedCount, file_bytes: int = 0) -> None:
+        """Raises UserError if too much of the part was replaced: of what was read, or of all `file_bytes`."""
+        if part.file is not None and count.is_too_much(file_bytes):
+            raise UserError(read_problem(str(part.file), count))
 
     def _chunks(self, begin: _Place, end: _Place, buffer: _Buffer, given: int) -> Iterator[Chunk]:
         """The documents of one buffer in the order of their hashes, from the `given`-th on."""
@@ -106,7 +136,7 @@ class LocalSource:
                 cursor={"part": begin.part, "at": begin.at, "read_bytes": begin.read_bytes, "given": given},
                 read_bytes=begin.read_bytes + round(share * (end.read_bytes - begin.read_bytes)),
                 keys=keys[given:until],
-                replaced_documents=int(replaced[chosen].sum()),
+                replaced_documents=int(np.count_nonzero(replaced[chosen])),
             )
             given = until
 
@@ -121,27 +151,32 @@ class _Buffer:
         self.sizes: list[np.ndarray] = []
         self.replaced: list[np.ndarray] = []
 
-    def add(self, documents: Documents) -> None:
+    def add(self, documents: Documents) -> tuple[int, int, bytes]:
+        """Adds documents. Their bytes, how many of them were replaced, and a text in which some were."""
         texts, damaged = _strings(documents.texts)
         self.texts += texts
         self.hashes.append(text_hashes(documents.texts))
         self.sizes.append(text_sizes(documents.texts))
-        self.replaced.append(documents.replaced | damaged)
-        self.filled += int(self.sizes[-1].sum())
+        self.replaced.append(documents.replaced + damaged)
+        size, replaced = int(self.sizes[-1].sum()), self.replaced[-1]
+        self.filled += size
+        example = documents.texts[int(np.argmax(replaced))].as_py() if replaced.any() else b""
+        return size, int(replaced.sum()), example
 
 
 def _strings(texts: pa.Array) -> tuple[list[str], np.ndarray]:
-    """The strings that an array of large_binary stands for, and in which of them bytes that are no UTF-8 had to be
-    replaced."""
+    """The strings that an array of large_binary stands for, and how many bytes of each had to be replaced as no UTF-8."""
     import pyarrow as pa  # here, because it takes long to import
 
     strings = pa.Array.from_buffers(pa.large_string(), len(texts), texts.buffers(), offset=texts.offset)
     try:
-        return strings.to_numpy(zero_copy_only=False).tolist(), np.zeros(len(texts), dtype=bool)
+        return strings.to_numpy(zero_copy_only=False).tolist(), np.zeros(len(texts), dtype=np.int64)
     except pa.ArrowException:
         raws: list[bytes] = texts.to_pylist()
         decoded = [raw.decode("utf-8", errors="replace") for raw in raws]
-        return decoded, np.array([text.encode() != raw for text, raw in zip(decoded, raws, strict=True)])
+        return decoded, np.array(
+            [replaced_bytes(raw, text) for text, raw in zip(decoded, raws, strict=True)], dtype=np.int64
+        )
 
 
 def text_hashes(texts: pa.Array) -> np.ndarray:

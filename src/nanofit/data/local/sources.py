@@ -1,7 +1,7 @@
 """Sources of text on this machine: a file or folder of text, a folder that datasets.save_to_disk wrote, and `python`.
 
-The order of the documents depends on their content alone (`mixing.py`); bytes that are not UTF-8 are replaced and
-counted, never an error (`text_files.py`). Which files a source has is found without importing what reads them, so that a
+The order of the documents depends on their content alone (`mixing.py`); a few bytes that are not UTF-8 are replaced and
+counted, more of them are refused (`encodings.py`). Which files a source has is found without importing what reads them, so that a
 plan can ask for it.
 """
 
@@ -11,10 +11,12 @@ import json
 import os
 import platform
 import sysconfig
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nanofit.data.local.kinds import TEXT_ENDINGS, conversion, count_endings, ending_of, is_text, listed
 from nanofit.data.resolve import nothing_named
 from nanofit.durable import is_plain_name
 from nanofit.errors import UserError
@@ -22,46 +24,53 @@ from nanofit.errors import UserError
 if TYPE_CHECKING:
     from nanofit.data.local.mixing import LocalSource
 
-TEXT_ENDINGS = (".txt", ".jsonl", ".jsonl.gz", ".json.gz", ".jsonl.zst", ".json.zst", ".parquet")
-"""Endings of the files that `text_files.py` has a reader for."""
-
 DICT_NAME, STATE_NAME = "dataset_dict.json", "state.json"
 """Written by datasets.save_to_disk: into a folder of splits, and into the folder of each."""
 
 
-def open_source(spec: str) -> "LocalSource":
-    """The source that `spec` names: `python`, or a path. Raises UserError when there is no text to read."""
+@dataclass(frozen=True)
+class Corpus:
+    """The files that a source reads, in their order, each with its stat; and how many it does not read, by their endings."""
+
+    files: list[tuple[Path, os.stat_result]]
+    skipped: dict[str, int]
+
+
+def open_source(spec: str, endings: tuple[str, ...] = TEXT_ENDINGS) -> "LocalSource":
+    """The source that `spec` names: `python`, or a path; of a folder, the files with one of `endings`. Raises UserError when
+    there is no text to read."""
     if spec == "python":
         return _python_source()
     path = Path(spec).expanduser()
     if not path.exists():
         raise UserError(nothing_named(spec))
     try:
-        return _local_source(path)
+        return _local_source(path, endings)
     except OSError as error:
         raise UserError(f"{error.filename or path} can't be read: {error.strerror or error}") from None
 
 
-def corpus_files(path: Path) -> list[tuple[Path, os.stat_result]]:
-    """The files that the source at `path` reads, in their order, each with its stat. Raises UserError where there is no text."""
+def corpus_of(path: Path, endings: tuple[str, ...] = TEXT_ENDINGS) -> Corpus:
+    """What the source at `path` reads. Raises UserError where there is no text."""
     saved = _saved_dataset(path)
-    files = _text_files(path) if saved is None else saved
+    files, others = _text_files(path, endings) if saved is None else (saved, [])
     stats = [(file, file.stat()) for file in files]
     if not sum(stat.st_size for _, stat in stats):
         raise UserError(f"{path} is empty: point --source at text")
-    return stats
+    return Corpus(stats, count_endings(others))
 
 
-def _local_source(path: Path) -> "LocalSource":
-    stats = corpus_files(path)
+def _local_source(path: Path, endings: tuple[str, ...]) -> "LocalSource":
+    corpus = corpus_of(path, endings)
     from nanofit.data.local.mixing import LocalSource, Part  # here, because numpy and pyarrow take long to import
     from nanofit.data.local.text_files import read_arrow, reader_of
 
-    total = sum(stat.st_size for _, stat in stats)
+    total = sum(stat.st_size for _, stat in corpus.files)
     base = path if path.is_dir() else path.parent
-    state = "\\n".join(f"{file.relative_to(base)} {stat.st_size} {stat.st_mtime_ns}" for file, stat in stats)
-    parts = [Part(stat.st_size, partial(reader_of(file) or read_arrow, file)) for file, stat in stats]
-    return LocalSource(_name(path), _digest(state), total, parts)
+    state = "\\n".join(f"{file.relative_to(base)} {stat.st_size} {stat.st_mtime_ns}" for file, stat in corpus.files)
+    parts = [Part(stat.st_size, partial(reader_of(file) or read_arrow, file), file) for file, stat in corpus.files]
+    read = count_endings(file for file, _ in corpus.files)
+    return LocalSource(_name(path), _digest(state), total, parts, endings=read, skipped=corpus.skipped)
 
 
 def _name(path: Path) -> str:
@@ -71,21 +80,27 @@ def _name(path: Path) -> str:
     return Path(path.stem).stem if packed else path.stem
 
 
-def _text_files(path: Path) -> list[Path]:
+def _text_files(path: Path, endings: tuple[str, ...]) -> tuple[list[Path], list[Path]]:
+    """The files of text below `path`, hidden ones left out, and the others."""
     if path.is_file():
-        if not path.name.lower().endswith(TEXT_ENDINGS):
-            raise UserError(f"{path} is not a .txt, .jsonl or .parquet file: convert it, or give it the right ending")
-        return [path]
-    files = sorted(
+        if not is_text(path):
+            raise UserError(f"{path} is not a .txt, .md, .jsonl or .parquet file: {conversion(path)}")
+        return [path], []
+    visible = sorted(
         file
         for file in path.rglob("*")
-        if file.name.lower().endswith(TEXT_ENDINGS)
-        and file.is_file()
-        and not any(part.startswith(".") for part in file.relative_to(path).parts)
+        if not any(part.startswith(".") for part in file.relative_to(path).parts) and file.is_file()
     )
+    files = [file for file in visible if is_text(file, endings)]
+    others = [file for file in visible if not is_text(file, endings)]
     if not files:
-        raise UserError(f"{path} holds no .txt, .jsonl or .parquet file: point --source at text")
-    return files
+        found = count_endings(others)
+        what = f"no .txt, .md, .jsonl or .parquet file but {listed(found)}" if found else "no file"
+        mend = next(
+            (conversion(file) for file in others if ending_of(file) == next(iter(found))), "point --source at text"
+        )
+        raise UserError(f"{path} holds {what}: {mend}")
+    return files, others
 
 
 def _saved_dataset(path: Path) -> list[Path] | None:

@@ -29,7 +29,7 @@ class Documents:
     """Consecutive documents: their bytes in one array of large_binary without nulls, and a value for each of them.
 
     The bytes are meant to be UTF-8. `after` is the place from which the next document is read, `read_bytes` how much of
-    the file is consumed then, `replaced` whether bytes had to be replaced already.
+    the file is consumed then, `replaced` how many bytes had to be replaced already.
     """
 
     texts: pa.Array
@@ -51,7 +51,7 @@ def documents_of(
     import pyarrow as pa  # here, because it takes long to import
 
     texts = texts.cast(pa.large_binary())
-    replaced = np.zeros(len(texts), dtype=bool) if replaced is None else replaced
+    replaced = np.zeros(len(texts), dtype=np.int64) if replaced is None else replaced
     visible = _visible(texts)
     if visible.all():
         return Documents(texts, after, read_bytes, replaced)

@@ -1,9 +1,10 @@
-"""Reads the documents of one file from any place in it: .txt here, .jsonl in `json_lines.py`, tables in `text_tables.py`.
+"""Reads the documents of one file from any place in it: plain text here, .jsonl in `json_lines.py`, tables in `text_tables.py`.
 
 Every reader takes a file and a place, an integer that only it understands, and gives batches of documents from there on
 (`text_batches.Documents`), about 2 MB each however large the file is.
 """
 
+from codecs import BOM_UTF8
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from io import SEEK_CUR
@@ -13,8 +14,10 @@ from typing import BinaryIO
 import numpy as np
 import pyarrow as pa
 
+from nanofit.data.encodings import SAMPLE_BYTES
 from nanofit.data.local import text_tables
-from nanofit.data.local.json_lines import read_jsonl, read_packed
+from nanofit.data.local.json_lines import packed_sample, read_jsonl, read_packed
+from nanofit.data.local.kinds import PLAIN_ENDINGS, ending_of
 from nanofit.data.local.text_batches import BATCH_BYTES, Documents, documents_of
 from nanofit.errors import UserError
 
@@ -35,6 +38,21 @@ def reader_of(file: Path) -> Reader | None:
 def read_arrow(file: Path, row: int) -> Iterator[Documents]:
     """`text_tables.read_arrow`, with its errors as a user reads them."""
     yield from _guarded(text_tables.read_arrow)(file, row)
+
+
+def read_sample(file: Path) -> bytes:
+    """The first SAMPLE_BYTES of a file's text, unpacked; nothing of a table, whose strings are UTF-8 by its format. What is
+    wrong with a file is said by who reads all of it."""
+    ending = ending_of(file)
+    try:
+        if ending in (".parquet", ".arrow"):
+            return b""
+        if ending.endswith((".gz", ".zst")):
+            return packed_sample(file, "gzip" if ending.endswith(".gz") else "zstd", SAMPLE_BYTES)
+        with file.open("rb") as stream:
+            return stream.read(SAMPLE_BYTES)
+    except (OSError, pa.ArrowException):
+        return b""
 
 
 def _guarded(reader: Reader) -> Reader:
@@ -74,6 +92,8 @@ def _read_txt(file: Path, offset: int) -> Iterator[Documents]:
 
 def _pieces(pieces: list[bytes], offset: int) -> Documents:
     ends = offset + np.cumsum([len(piece) for piece in pieces])
+    if not offset:
+        pieces[0] = pieces[0].removeprefix(BOM_UTF8)
     return documents_of(pa.array(pieces, pa.large_binary()), ends, ends)
 
 
@@ -117,7 +137,7 @@ def read_texts(texts: Sequence[bytes | Path], index: int) -> Iterator[Documents]
 
 
 _READERS: dict[str, Reader] = {
-    ".txt": _read_txt,
+    **dict.fromkeys(PLAIN_ENDINGS, _read_txt),
     ".jsonl": read_jsonl,
     ".jsonl.gz": partial(read_packed, "gzip"),
     ".json.gz": partial(read_packed, "gzip"),

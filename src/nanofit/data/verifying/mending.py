@@ -14,6 +14,7 @@ import numpy as np
 from nanofit.data.documents import DamagedFile, Source
 from nanofit.data.engines import Engine, fast_engine, reference_engine
 from nanofit.data.hub.names import FINEWEB, HubName, hub_name
+from nanofit.data.local.kinds import ENDINGS_BEFORE_MARKUP, TEXT_ENDINGS
 from nanofit.data.local.sources import open_source
 from nanofit.data.manifest import Manifest, ShardLine, rewrite
 from nanofit.data.places import place_after
@@ -198,7 +199,9 @@ class Mender:
             try:
                 spec = self._spec()
                 name = hub_name_of(self.manifest)
-                self._source = open_source(spec) if name is None else self._open_hub(name)
+                # Sets that do not say which files were read are of the first versions.
+                endings = TEXT_ENDINGS if "files" in self.manifest.made_of else ENDINGS_BEFORE_MARKUP
+                self._source = open_source(spec, endings) if name is None else self._open_hub(name)
                 if self._source.fingerprint != self.manifest.made_of["fingerprint"]:
                     raise UserError(
                         f"{spec} has changed since {self._folder} was made: make the set again in another folder"
