@@ -135,6 +135,7 @@ def test_status_while_it_is_prepared(nanofit: Nanofit, tmp_path: Path) -> None:
         assert (status["complete"], status["train"]["tokens"], status["tokenizer"]) == (False, 0, None)
         assert status["preparing_process"] == os.getpid()
         assert f"being prepared by process {os.getpid()}" in nanofit("data", "status", "begun").out
+    (tmp_path / "begun").mkdir(exist_ok=True)
     (tmp_path / "begun" / ".preparing").touch()
     assert status_of(nanofit, "begun")["preparing_process"] is None
     assert "not complete: run nanofit data prepare again" in nanofit("data", "status", "begun").out

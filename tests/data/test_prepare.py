@@ -44,7 +44,7 @@ def corpus(file: Path, texts: Iterable[str]) -> Path:
     return file
 
 
-def prepared(source: Path, folder: Path, tokenizer: str = "bytes", **options: Any) -> Manifest:
+def prepared(source: Path, folder: Path | None, tokenizer: str = "bytes", **options: Any) -> Manifest:
     """`source` prepared in `folder`, with windows small enough for a few documents."""
     settings = {"val_tokens": 10**6, "block_size": 8, "report": events.silent} | options
     return prepare(str(source), tokenizer, folder=folder, **settings)

@@ -203,6 +203,13 @@ class Unconfirmed(BaseModel):
     files: list[str]
 
 
+class FilesOfText(BaseModel):
+    """How many files of a folder on this machine were read as text, and how many were not, by their endings."""
+
+    read: dict[str, int]
+    skipped: dict[str, int]
+
+
 class StatusDocument(BaseModel):
     """`nanofit data status --json` and `nanofit data prepare --json`."""
 
@@ -213,6 +220,7 @@ class StatusDocument(BaseModel):
     source: str | None
     spec: str | None
     revision: str | None
+    files: FilesOfText | None
     tokenizer: str | None
     engines: list[str]
     validation: ValidationSet
