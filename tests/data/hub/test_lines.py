@@ -193,9 +193,25 @@ def test_a_compressed_file_that_is_none_is_named(tmp_path):
 
 def test_texts_that_are_not_utf8_blank_missing_or_half_a_character(tmp_path):
     data = b'{"text": "b\xffd"}\n\n{"text": null}\n{"text": " "}\n{"text": "\\ud800x"}\n{"text": "last"}'
+    data += b'\n{"text": " "}' * 10  # at most one byte in a hundred is not UTF-8
     (chunk,) = opened(MemoryHub({"a.jsonl": data}), tmp_path).read(None)
     assert chunk.texts == ["b\ufffdd", "?x", "last"]
     assert chunk.replaced_documents == 1
+
+
+@pytest.mark.parametrize("ending", [".jsonl", ".jsonl.gz"])
+def test_a_file_of_another_encoding_ends_the_reading(tmp_path, ending):
+    line = '{"text": "これは日本語の文章です。"}\n'.encode("cp932")
+    hub = MemoryHub({f"a{ending}": packed(line * 100, ending)})
+    with pytest.raises(
+        UserError, match=r"owner/dataset: a\.jsonl.* is not UTF-8: .*\(likely Shift-JIS\); .*iconv -f CP932"
+    ):
+        list(opened(hub, tmp_path).read(None))
+
+
+def test_a_byte_order_mark_is_no_text(tmp_path):
+    (chunk,) = opened(MemoryHub({"a.jsonl": b'\xef\xbb\xbf{"text": "first"}\n'}), tmp_path).read(None)
+    assert chunk.texts == ["first"]
 
 
 def test_a_full_disk_is_no_bad_file(tmp_path, monkeypatch):

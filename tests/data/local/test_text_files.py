@@ -360,3 +360,11 @@ def test_rows_are_read_by_few_when_they_are_long(tmp_path: Path) -> None:
     batches = read(tmp_path / "a.parquet")
     assert sum(map(len, batches)) == 50
     assert max(map(len, batches)) <= 5
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.md", "a.jsonl", "a.jsonl.gz"])
+def test_a_byte_order_mark_is_no_text(name: str, tmp_path: Path) -> None:
+    plain = b"text" if name in ("a.txt", "a.md") else b'{"text": "text"}\n'
+    data = b"\xef\xbb\xbf" + plain
+    (tmp_path / name).write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
+    assert texts(tmp_path / name) == ["text"]

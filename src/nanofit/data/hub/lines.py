@@ -7,12 +7,14 @@ done: the next process decompresses that again and goes on with the download whe
 import io
 import json
 import threading
+from codecs import BOM_UTF8
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from nanofit.data.documents import CHUNK_BYTES, Chunk, Cursor, DamagedFile
+from nanofit.data.encodings import ReplacedCount, read_problem, replaced_bytes
 from nanofit.data.hub.bytes_ahead import BLOCK_BYTES, BytesAhead, RawBytes, compression, part_path
 from nanofit.data.hub.client import Hub, HubFile
 from nanofit.data.hub.running_sha256 import RunningSha256
@@ -61,6 +63,7 @@ class _File:
         self.source, self.number, self.file = source, number, source.files[number]
         self.line, self.byte = place["line"], place["byte"]
         self.compressed = compression(self.file)
+        self.replaced = ReplacedCount()
         self.before = sum(file.size for file in source.files[:number])
         # Of a compressed file all bytes are read in every process; of a plain one those from `byte` on.
         self.hashed = RunningSha256() if self.compressed or not self.byte else _resumed(place["hash"])
@@ -79,6 +82,7 @@ class _File:
                 text, mended = (None, False) if line is None else self._text(line)
             except _BadLine as error:
                 raise self._judged(error, lines) from None
+            self._require_utf8(at_end=line is None)
             if line is None:
                 break
             if text and not text.isspace():
@@ -156,10 +160,13 @@ class _File:
         """The text of a line, and whether bytes of it were replaced. Raises _BadLine."""
         if not line.strip():
             return None, False
+        if not self.byte - len(line):
+            line = line.removeprefix(BOM_UTF8)
         try:
             decoded, mended = line.decode("utf-8"), False
         except UnicodeDecodeError:
             decoded, mended = line.decode("utf-8", errors="replace"), True
+        self.replaced.add(len(line), replaced_bytes(line, decoded) if mended else 0, line)
         try:
             row = json.loads(decoded)
         except (ValueError, RecursionError) as error:
@@ -172,6 +179,11 @@ class _File:
             raise _BadLine(f'line {self.line}: "text" is no string')
         # JSON may carry half of a surrogate pair, which no encoding can hold.
         return None if text is None else text.encode("utf-8", errors="replace").decode("utf-8"), mended
+
+    def _require_utf8(self, at_end: bool) -> None:
+        """Raises UserError when too much of the file had to be replaced: of what was read, or of all its bytes."""
+        if self.replaced.is_too_much(0 if at_end else self.file.size):
+            raise UserError(f"dataset {self.source.hub.repo}: {read_problem(self.file.path, self.replaced)}")
 
     def _judged(self, error: "_BadLine", lines: Iterator[bytes]) -> Exception:
         """What a bad line means: that bytes came wrong, where the rest of the file shows it, or that the file is bad."""
