@@ -10,6 +10,7 @@ import shutil
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,17 +27,28 @@ def main(words: list[str] | None = None) -> int:
     # One thread, and nothing of the user's own: set before torch is imported.
     work = Path(tempfile.mkdtemp(prefix="nanofit-kills-"))
     os.environ |= {"OMP_NUM_THREADS": "1", "NANOFIT_HOME": str(work / "home")}
+    options.out.parent.mkdir(parents=True, exist_ok=True)
     try:
-        document = measure(work, options.kills, options.seed)
+        for session in measure(work, options.kills, options.seed):
+            document = _with_session(options.out, session)
+            options.out.write_text(json.dumps(document, indent=1) + "\n")
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(document, indent=1) + "\n")
     return 0
 
 
-def measure(work: Path, kills: int, seed: int) -> dict[str, Any]:
-    """Kills runs in hours, steps and tokens in turn, until there were `kills` kills; each run is compared at its end."""
+def _with_session(out: Path, session: dict[str, Any]) -> dict[str, Any]:
+    """The document in `out` with `session` in it, in place of an earlier one with its seed. Totals are over all sessions."""
+    before = json.loads(out.read_text())["sessions"] if out.exists() else []
+    sessions = [*(each for each in before if each["seed"] != session["seed"]), session]
+    totals = {name: sum(each[name] for each in sessions) for name in ("kills", "before_first_checkpoint", "runs")}
+    machine = {"cores": os.cpu_count(), "processor": platform.machine(), "python": platform.python_version()}
+    return {"format_version": 1, "machine": machine, **totals, "steps_that_differ": 0, "sessions": sessions}
+
+
+def measure(work: Path, kills: int, seed: int) -> Iterator[dict[str, Any]]:
+    """Kills runs in hours, steps and tokens in turn, until there were `kills` kills. Each run is compared at its end; then
+    comes what was done so far."""
     from benchmarks.kills.runs import ARCHITECTURES, BUDGETS, KilledRun, Tally
 
     generator, tally, begin = random.Random(seed), Tally(), time.monotonic()
@@ -44,28 +56,26 @@ def measure(work: Path, kills: int, seed: int) -> dict[str, Any]:
         missing = kills - tally.kills.total()
         if missing <= 0:
             break
-        run = KilledRun(
-            work / f"{number:03d}-{budget}", budget, ARCHITECTURES[number // len(BUDGETS) % len(ARCHITECTURES)]
-        )
+        architecture = ARCHITECTURES[number // len(BUDGETS) % len(ARCHITECTURES)]
+        run = KilledRun(work / f"{number:03d}-{budget}", budget, architecture)
         run.kill(generator, missing, tally)
         run.compare(tally)
         print(f"{tally.kills.total()} kills, {tally.early.total()} early, {tally.runs.total()} runs", file=sys.stderr)
         shutil.rmtree(run.home)
-    return {
-        "format_version": 1,
-        "command": f"python -m benchmarks.kills --kills {kills} --seed {seed}",
-        "machine": {"cores": os.cpu_count(), "processor": platform.machine(), "python": platform.python_version()},
-        "kills": tally.kills.total(),
-        "before_first_checkpoint": tally.early.total(),
-        "kills_of": dict(tally.kills),
-        "before_first_checkpoint_of": dict(tally.early),
-        "runs_of": dict(tally.runs),
-        "went_on_by_the_same_command": tally.runs.total(),
-        "steps_compared_of": dict(tally.steps_compared),
-        "steps_that_differ": 0,
-        "places": dict(sorted(tally.places.items())),
-        "seconds": round(time.monotonic() - begin, 1),
-    }
+        yield {
+            "seed": seed,
+            "command": f"python -m benchmarks.kills --kills {kills} --seed {seed}",
+            "kills": tally.kills.total(),
+            "before_first_checkpoint": tally.early.total(),
+            "runs": tally.runs.total(),
+            "kills_of": dict(tally.kills),
+            "before_first_checkpoint_of": dict(tally.early),
+            "runs_of": dict(tally.runs),
+            "steps_compared_of": dict(tally.steps_compared),
+            "places": dict(sorted(tally.places.items())),
+            "seconds": round(time.monotonic() - begin, 1),
+            "load": round(os.getloadavg()[0], 1),
+        }
 
 
 if __name__ == "__main__":
