@@ -10,7 +10,8 @@ from nanofit.architecture import ModelConfig
 from nanofit.data.source_facts import SourceFacts
 from nanofit.errors import UserError
 from nanofit.gpus import Gpu, find
-from nanofit.planning.choose import goal_of, guide_recipe, plan_for
+from nanofit.planning.choose import goal_of, plan_for
+from nanofit.planning.chosen_recipe import guide_recipe
 from nanofit.planning.cpu import stand_in
 from nanofit.planning.loss import expected_loss, law_parameters, multiplier
 from nanofit.planning.machine import Machine

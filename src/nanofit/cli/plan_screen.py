@@ -24,7 +24,7 @@ from nanofit.cli.plan_tables import (
     recipe_table,
 )
 from nanofit.gpus import MPS, is_apple
-from nanofit.planning.choose import SOURCE
+from nanofit.planning.chosen_recipe import SOURCE
 from nanofit.planning.loss import TARGETS
 from nanofit.planning.outlook import against_gpt2, finished_runs, printed
 from nanofit.planning.search import BLOCK_SIZE

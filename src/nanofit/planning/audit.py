@@ -4,12 +4,13 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from nanofit.errors import UserError
-from nanofit.planning.choose import notes_of, recipe_of, rounded
+from nanofit.planning.chosen_recipe import recipe_of, rounded
 from nanofit.planning.guide_claims import claims_of_recipe
 from nanofit.planning.loss import decay_price, expected_loss
 from nanofit.planning.machine import Machine
 from nanofit.planning.outlook import printed
 from nanofit.planning.plan import Alternative, Plan, plan_recipe
+from nanofit.planning.plan_warnings import notes_of
 from nanofit.planning.predict import (
     GIB,
     final_rate_share,

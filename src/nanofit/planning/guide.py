@@ -5,7 +5,7 @@ from typing import Any
 
 from nanofit.gpus import find
 from nanofit.planning.audit import findings
-from nanofit.planning.choose import recipe_of
+from nanofit.planning.chosen_recipe import recipe_of
 from nanofit.planning.guide_claims import Claim, claims_of_tier, general_claims, nanogpt_eager_bytes
 from nanofit.planning.machine import Machine
 from nanofit.planning.plan import Plan, plan_recipe, recipe_document
