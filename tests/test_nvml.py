@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from nanofit.gpus import find, unlisted
+from nanofit.gpu_names import find
 from nanofit.nvml import detect
+from nanofit.unlisted_gpus import unlisted
 
 GIB = 2**30
 

@@ -13,7 +13,7 @@ import torch
 
 from benchmarks.device.session import Session
 from nanofit.device import choose_device
-from nanofit.gpus import find_by_device_name
+from nanofit.gpu_names import find_by_device_name
 from nanofit.recipe import RunSection
 
 PRODUCT_SECONDS = 1.0

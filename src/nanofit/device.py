@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from nanofit.errors import UserError
-from nanofit.gpus import find_by_device_name, has_tensor_cores
+from nanofit.gpu_names import find_by_device_name
+from nanofit.gpus import has_tensor_cores
 from nanofit.planning.cpu import GAUGE_TFLOPS
 from nanofit.recipe import Precision, RunSection
 

@@ -10,7 +10,9 @@ from types import ModuleType
 from typing import Any
 
 from nanofit.errors import UserError
-from nanofit.gpus import Gpu, find_by_device_name, has_tensor_cores, unlisted
+from nanofit.gpu_names import find_by_device_name
+from nanofit.gpus import Gpu, has_tensor_cores
+from nanofit.unlisted_gpus import unlisted
 
 
 @dataclass(frozen=True)

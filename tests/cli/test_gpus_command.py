@@ -7,8 +7,10 @@ import pytest
 from nanofit_command import Nanofit
 
 from nanofit import nvml
-from nanofit.gpus import catalogue, find, unlisted
+from nanofit.gpu_names import find
+from nanofit.gpus import catalogue
 from nanofit.nvml import Detected
+from nanofit.unlisted_gpus import unlisted
 
 
 @pytest.fixture(autouse=True)

@@ -6,7 +6,7 @@ import pytest
 from rich.text import Text
 
 from nanofit.cli.memory_bar import memory_bar, parts_of
-from nanofit.gpus import find
+from nanofit.gpu_names import find
 from nanofit.planning.machine import Machine
 from nanofit.planning.plan import plan_recipe
 from nanofit.planning.predict import Predicted

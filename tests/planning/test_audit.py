@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from nanofit.gpus import find
+from nanofit.gpu_names import find
 from nanofit.planning.audit import audit, findings
 from nanofit.planning.choose import goal_of, plan_for
 from nanofit.planning.cpu import stand_in

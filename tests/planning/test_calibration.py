@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nanofit.gpus import find, unlisted
+from nanofit.gpu_names import find
 from nanofit.planning import calibration
 from nanofit.planning.calibration import CardCalibration, MeasuredCard, Measurement, read_calibration, records_file
 from nanofit.planning.card_memory import card_memory
@@ -17,6 +17,7 @@ from nanofit.planning.cpu import CPU
 from nanofit.planning.speed import tokens_per_second
 from nanofit.planning.step import StepShape, step_shape
 from nanofit.recipe import build_recipe
+from nanofit.unlisted_gpus import unlisted
 
 TORCH, DRIVER = "2.13.0", "570.86"
 GPU = find("RTX 4090")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from nanofit.gpus import find
+from nanofit.gpu_names import find
 from nanofit.planning.audit import audit
 from nanofit.planning.guide import Tier, tiers
 from nanofit.planning.machine import Machine

@@ -3,7 +3,7 @@
 import pytest
 
 from nanofit.errors import UserError
-from nanofit.gpus import find
+from nanofit.gpu_names import find
 from nanofit.measuring.records import keep
 from nanofit.nvml import Detected
 from nanofit.planning import machine

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nanofit.architecture import ModelConfig, count_parameters
-from nanofit.gpus import find
+from nanofit.gpu_names import find
 from nanofit.planning.blocks import block_stages
 from nanofit.planning.card_memory import CONTEXT_BYTES, GIB, RESERVED, WORKSPACE_BYTES, card_memory, guaranteed_bytes
 from nanofit.planning.machine import Machine

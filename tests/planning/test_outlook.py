@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from nanofit.gpus import find
+from nanofit.gpu_names import find
 from nanofit.planning.interval import Interval
 from nanofit.planning.machine import Machine
 from nanofit.planning.outlook import against_gpt2, finished_runs, tokens_within

@@ -9,7 +9,8 @@ import pytest
 from nanofit.architecture import ModelConfig
 from nanofit.data.source_facts import SourceFacts
 from nanofit.errors import UserError
-from nanofit.gpus import Gpu, find
+from nanofit.gpu_names import find
+from nanofit.gpus import Gpu
 from nanofit.planning.choose import goal_of, plan_for
 from nanofit.planning.chosen_recipe import guide_recipe
 from nanofit.planning.cpu import stand_in

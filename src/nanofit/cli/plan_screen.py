@@ -23,7 +23,8 @@ from nanofit.cli.plan_tables import (
     model_name,
     recipe_table,
 )
-from nanofit.gpus import MPS, is_apple
+from nanofit.gpu_names import is_apple
+from nanofit.gpus import MPS
 from nanofit.planning.chosen_recipe import SOURCE
 from nanofit.planning.loss import TARGETS
 from nanofit.planning.outlook import against_gpt2, finished_runs, printed

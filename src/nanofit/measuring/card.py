@@ -3,7 +3,7 @@
 import torch
 
 from nanofit.device import Device
-from nanofit.gpus import find_by_device_name
+from nanofit.gpu_names import find_by_device_name
 from nanofit.planning.calibration import MeasuredCard
 from nanofit.planning.cpu import CPU, cpu_card
 

@@ -17,13 +17,14 @@ from statistics import median
 from typing import Any, Literal
 
 from nanofit.architecture import ModelConfig
-from nanofit.gpus import Gpu, catalogue, unlisted
+from nanofit.gpus import Gpu, catalogue
 from nanofit.planning.card_memory import card_memory
 from nanofit.planning.cpu import CPU, stand_in
 from nanofit.planning.interval import Interval
 from nanofit.planning.memory import sizes
 from nanofit.planning.speed import SPREAD, tokens_per_second
 from nanofit.planning.step import StepShape
+from nanofit.unlisted_gpus import unlisted
 
 FORMAT_VERSION = 1
 

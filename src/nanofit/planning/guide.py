@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from nanofit.gpus import find
+from nanofit.gpu_names import find
 from nanofit.planning.audit import findings
 from nanofit.planning.chosen_recipe import recipe_of
 from nanofit.planning.guide_claims import Claim, claims_of_tier, general_claims, nanogpt_eager_bytes

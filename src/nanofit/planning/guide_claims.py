@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 
 from nanofit.architecture import ModelConfig, count_parameters
 from nanofit.data.source_facts import PUBLISHED_TOKENS
-from nanofit.gpus import find
+from nanofit.gpu_names import find
 from nanofit.planning.loss import context_shift
 from nanofit.planning.plan import Plan
 from nanofit.planning.predict import GIB, pace, speed_on, step_on

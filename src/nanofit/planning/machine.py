@@ -4,12 +4,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nanofit.errors import UserError
-from nanofit.gpus import Gpu, find, split_count, unlisted
+from nanofit.gpu_names import find, split_count
+from nanofit.gpus import Gpu
 from nanofit.nvml import detect
 from nanofit.planning.calibration import CardCalibration, read_calibration
 from nanofit.planning.cpu import CPU, cpu_card, gauged_cpu
 from nanofit.planning.starter import likely_device_kind
 from nanofit.recipe import Precision
+from nanofit.unlisted_gpus import unlisted
 
 
 @dataclass(frozen=True)
