@@ -20,8 +20,11 @@ from typing import Any, Literal
 import nanofit
 from nanofit.cli import main
 from nanofit.runs import MetricsLog
+from nanofit.training import loop
+from nanofit.training.horizon import Horizon
 from nanofit.training.pace import Pace
 
+Events = list[dict[str, Any]]
 Kind = Literal["line", "event", "disk", "time", "interpreter"]
 PHASES = ("before", "inside", "after")
 
@@ -60,9 +63,9 @@ def late_place(generator: random.Random, lines: int) -> Place:
     return Place(kind, count, generator.choice(PHASES), seconds)
 
 
-def live(words: list[str], home: Path, place: Place | None, *, replays: bool = False) -> tuple[int, str]:
+def live(words: list[str], home: Path, place: Place | None, *, replays: Events | None = None) -> tuple[int, str]:
     """Runs `nanofit WORDS` in the folder `home`; returns its exit code, negative for a signal, and what it was doing when it
-    was killed, as far as it could say. `replays`: the length of a run in hours follows from its metrics alone."""
+    was killed, as far as it could say. `replays`: events from which alone the length of a run in hours follows."""
     died = home / "died"
     died.unlink(missing_ok=True)
     if place is not None and place.kind == "interpreter":
@@ -84,7 +87,7 @@ def live(words: list[str], home: Path, place: Place | None, *, replays: bool = F
     return code, died.read_text() if died.exists() else "any time"
 
 
-def _be_nanofit(words: list[str], home: Path, place: Place | None, died: Path, replays: bool) -> None:
+def _be_nanofit(words: list[str], home: Path, place: Place | None, died: Path, replays: Events | None) -> None:
     """What the forked process does instead of returning."""
     code = 1
     try:
@@ -95,8 +98,9 @@ def _be_nanofit(words: list[str], home: Path, place: Place | None, died: Path, r
         nanofit.STARTED = time.monotonic()
         if place is not None and place.kind in ("line", "event", "disk"):
             _arm(place, died)
-        if replays:
+        if replays is not None:
             Pace.review = lambda self, step, **done: None
+            loop.Horizon = lambda recipe, events: Horizon(recipe, replays)
         sys.argv = ["nanofit", *words]
         main()
     except SystemExit as error:

@@ -6,21 +6,19 @@ replayed in one life, without a clock, and every training loss, rate and the las
 """
 
 import hashlib
-import json
 import random
-import shutil
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from benchmarks.kills.life import early_place, late_place, live
-from nanofit.runs import RunFolder, read_metrics
+from nanofit.runs import RunFolder, metrics_to_resume, read_metrics
 
 STEPS = 75
 HOURS = 24 / 3600
 KILLED_SHARE = 1 / 3
-"""Of its hours, a run is killed in the first third: one that has used up all of them without a checkpoint can't go on."""
+"""Of its hours, a run is killed in the first third: what is left after its last kill has many corrections of its length."""
 
 CHECKPOINT_INTERVAL = {"hours": 100, "steps": 30, "tokens": 30}
 """Steps. In hours, most of the time before the first checkpoint is after the length of the run was first set."""
@@ -89,7 +87,7 @@ class KilledRun:
         tally.runs[self.budget] += 1
         killed = 0
         for number in range(min(EARLY + LATE, most)):
-            if self.budget == "hours" and read_metrics(self.run.metrics_file).seconds > KILLED_SHARE * 3600 * HOURS:
+            if self.budget == "hours" and metrics_to_resume(self.run).seconds > KILLED_SHARE * 3600 * HOURS:
                 break
             place = (
                 early_place(generator, self._interval) if number < EARLY else late_place(generator, 2 * self._interval)
@@ -131,11 +129,8 @@ class KilledRun:
 
     def _replay(self, whole: RunFolder) -> None:
         """Trains the run in one life by the horizon that it recorded; no clock changes it."""
-        whole.path.mkdir()
-        shutil.copy(self.run.recipe_file, whole.recipe_file)
         events = [event for event in read_metrics(self.run.metrics_file).events if event["event"] == "horizon"]
-        whole.metrics_file.write_text("".join(json.dumps(event) + "\n" for event in events))
-        code, _ = live(self.command("whole"), self.home, None, replays=True)
+        code, _ = live(self.command("whole"), self.home, None, replays=events)
         self._require(code == 0, f"replayed: exit code {code}")
 
     def _require(self, holds: bool, what: str) -> None:

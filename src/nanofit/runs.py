@@ -135,10 +135,14 @@ class Metrics:
 
 
 def read_metrics(file: Path) -> Metrics:
-    """Reads metrics.jsonl. A resumed run went back to its checkpoint: lines of later steps before it don't count."""
+    """Reads metrics.jsonl. A resumed run went back to its checkpoint: lines of later steps before it don't count. A run that
+    started again because no step was saved counts from there."""
     metrics = Metrics()
     for line in _lines(file):
         if "event" in line:
+            if line["event"] == "started":  # what came before it left no checkpoint
+                metrics.steps.clear()
+                metrics.events.clear()
             metrics.events.append(line)
             if line["event"] == "resumed":
                 for step in [step for step in metrics.steps if step > line["step"]]:
@@ -147,6 +151,12 @@ def read_metrics(file: Path) -> Metrics:
             metrics.steps[line["step"]] = line
     ordered = dict(sorted(metrics.steps.items()))
     return Metrics(ordered, metrics.events)
+
+
+def metrics_to_resume(run: RunFolder) -> Metrics:
+    """What the run at `run` is resumed with: its metrics, or nothing where no step is saved. It then starts again, and what its
+    lives have used until then is not taken from its hours."""
+    return read_metrics(run.metrics_file) if run.checkpoint_steps() else Metrics()
 
 
 def _lines(file: Path) -> Iterator[dict[str, Any]]:

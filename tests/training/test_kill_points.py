@@ -16,11 +16,10 @@ from typing import Any
 import pytest
 
 import nanofit
-from nanofit.errors import UserError
 from nanofit.events import silent
 from nanofit.recipe import Recipe, build_recipe
 from nanofit.recipe_files import load_recipe
-from nanofit.runs import Metrics, MetricsLog, RunFolder, read_metrics, summarize
+from nanofit.runs import Metrics, MetricsLog, RunFolder, metrics_to_resume, read_metrics, summarize
 from nanofit.training import loop, train
 from nanofit.training.horizon import Horizon
 from nanofit.training.step import TrainStep
@@ -140,7 +139,7 @@ def test_a_run_that_was_killed_before_any_line_goes_on(
     for number, state in list(enumerate(states))[:: 3 if budget == "tokens" else 1]:
         clock.seconds = 0.0
         run = RunFolder(state.folder)
-        before = read_metrics(run.metrics_file)
+        before = metrics_to_resume(run)
         if number % 3 == 2:  # this kill came in the middle of the line
             with run.metrics_file.open("a") as stream:
                 stream.write(json.dumps(state.line)[:20])
@@ -184,20 +183,36 @@ def test_a_run_whose_lines_were_lost_with_the_power_goes_on_from_its_checkpoint(
         assert resumed["seconds"] >= json.loads((run.checkpoint_folder(saved) / "state.json").read_text())["seconds"]
 
 
-def test_hours_that_are_used_up_before_a_first_checkpoint_are_said_and_more_hours_go_on(
-    corpus: Path, tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("at", [0.3, 1.0])
+def test_a_run_that_saved_no_step_starts_again_with_all_of_its_hours(
+    corpus: Path, tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch, at: float
 ) -> None:
     recipe = recipe_for(corpus, "hours", checkpoint_interval=100)
-    states = states_of(recipe, tmp_path / "whole", tmp_path, monkeypatch)
-    last = max((state for state in states if state.line.get("event") != "finished"), key=lambda s: s.line["seconds"])
-    run = RunFolder(last.folder)
-    assert run.checkpoint_steps() == []
-    lines = run.metrics_file.read_text()
-    for _ in range(2):
-        clock.seconds = 4.0  # the start of a process takes time too
-        with pytest.raises(UserError, match=r"has used 0\.0\d+ of its 0\.01 hours and saved no step: more --hours"):
-            train(recipe, run.path, report=silent)
+    whole = RunFolder(tmp_path / "whole")
+    states = states_of(recipe, whole.path, tmp_path, monkeypatch)
+    killed = [state for state in states if not RunFolder(state.folder).checkpoint_steps()]
+    state = killed[int(at * (len(killed) - 1))]
+    run = RunFolder(state.folder)
+    lines, used = run.metrics_file.read_text(), read_metrics(run.metrics_file).seconds
+    assert used > at * 3600 * BUDGETS["hours"]["hours"] - 8
+    notes: list[Any] = []
     clock.seconds = 0.0
-    assert read_metrics(run.metrics_file).steps.keys() == {0}
+    train(recipe, run.path, report=notes.append)
+    assert any("no step of this run is saved: it starts again, with all of its hours" in str(note) for note in notes)
     assert run.metrics_file.read_text().startswith(lines)
-    assert train(recipe_for(corpus, "hours", hours=0.02), run.path, report=silent).steps > 3
+    again, uninterrupted = read_metrics(run.metrics_file), read_metrics(whole.metrics_file)
+    assert losses(again) == losses(uninterrupted)
+    assert [event["event"] for event in again.events] == [event["event"] for event in uninterrupted.events]
+    assert again.seconds == uninterrupted.seconds
+
+
+def test_a_run_whose_checkpoints_are_all_damaged_starts_again(corpus: Path, tmp_path: Path, clock: Clock) -> None:
+    run = RunFolder(tmp_path / "run")
+    recipe = recipe_for(corpus, "hours")
+    train(recipe, run.path, report=silent)
+    expected = losses(read_metrics(run.metrics_file))
+    for step in run.checkpoint_steps():
+        (run.checkpoint_folder(step) / "model.safetensors").write_bytes(b"")
+    clock.seconds = 0.0
+    train(recipe, run.path, report=silent)
+    assert losses(read_metrics(run.metrics_file)) == expected

@@ -624,7 +624,10 @@ def test_hours_grow_into_a_schedule_of_their_own_and_shrink_as_a_correction(
     with pytest.raises(Stopped):
         train_for(20, Interrupt(first + 20, signal.SIGINT))
     assert rate_of(first + 1) == pytest.approx(0.5 * 5e-2, rel=0.1)
-    with pytest.raises(UserError, match=r"seconds, of which 1\d\.?\d* seconds are used already\): --fresh starts over"):
+    with pytest.raises(
+        UserError,
+        match=r"of which 1\d\.?\d* seconds are used already; more --hours than that go on\): --fresh",
+    ):
         train_for(9)
     last = train_for(15)
     assert first + 20 < last < first + 60

@@ -44,7 +44,7 @@ def train(
     from nanofit.planning.plan import recipe_warnings
     from nanofit.planning.starter import likely_device_kind, starter_recipe
     from nanofit.recipe_files import LoadedRecipe, end_decay_with_budget, load_recipe, options_alone
-    from nanofit.runs import RunFolder, read_metrics, run_at
+    from nanofit.runs import RunFolder, metrics_to_resume, run_at
     from nanofit.units import duration, hours_text, quantity
 
     overrides = overrides_of(ctx)
@@ -62,7 +62,7 @@ def train(
     else:
         out = Path(loaded.recipe.run.out or Path("runs") / (recipe.stem if recipe is not None else "starter"))
     if seconds is not None and not fresh:
-        used = read_metrics(RunFolder(out).metrics_file).seconds  # hours are those of all lives
+        used = metrics_to_resume(RunFolder(out)).seconds  # hours are those of all lives
         loaded = LoadedRecipe(loaded.recipe.with_values(hours=(used + seconds) / 3600), loaded.warnings)
 
     with Watcher() as report:

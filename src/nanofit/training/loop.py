@@ -98,7 +98,6 @@ class TrainingLoop:
         self._feed, self._log, self._tracking, self._report, self._stop = feed, log, tracking, report, stop
         self._clock = clock
         self._seconds_before = seconds
-        self._is_resumed = bool(past.events) or step > 0
         self._line: dict[str, Any] = past.steps.get(step, {})
         self._result: StepResult | None = None
         self._losses: list[Tensor] = []  # of the steps since the last line, on the device
@@ -117,13 +116,13 @@ class TrainingLoop:
 
     @property
     def seconds(self) -> float:
-        """Wall-clock of the run over all its lives."""
+        """Wall-clock of the run over all its lives, but for those before the first that saved a step."""
         return self._seconds_before + self._clock() - nanofit.STARTED
 
     def run(self, batches: Iterator[Tensor]) -> None:
         """Trains to the end. Raises Stopped, with everything saved, when asked to stop."""
         self.model.train()
-        self._write_event("resumed" if self._is_resumed else "started")
+        self._write_event("resumed" if self.step else "started")
         if self.recipe.budget.hours is not None:
             self._pace = Pace(
                 self.recipe,
@@ -239,9 +238,6 @@ class TrainingLoop:
     def _keep_hours(self, pace: Pace) -> None:
         """Moves the horizon when that is due."""
         change = pace.review(self.step, evaluated="val_loss" in self._line, saved=self.step == self._saved_step)
-        if change is not None and change.steps == 0:
-            used = f"{self.seconds / 3600:.4g} of its {change.hours:.4g} hours"
-            raise UserError(f"this run has used {used} and saved no step: more --hours go on, --fresh starts over")
         if change is not None:
             newest = self.horizon.newest
             if newest is None or newest.hours != change.hours:

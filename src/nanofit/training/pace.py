@@ -1,7 +1,8 @@
 """Keeps the hours of a run: measures what its parts take, and decides how many steps it should have.
 
 The length is set once the first steps are measured and corrected on a cadence of steps. Hours are wall-clock of the
-command over all its lives. Between two corrections only the clock is read, and the device is not waited for.
+command over all its lives, but for those before the first that saved a step. Between two corrections only the clock is
+read, and the device is not waited for.
 """
 
 from collections.abc import Callable, Iterator

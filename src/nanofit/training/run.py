@@ -25,7 +25,7 @@ from nanofit.planning.plan import plan_recipe
 from nanofit.planning.without_gpu import cpu_note
 from nanofit.recipe import Recipe
 from nanofit.recipe_files import recipe_toml
-from nanofit.runs import Metrics, MetricsLog, RunFolder, read_metrics
+from nanofit.runs import Metrics, MetricsLog, RunFolder, metrics_to_resume, read_metrics
 from nanofit.training.checkpoint import load_newest_checkpoint
 from nanofit.training.interrupts import StopRequest
 from nanofit.training.loop import TrainingLoop, out_of_memory
@@ -37,7 +37,7 @@ from nanofit.training.tracking import Tracking
 @dataclass(frozen=True)
 class Outcome:
     """How a run ended: `val_loss` in nats per token, `val_reduced` where that is of fewer tokens than the recipe says, to keep
-    the hours; `seconds` over all its lives."""
+    the hours; `seconds` over all its lives since the first that saved a step."""
 
     run: RunFolder
     steps: int
@@ -77,7 +77,7 @@ def _move_aside(run: RunFolder) -> Path:
 
 
 def _train(recipe: Recipe, run: RunFolder, report: Report, stop: StopRequest) -> Outcome:
-    past = read_metrics(run.metrics_file)
+    past = metrics_to_resume(run)
     if run.exists:
         stored = stored_recipe(run, report)
         step = past.last.get("step", 0)
@@ -123,6 +123,11 @@ def _train_on(
     if state is not None:
         _require_same_data(feed, state.data_digest, report)
         train_step.scaler.load_state_dict(state.scaler)
+    if state is None:
+        if read_metrics(run.metrics_file).last.get("step", 0):
+            hours = ", with all of its hours" if recipe.budget.hours is not None else ""
+            report(Note(f"no step of this run is saved: it starts again{hours}", warning=True))
+        past = Metrics()
     step = state.step if state is not None else 0
     # A machine that loses its power may keep a checkpoint and lose the lines before it, which are not synced one by one.
     seconds = max(past.seconds, state.seconds if state is not None else 0.0)
