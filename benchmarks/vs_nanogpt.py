@@ -237,7 +237,7 @@ def _write_recipe(
 ) -> None:
     """nanofit's run: its defaults at nanoGPT's shape, an evaluation of as many tokens as nanoGPT's, as often."""
     from nanofit.recipe import build_recipe
-    from nanofit.recipe_files import recipe_toml
+    from nanofit.recipe_writing import recipe_toml
 
     shape = {name: settings[name] for name in ("n_layer", "n_head", "n_embd", "block_size")}
     values = shape | {

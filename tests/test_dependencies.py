@@ -55,3 +55,11 @@ def test_every_import_is_of_a_declared_dependency(folders: tuple[str, ...], extr
         if not {normalized(name) for name in distributions.get(package, [package])} & declared(*extras)
     }
     assert not undeclared
+
+
+def test_the_versions_that_messages_say_to_install_are_the_declared_ones() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    bounds = [bound for extra in project["optional-dependencies"].values() for bound in extra]
+    texts = [file.read_text(encoding="utf-8") for file in (ROOT / "src").rglob("*.py")]
+    said = {bound for text in texts for bound in re.findall(r"pip install '([\w-]+>=[\d.]+)'", text)}
+    assert said and said <= {*bounds, *project["dependencies"]}

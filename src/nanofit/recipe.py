@@ -1,7 +1,7 @@
 """The Recipe: the one validated, frozen description of a run that all rooms share. No torch.
 
-Each field has its name, its unit and its check here and nowhere else. `recipe_files.py` reads and writes recipes;
-`nanogpt_config.py` reads nanoGPT's own config files.
+Each field has its name, its unit and its check here and nowhere else. `recipe_files.py` reads recipes, `nanogpt_config.py`
+nanoGPT's own config files; `recipe_writing.py` writes them.
 """
 
 from dataclasses import replace

@@ -1,22 +1,13 @@
-"""Recipes on disk and on the command line: TOML files, nanoGPT's `.py` files, and `--key=value` options.
-
-A recipe written here is written in full, with a comment for every field, and reads back equal.
-"""
+"""Recipes read from disk and from the command line: TOML files, nanoGPT's `.py` files, run folders, and `--key=value` options."""
 
 import ast
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from nanofit.durable import write_file
 from nanofit.errors import UserError, nearest
-from nanofit.nanogpt_config import (
-    KNOWN_ONLY_THERE,
-    leave_out_ignored,
-    read_nanogpt_config,
-    with_nanogpt_defaults,
-)
+from nanofit.nanogpt_config import KNOWN_ONLY_THERE, leave_out_ignored, read_nanogpt_config, with_nanogpt_defaults
 from nanofit.nanogpt_data import prefer_local_dataset, with_vocabulary_of_source
 from nanofit.presets import PRESETS
 from nanofit.recipe import (
@@ -167,69 +158,6 @@ def parse_option(name: str, text: str) -> Any:
     except (ValueError, SyntaxError, RecursionError, MemoryError):
         return text
     return value if isinstance(value, (int, float, str)) else text
-
-
-def recipe_toml(recipe: Recipe, reasons: dict[str, str] | None = None) -> str:
-    """The recipe as TOML, every field with the reason for its value, by its name, or else its description; a field that is
-    not set stands as a comment."""
-    import tomlkit  # here, because most commands write no recipe, and answer sooner without it
-
-    document = tomlkit.document()
-    document.add("format_version", tomlkit.item(FORMAT_VERSION))
-    for section_name, section in recipe:
-        table = tomlkit.table()
-        for name, value in section:
-            description = (reasons or {}).get(name) or SECTIONS[section_name].model_fields[name].description
-            if value is None:
-                table.add(tomlkit.comment(f"{name} =  # {description}"))
-            else:
-                table.add(name, tomlkit.item(value).comment(str(description)))
-        document.add(section_name, table)
-    return tomlkit.dumps(document)
-
-
-Saved = Literal["new", "replaced", "unchanged"]
-
-_SEAL = re.compile(r"# Written by nanofit plan\b.*\bsha256 ([0-9a-f]{64})\n")
-
-
-def save_recipe(recipe: Recipe, file: Path, reasons: dict[str, str] | None = None) -> Saved:
-    """Writes the recipe to `file` for a user to edit, durably, with its hash in the first line.
-
-    The hash tells later whether somebody edited the file. One that nanofit wrote and nobody edited is replaced. Raises
-    UserError, and leaves the file alone, where it has any other content.
-    """
-    import hashlib  # here, because most commands save no recipe
-
-    if file.is_dir():
-        raise UserError(f"{file} is a folder: give the name of a file, such as {file / 'run.toml'}")
-    text = recipe_toml(recipe, reasons)
-    digest = hashlib.sha256(text.encode()).hexdigest()
-    sealed = f"# Written by nanofit plan. Edit it freely: an edited file is not replaced. sha256 {digest}\n\n{text}"
-    target = file.resolve()  # a link stays a link
-    before = target.read_bytes() if target.exists() else None
-    if before == sealed.encode():
-        return "unchanged"
-    if before is not None and not _is_unedited(before):
-        raise UserError(
-            f"{file} exists, and it was edited or is not a plan of nanofit's: it stays as it is; give --save another name, or "
-            "remove it first"
-        )
-    target.parent.mkdir(parents=True, exist_ok=True)
-    write_file(target, sealed)
-    return "new" if before is None else "replaced"
-
-
-def _is_unedited(content: bytes) -> bool:
-    """Whether a file is as `save_recipe` wrote it. Line ends may have been changed on the way by another system."""
-    import hashlib
-
-    try:
-        text = content.decode().replace("\r\n", "\n")
-    except UnicodeDecodeError:
-        return False
-    seal = _SEAL.match(text)
-    return seal is not None and hashlib.sha256(text[seal.end() + 1 :].encode()).hexdigest() == seal[1]
 
 
 def _read_toml(path: Path) -> dict[str, Any]:

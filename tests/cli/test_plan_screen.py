@@ -15,7 +15,8 @@ from nanofit.planning.machine import Machine
 from nanofit.planning.plan import Plan, plan_recipe
 from nanofit.planning.search import Goal
 from nanofit.recipe import build_recipe
-from nanofit.recipe_files import load_recipe, recipe_toml
+from nanofit.recipe_files import load_recipe
+from nanofit.recipe_writing import recipe_toml
 from nanofit.unlisted_gpus import unlisted
 
 

@@ -12,7 +12,7 @@ import nanofit as package
 from nanofit import training
 from nanofit.cli.train import stopped_text
 from nanofit.recipe import Recipe, build_recipe
-from nanofit.recipe_files import recipe_toml
+from nanofit.recipe_writing import recipe_toml
 from nanofit.runs import RunFolder
 from nanofit.training import Outcome
 

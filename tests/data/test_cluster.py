@@ -18,7 +18,7 @@ from nanofit.errors import UserError
 from nanofit.events import silent
 from one_machine import content, one_machine
 
-pytest.importorskip("datatrove", reason="datatrove is not installed: pip install 'nanofit[datatrove]'")
+pytest.importorskip("datatrove", reason="datatrove is not installed: pip install 'datatrove>=0.10'")
 from datatrove.executor import LocalPipelineExecutor
 from datatrove.pipeline.readers import ParquetReader
 

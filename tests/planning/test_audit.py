@@ -15,7 +15,8 @@ from nanofit.planning.plan import plan_recipe
 from nanofit.planning.search import Goal
 from nanofit.presets import PRESETS
 from nanofit.recipe import build_recipe
-from nanofit.recipe_files import load_recipe, recipe_toml
+from nanofit.recipe_files import load_recipe
+from nanofit.recipe_writing import recipe_toml
 
 SOUND: dict[str, Any] = {
     "arch": "gpt2", "optimizer": "adamw", "source": "fineweb", "n_layer": 12, "n_head": 12, "n_embd": 768, "batch_size": 16,

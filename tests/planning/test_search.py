@@ -149,24 +149,6 @@ def test_what_can_not_be_planned_is_said_in_one_line(machine: Machine, values: d
 # What is pinned is planned
 
 
-def warned(plan: Plan) -> str:
-    return " ".join(plan.warnings)
-
-
-def test_a_pinned_shape_is_planned_with_fewer_tokens_than_it_wants() -> None:
-    shape = {"arch": "nanochat", "n_layer": 12, "n_head": 6, "n_embd": 768}
-    plan = plan_for(goal_of(Machine(find("RTX 4090")), {"tokens": "983M"} | shape))
-    model, predicted = plan.recipe.model, plan.predicted
-    assert (model.arch, model.n_layer, model.n_head, model.n_embd) == ("nanochat", 12, 6, 768)
-    assert predicted.tokens is not None and predicted.tokens >= 983_000_000
-    assert "are few" not in warned(plan)  # 7.96 a parameter are as good as 8
-    few = planned("RTX 4090", 0.5, **(shape | {"n_layer": 36}))
-    assert "tokens per parameter are few" in warned(few)
-    (freed,) = [other for other in few.alternatives if other.why == "the best shape for this budget"]
-    assert freed.predicted.val_loss is not None and few.predicted.val_loss is not None
-    assert freed.predicted.val_loss.mid < few.predicted.val_loss.mid
-
-
 @pytest.mark.parametrize(
     "pinned",
     [
@@ -199,20 +181,6 @@ def test_any_pins_are_planned_and_stay(pinned: dict[str, Any]) -> None:
     assert plan.predicted.steps is not None and plan.predicted.steps >= 1
 
 
-def test_few_steps_are_said() -> None:
-    plan = planned("RTX 4090", 1, micro_batch=64, grad_accum=640)
-    assert plan.predicted.steps is not None and plan.predicted.steps < 200
-    assert f"{plan.predicted.steps:,} steps are few" in warned(plan)
-    params = law_parameters(plan.recipe.model_config_of_run())
-    assert plan.predicted.tokens is not None and plan.predicted.tokens / params > 8
-
-
-def test_a_pinned_model_that_may_fit_is_planned_with_a_warning() -> None:
-    plan = planned("RTX 4090", 2, arch="gpt2", n_layer=48, n_embd=1600)
-    assert plan.predicted.fits is False
-    assert "not guaranteed to fit" in warned(plan)
-
-
 def test_a_short_run_has_steps_enough_for_its_schedule() -> None:
     plan = plan_for(goal_of(Machine(find("RTX 4090")), {"tokens": 2_000_000}))
     assert plan.predicted.steps is not None and plan.predicted.steps >= 200
@@ -223,36 +191,9 @@ def test_a_pinned_rate_is_the_rate_of_every_parameter_with_adamw() -> None:
     assert (settings.learning_rate, settings.embedding_lr, settings.head_lr) == (1e-3, 1e-3, 1e-3)
 
 
-def test_reasons_are_given_for_what_was_chosen_only() -> None:
-    pinned = {"n_layer": 12, "n_embd": 768, "n_head": 6, "micro_batch": 8, "grad_accum": 10, "learning_rate": 0.01}
-    reasons = planned("RTX 4090", 2, block_size=512, min_lr=1e-4, **pinned).because
-    assert not any(line.startswith(("heads", "batch", "micro", "learning", "decay", "context")) for line in reasons)
-    assert "the shape is as given" in reasons[0]
-
-
-def test_the_guides_tier_has_the_plans_data() -> None:
-    plan = planned("RTX 4090", 2, source="python")
-    assert plan.predicted.val_loss is None
-    assert all(other.predicted.val_loss is None for other in plan.alternatives)
-
-
 @pytest.mark.parametrize(("width", "heads"), [(768, 6), (832, 13), (400, 5), (64, 1), (128, 2), (384, 6)])
 def test_heads_are_of_128_or_64_where_the_width_allows(width: int, heads: int) -> None:
     assert heads_of(width) == heads
-
-
-def test_alternatives_say_why_and_are_no_better_than_the_plan_in_the_same_hours() -> None:
-    plan = planned("RTX 4090")
-    reasons = [alternative.why for alternative in plan.alternatives]
-    assert any("half the hours" in why for why in reasons)
-    assert any("twice the hours" in why for why in reasons)
-    assert any("guide" in why for why in reasons)
-    assert plan.predicted.val_loss is not None
-    for alternative in plan.alternatives:
-        if "twice" not in alternative.why:
-            assert alternative.predicted.val_loss is not None
-            assert alternative.predicted.val_loss.mid > plan.predicted.val_loss.mid
-    assert all("\n" not in reason for reason in plan.because)
 
 
 # Little text

@@ -28,7 +28,8 @@ from nanofit.planning.cpu import cpu_name
 from nanofit.planning.step import step_shape
 from nanofit.planning.without_gpu import cpu_note
 from nanofit.recipe import Recipe, build_recipe
-from nanofit.recipe_files import load_recipe, recipe_toml
+from nanofit.recipe_files import load_recipe
+from nanofit.recipe_writing import recipe_toml
 from nanofit.runs import RunFolder, read_metrics, summarize
 from nanofit.training import Stopped, checkpoint, disk, loop, train
 from nanofit.training import run as run_module

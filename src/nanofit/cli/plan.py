@@ -50,7 +50,7 @@ def plan(
     from nanofit.capabilities import require_trainable
     from nanofit.errors import UserError
     from nanofit.planning.machine import machine_of
-    from nanofit.recipe_files import save_recipe
+    from nanofit.recipe_writing import save_recipe
 
     if save is not None and save.suffix != ".toml":
         raise UserError(f"--save {save}: recipes are TOML files, so give a name that ends in .toml")

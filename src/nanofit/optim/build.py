@@ -31,7 +31,7 @@ def _adamw_8bit(groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
     try:
         from bitsandbytes.optim import AdamW8bit  # pyright: ignore[reportPrivateImportUsage]
     except ImportError as error:
-        raise UserError(f"optimizer adamw8bit needs bitsandbytes ({error}): pip install 'bitsandbytes>=0.49'") from None
+        raise UserError(f"optimizer adamw8bit needs bitsandbytes ({error}): pip install 'bitsandbytes>=0.50'") from None
     return AdamW8bit(groups)
 
 

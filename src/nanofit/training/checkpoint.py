@@ -22,7 +22,8 @@ from nanofit.errors import UserError
 from nanofit.events import Note, Report
 from nanofit.model import GPT
 from nanofit.recipe import Recipe
-from nanofit.recipe_files import load_recipe, recipe_toml
+from nanofit.recipe_files import load_recipe
+from nanofit.recipe_writing import recipe_toml
 from nanofit.runs import RunFolder
 from nanofit.training.disk import require_free
 

@@ -24,7 +24,7 @@ from nanofit.optim import build_optimizer
 from nanofit.planning.plan import plan_recipe
 from nanofit.planning.without_gpu import cpu_note
 from nanofit.recipe import Recipe
-from nanofit.recipe_files import recipe_toml
+from nanofit.recipe_writing import recipe_toml
 from nanofit.runs import Metrics, MetricsLog, RunFolder, metrics_to_resume, read_metrics
 from nanofit.training.checkpoint import load_newest_checkpoint
 from nanofit.training.interrupts import StopRequest

@@ -1,0 +1,19 @@
+"""The reasons of a plan."""
+
+from typing import Any
+
+from nanofit.gpu_names import find
+from nanofit.planning.choose import goal_of, plan_for
+from nanofit.planning.machine import Machine
+from nanofit.planning.plan import Plan
+
+
+def planned(name: str, hours: float = 24, **pinned: Any) -> Plan:
+    return plan_for(goal_of(Machine(find(name)), {"hours": hours} | pinned))
+
+
+def test_reasons_are_given_for_what_was_chosen_only() -> None:
+    pinned = {"n_layer": 12, "n_embd": 768, "n_head": 6, "micro_batch": 8, "grad_accum": 10, "learning_rate": 0.01}
+    reasons = planned("RTX 4090", 2, block_size=512, min_lr=1e-4, **pinned).because
+    assert not any(line.startswith(("heads", "batch", "micro", "learning", "decay", "context")) for line in reasons)
+    assert "the shape is as given" in reasons[0]
