@@ -188,6 +188,16 @@ def test_a_final_set_agrees_with_itself_alone() -> None:
     assert not validated_otherwise.agrees_with(final.state())
 
 
+def test_a_final_set_agrees_with_itself_when_the_splits_stand_in_another_order() -> None:
+    final = manifest_of("ab", {"exhausted": True})
+    val, train = final.of("val"), final.of("train")
+    again = replace(final, shards=(*train, *val))
+    assert again.shards != final.shards
+    assert again.agrees_with(final.state())
+    assert again.agrees_with(again.digest)  # what older runs remember
+    assert not replace(final, shards=(*val, *train[::-1])).agrees_with(final.state())
+
+
 # What is taken out again
 
 

@@ -149,7 +149,7 @@ class Feed:
         """What a checkpoint remembers of the data (`Manifest.agrees_with`). Of a set that is read as it stands, all of it: its
         epochs are as long as it is; of one that grows, what this run has seen of it."""
         if self._static is not None:
-            return self._static.digest
+            return self._static.streams_digest
         # A manifest that was lost meanwhile must not keep the run from being saved: whoever needs data says so.
         with suppress(UserError, OSError):
             self.manifest()

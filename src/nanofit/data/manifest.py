@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from nanofit.data.manifest_line import ShardLine, Split, made_of, shard_line
 from nanofit.durable import append, sync_folder, write_file
@@ -51,6 +51,12 @@ class Manifest:
         """Identifies the tokens: equal digests are equal streams."""
         return _digest([line.sha256 for line in self.shards])
 
+    @cached_property
+    def streams_digest(self) -> str:
+        """Identifies the tokens of each split, whatever the order of the splits' lines: a shard that was made again may stand
+        in another place."""
+        return _digest([line.sha256 for split in get_args(Split) for line in self.of(split)])
+
     @property
     def is_final(self) -> bool:
         """Whether no more tokens will ever come: the source was read to its end, or as far as it was asked for once."""
@@ -82,14 +88,14 @@ class Manifest:
         """What a run remembers of its data: the digest of a final set; of one that may grow, what it is made of and its
         training shards so far but for the last, which is made again when the set grows."""
         if self.is_final:
-            return self.digest
+            return self.streams_digest
         whole = max(len(self.of("train")) - 1, 0)
         return f"{whole}:{self._digest_of_first(whole)}"
 
     def agrees_with(self, state: str) -> bool:
         """Whether a run that remembers `state` finds here the tokens that it began with."""
         if ":" not in state:
-            return state == self.digest
+            return state in (self.streams_digest, self.digest)  # older runs remember the digest
         count, _, digest = state.partition(":")
         return count.isdecimal() and digest == self._digest_of_first(int(count))
 

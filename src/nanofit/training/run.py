@@ -216,6 +216,11 @@ def _require_same_data(feed: Feed, remembered: str, report: Report) -> None:
             )
         )
         return
+    if ":" not in remembered and not manifest.is_final:
+        raise UserError(
+            f"the set in {manifest.folder} was complete when this run was saved, and is not any more: nanofit data prepare, as it "
+            "was given before, completes it; the same command then goes on"
+        )
     raise UserError(
         f"the shards in {manifest.folder} are not those that this run began with: put them back, "
         "or start over with --fresh"
