@@ -57,6 +57,15 @@ def test_a_clock_shows_hours_and_minutes(whole_hours: int, minutes: int, seconds
     [
         *(("8", 8), ("8.5", 8.5), ("1e1", 10), (" 8h ", 8), ("8H", 8), ("1.5h", 1.5), (".5h", 0.5), ("30m", 0.5)),
         *(("90s", 0.025), ("1d12h", 36), ("2w", 336), ("8 hours", 8), ("1 hr", 1), ("45mins", 0.75), ("1:30", 1.5)),
+        *(
+            ("1h30", 1.5),
+            ("8時間", 8),
+            ("1日12時間", 36),
+            ("2日間", 48),
+            ("３０分", 0.5),
+            ("1時間30分", 1.5),
+            ("90秒", 0.025),
+        ),
     ],
 )
 def test_durations_as_people_write_them(text: str, expected: float) -> None:
@@ -65,7 +74,25 @@ def test_durations_as_people_write_them(text: str, expected: float) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "h", "eight", "8x", "8hm", "5m1h", "1h1h", "8h5", "1:60", "1:5:99", ":30", "8m:1", "PT8H", "8h-1m", "1.2.3h"],
+    [
+        "",
+        "h",
+        "eight",
+        "8x",
+        "8hm",
+        "5m1h",
+        "1h1h",
+        "8h5",
+        "1:60",
+        "1:5:99",
+        ":30",
+        "8m:1",
+        "PT8H",
+        "8h-1m",
+        "1.2.3h",
+        "8時",
+        "分",
+    ],
 )
 def test_text_that_is_no_duration_says_how_to_write_one(text: str) -> None:
     with pytest.raises(ValueError, match="write 8h, 30m, 1d12h or 1:30"):

@@ -18,7 +18,7 @@ DESCRIBE = "describe an unlisted card by --vram GIB --tflops N --bandwidth GB/S"
 _DECORATION = frozenset({
     *("nvidia", "geforce", "tesla", "amd", "radeon", "instinct", "gpu", "generation", "blackwell"),
     *("workstation", "server", "edition", "hbm2", "hbm2e", "hbm3", "hbm3e", "desktop", "founders", "fe", "oc"),
-    *("デスクトップ", "搭載", "グラボ", "グラフィックボード", "ビデオカード", "显卡", "台式机", "桌面版", "그래픽카드"),
+    *("ジーフォース", "デスクトップ", "搭載", "グラボ", "グラフィックボード", "ビデオカード", "显卡", "台式机", "桌面版", "그래픽카드"),
 })  # fmt: skip
 
 _FAMILY = frozenset({"rtx", "rx", "gtx"})
@@ -72,10 +72,12 @@ def find(name: str) -> Gpu:
 def split_count(name: str) -> tuple[str, int | None]:
     """A card's name and the number of cards that is written with it: `2 x RTX 4090`, `4090 x2`, `4090×2`, `4090 2枚`."""
     text = unicodedata.normalize("NFKC", name).strip()
-    before = re.fullmatch(r"(\d{1,2})\s*(?:[x×✕✖*]|枚の)\s*(\D?.*)", text, re.IGNORECASE)
+    before = re.fullmatch(r"(\d{1,2})\s*(?:[x×✕✖*]|[枚台]の)\s*(\D?.*)", text, re.IGNORECASE)
     if before is not None and before[2]:
         return before[2], int(before[1])
-    after = re.fullmatch(r"(.*[^a-z])[x×✕✖*]\s*(\d{1,2})|(.+?)\s*(\d{1,2})\s*枚(?:挿し|刺し)?", text, re.IGNORECASE)
+    after = re.fullmatch(
+        r"(.*[^a-z])[x×✕✖*]\s*(\d{1,2})|(.+?)\s*を?\s*(\d{1,2})\s*[枚台](?:挿し|刺し)?", text, re.IGNORECASE
+    )
     if after is None:
         return name, None
     return (after[1] or after[3]).strip(), int(after[2] or after[4])

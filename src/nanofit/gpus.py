@@ -32,8 +32,9 @@ class Gpu:
     """One card. `vram_gib` is the nominal memory in GiB, `usable_gib` what its driver leaves to programs (the least that
     was reported for such cards, or this machine's reading), `display_gib` what a desktop on it may take. Bandwidth in
     GB/s, `tflops` the dense bf16 (or fp16) rate with fp32 accumulation, which GeForce cards do at half rate, and without tensor
-    cores the fp32 rate; `watts` the board's power, capability NVIDIA's ("8.9"), AMD's ("gfx1100") or "mps". `speed_of` names the card
-    whose speed is assumed, `given` the options of `nanofit plan` that described a card that is not listed."""
+    cores the fp32 rate; `watts` the board's power (0 where it is not known), capability NVIDIA's ("8.9"), AMD's ("gfx1100")
+    or "mps". `speed_of` names the card whose speed is assumed, `given` the options of `nanofit plan` that described a card
+    that is not listed."""
 
     name: str
     maker: str

@@ -51,6 +51,7 @@ def unlisted(
         display_gib=DISPLAY_GIB,
         bandwidth_gbs=bandwidth_gbs or like.bandwidth_gbs,
         tflops=tflops or like.tflops,
+        watts=0.0,
         source=f"{', '.join(given)}: as given; the rest: {like.name}",
         notes="",
         aliases=(),
@@ -68,7 +69,6 @@ def unlisted(
         capability=MPS,
         native_bf16=False,
         fp8=False,
-        watts=0.0,
     )
 
 

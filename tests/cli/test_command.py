@@ -76,7 +76,7 @@ def test_an_empty_path_is_a_mistake_and_not_this_folder(
     nanofit: Nanofit, arguments: tuple[str, ...], named: str
 ) -> None:
     ran = nanofit(*arguments)
-    assert (ran.code, ran.err) == (2, f"nanofit: {named} is empty: give a path, or '.' for this folder\n")
+    assert (ran.code, ran.err) == (2, f"nanofit: {named} is empty: give a path\n")
 
 
 @pytest.mark.parametrize(

@@ -92,9 +92,24 @@ def test_a_card_that_is_not_listed_is_described_by_three_figures() -> None:
     assert (described.gpu.vram_gib, described.gpu.tflops, described.gpu.bandwidth_gbs) == (20, 91, 760)
     assert described.cards == 2
     assert described.rests_on == "the figures given"
+    assert predict(build_recipe({"hours": 8}), described).energy_kwh is None  # nobody gave its watts
     apple = machine_of("Apple M4 Max", "64", tflops="16", bandwidth="410")
     assert apple is not None
     assert (apple.gpu.name, apple.precision, apple.compiles) == ("Apple M4 Max", "float32", False)
+
+
+@pytest.mark.parametrize(
+    ("figures", "said"),
+    [
+        ({}, "RTX 3090's figures, which are assumed"),
+        ({"tflops": "80"}, "the rate given and RTX 3090's bandwidth, which is assumed"),
+        ({"bandwidth": "900"}, "the bandwidth given and RTX 3090's rate, which is assumed"),
+    ],
+)
+def test_whose_figures_an_unlisted_card_is_planned_by(figures: dict[str, str], said: str) -> None:
+    machine = machine_of(None, "24", **figures)
+    assert machine is not None
+    assert machine.rests_on == said
 
 
 @pytest.mark.parametrize(

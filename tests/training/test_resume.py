@@ -197,6 +197,12 @@ def test_a_lost_recipe_of_which_there_is_no_copy(
     assert (run.path.parent / "run.old-1" / "checkpoints" / "step-00000004").is_dir()
 
 
+def test_a_source_may_be_spelled_in_another_way(place: Path, run: RunFolder) -> None:
+    spelled = recipe_for(place, source=f"{place}/./text.jsonl")
+    train(spelled, run.path, report=silent)
+    assert losses(run) == losses(RunFolder(place / "whole"))
+
+
 def test_a_recipe_that_was_changed_by_hand(place: Path, run: RunFolder) -> None:
     text = run.recipe_file.read_text()
     run.recipe_file.write_text(text.replace("dropout = 0.1", "dropout = 0.2").replace("n_embd = 16", "n_embd = 32"))

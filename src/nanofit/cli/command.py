@@ -27,7 +27,7 @@ class Command(TyperCommand):
             name = parameter.opts[0] if is_option else (parameter.metavar or parameter.name).strip("[]")
             if isinstance(value, Path):
                 if raw.get(parameter.name) == "":
-                    raise UserError(f"{name} is empty: give a path, or '.' for this folder")
+                    raise UserError(f"{name} is empty: give a path")
             elif isinstance(value, str):
                 require_text(name, value)
         return rest

@@ -62,5 +62,6 @@ def alternatives_of(search: Search, plan: Plan) -> list[Alternative]:
         and largest.tokens_per_parameter >= WORTH_SHOWING
     ):
         each = figure(largest.tokens_per_parameter, 2)
-        add(f"the largest model that fits; {each} tokens per parameter in this budget", largest, goal)
+        tokens = "token" if each == "1" else "tokens"
+        add(f"the largest model that fits; {each} {tokens} per parameter in this budget", largest, goal)
     return found

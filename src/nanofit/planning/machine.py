@@ -92,9 +92,7 @@ def machine_of(
         detected.gpu,
         count,
         detected.free_gib,
-        "the catalogue's figures for this machine's card"
-        if detected.gpu.speed_of is None
-        else f"the speed of {detected.gpu.speed_of}, which is assumed",
+        "the catalogue's figures for this machine's card" if detected.gpu.speed_of is None else _assumed(detected.gpu),
         read_calibration(detected.gpu.name),
     )
 
@@ -119,8 +117,16 @@ def _described(gpu: str | None, vram: str, count: int, tflops: str | None, bandw
         raise UserError(
             f"{listed.name} is listed with its figures: leave out --vram, --tflops and --bandwidth, or --gpu"
         )
-    assumed = f"the speed of {card.speed_of}, which is assumed" if card.speed_of else "the figures given"
-    return Machine(card, count, rests_on=assumed)
+    return Machine(card, count, rests_on=_assumed(card) if card.speed_of else "the figures given")
+
+
+def _assumed(card: Gpu) -> str:
+    """What the speed of a card rests on, of which figures are another's."""
+    if "tflops" in card.given:
+        return f"the rate given and {card.speed_of}'s bandwidth, which is assumed"
+    if "bandwidth" in card.given:
+        return f"the bandwidth given and {card.speed_of}'s rate, which is assumed"
+    return f"{card.speed_of}'s figures, which are assumed"
 
 
 def _listed(name: str) -> Gpu | None:

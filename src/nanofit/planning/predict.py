@@ -134,7 +134,7 @@ def predict(recipe: Recipe, machine: Machine | None = None, facts: SourceFacts |
         hours=took,
         val_loss=_loss(recipe, steps, speed, machine, facts),
         host_memory_gib=peak_gib if machine.is_cpu else HOST_BASE_GIB + 4 * counted.params_total * machine.cards / GIB,
-        energy_kwh=None if machine.is_cpu else machine.gpu.watts * machine.cards * took.mid / 1000,
+        energy_kwh=machine.gpu.watts * machine.cards * took.mid / 1000 or None,
     )
 
 

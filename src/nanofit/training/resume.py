@@ -1,5 +1,7 @@
 """Which recipe a run folder has, and whether the one given now describes the same run."""
 
+from pathlib import Path
+
 from nanofit.errors import UserError
 from nanofit.events import Note, Report
 from nanofit.recipe import BUDGETS, OptimizerSection, Recipe
@@ -77,6 +79,8 @@ def recipe_of_resumed_run(stored: Recipe, given: Recipe, step: int, seconds: flo
     before = stored.flat()
     after = {name: before[name] if value in (None, "auto") else value for name, value in given.flat().items()}
     after |= {name: getattr(given.budget, name) for name in BUDGETS}
+    if Path(stored.data.source).resolve() == Path(given.data.source).resolve():  # mds and mds/ are one folder
+        after["source"] = before["source"]
     # A run's [optimizer] section is written in full: a field that it lacks is newer than the run, which goes on without it.
     after |= {name: None for name in OptimizerSection.model_fields if before[name] is None}
     harmless = HARMLESS | set(BUDGETS)
