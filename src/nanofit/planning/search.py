@@ -142,7 +142,7 @@ class Search:
         """The candidate with the lowest loss among those with enough tokens and steps.
 
         Where the pins or a small budget leave none, fewer steps are accepted, then fewer tokens per parameter, then a step
-        that is expected to fit but not guaranteed to: what was asked for is planned, and `choose.py` warns of it. Raises
+        that is expected to fit but not guaranteed to: what was asked for is planned, and `plan_warnings.py` says so. Raises
         UserError where not even that is possible.
         """
         for fewest_steps in (FEWEST_STEPS, 1):
