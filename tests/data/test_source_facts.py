@@ -96,7 +96,7 @@ def test_what_stops_training_is_the_problem(tmp_path: Path) -> None:
     assert "is tokens of gpt2" in (facts("kjj0/fineweb10B-gpt2", "bytes").problem or "")
     assert "no source" in (facts(tmp_path / "nothing").problem or "")
     (tmp_path / "empty").mkdir()
-    assert "holds no .txt" in (facts(tmp_path / "empty").problem or "")
+    assert "holds no file" in (facts(tmp_path / "empty").problem or "")
 
 
 def test_validation_is_counted_too(tmp_path: Path) -> None:
