@@ -48,7 +48,7 @@ def test_a_clock_time_is_a_budget_in_hours(nanofit: Nanofit, trained: list[Recip
 def test_the_hours_that_a_run_has_used_already_come_on_top(
     nanofit: Nanofit, trained: list[Recipe], tmp_path: Path
 ) -> None:
-    (tmp_path / "runs" / "starter").mkdir(parents=True)
+    (tmp_path / "runs" / "starter" / "checkpoints" / "step-00000009").mkdir(parents=True)  # a step is saved
     (tmp_path / "runs" / "starter" / "metrics.jsonl").write_text('{"step": 9, "seconds": 5400}\n')
     assert nanofit("train", f"--until={in_two_hours()}").code == 0
     assert nanofit("train", f"--until={in_two_hours()}", "--fresh").code == 0
