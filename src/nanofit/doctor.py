@@ -12,9 +12,6 @@ from typing import Literal
 from nanofit.errors import UserError
 from nanofit.events import Event, Note
 
-HUB_DATASET = "HuggingFaceFW/fineweb"
-"""The dataset that is asked for to see whether the hub answers."""
-
 
 @dataclass(frozen=True)
 class Check:
@@ -152,9 +149,10 @@ def _disk() -> Check:
 def _hub() -> Check:
     """Asks the hub for a dataset's newest commit, as `nanofit data prepare` does, but only once."""
     from nanofit.data.hub.client import Hub
+    from nanofit.data.hub.names import FINEWEB
 
     try:
-        with Hub(HUB_DATASET, patience_seconds=0) as hub:
+        with Hub(FINEWEB, patience_seconds=0) as hub:
             commit = hub.commit
     except UserError as error:
         mend = (
@@ -162,4 +160,4 @@ def _hub() -> Check:
             "network, train on text or shards that are on disk (--source PATH)"
         )
         return Check("hub", "warning", str(error), mend)
-    return Check("hub", "ok", f"{hub.host} answers: {HUB_DATASET} is at {commit[:10]}")
+    return Check("hub", "ok", f"{hub.host} answers: {FINEWEB} is at {commit[:10]}")

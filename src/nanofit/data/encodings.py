@@ -136,22 +136,24 @@ def sample_problem(
 
     `read_sample` gives the first SAMPLE_BYTES of a file's text, or b"" for a file that is UTF-8 by its format.
     """
-    step = -(-len(files) // max_files) or 1
-    bad = [file for file in files[::step] if _is_bad(read_sample(file))]
+    sampled = files[:: -(-len(files) // max_files) or 1]
+    bad = 0
+    shown: list[tuple[Path, bytes]] = []
+    for file in sampled:
+        sample = read_sample(file)
+        if _is_bad(sample):
+            bad += 1
+            if len(shown) < SHOWN_FILES:
+                shown.append((file, sample))
     if not bad:
         return None
-    guesses = {file: likely_encoding(read_sample(file)) for file in bad[:SHOWN_FILES]}
-    named = ", ".join(f"{file.name} ({_kind(read_sample(file), guess)})" for file, guess in guesses.items())
-    more = f" and {len(bad) - SHOWN_FILES} more" if len(bad) > SHOWN_FILES else ""
-    several = (
-        "file is"
-        if len(files) == 1
-        else f"of {len(files[::step]):,} files are"
-        if len(bad) > 1
-        else f"of {len(files[::step]):,} files is"
-    )
-    file, guess = next(((file, guess) for file, guess in guesses.items() if guess), (bad[0], None))
-    return f"{len(bad):,} {several} not UTF-8: {named}{more}; {_mend(file, guess)}"
+    guesses = [(file, sample, likely_encoding(sample)) for file, sample in shown]
+    named = ", ".join(f"{file.name} ({_kind(sample, guess)})" for file, sample, guess in guesses)
+    more = f" and {bad - SHOWN_FILES} more" if bad > SHOWN_FILES else ""
+    verb = "are" if bad > 1 else "is"
+    count = f"of {len(sampled):,} files" if len(files) > 1 else "file"
+    file, guess = next(((file, guess) for file, _, guess in guesses if guess), (shown[0][0], None))
+    return f"{bad:,} {count} {verb} not UTF-8: {named}{more}; {_mend(file, guess)}"
 
 
 def read_problem(file: str, count: ReplacedCount) -> str:

@@ -123,14 +123,13 @@ def _train_on(
     if state is not None:
         _require_same_data(feed, state.data_digest, report)
         train_step.scaler.load_state_dict(state.scaler)
-    if state is None:
+        # A machine that loses its power may keep a checkpoint and lose the lines before it, which are not synced one by one.
+        step, seconds = state.step, max(past.seconds, state.seconds)
+    else:
         if read_metrics(run.metrics_file).last.get("step", 0):
             hours = ", with all of its hours" if recipe.budget.hours is not None else ""
             report(Note(f"no step of this run is saved: it starts again{hours}", warning=True))
-        past = Metrics()
-    step = state.step if state is not None else 0
-    # A machine that loses its power may keep a checkpoint and lose the lines before it, which are not synced one by one.
-    seconds = max(past.seconds, state.seconds if state is not None else 0.0)
+        past, step, seconds = Metrics(), 0, 0.0
     if device.kind == "cpu" and recipe.run.device == "auto" and step != recipe.steps:
         report(Note(cpu_note(recipe, step)))
     report(Note(f"{device.name}; {'; '.join(device.reasons)}"))

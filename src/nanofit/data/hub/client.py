@@ -118,7 +118,7 @@ class Hub:
 
     def text(self, path: str) -> str | None:
         """The text of a small file, None where there is none of that name."""
-        url = f"{self._endpoint}/datasets/{quote(self.repo)}/resolve/{self.commit}/{quote(path)}"
+        url = self._url(path)
         tries = Tries(self._patience, path)
         while True:
             try:
@@ -131,6 +131,10 @@ class Hub:
                 return None
             except Failure as failure:
                 tries.failed(failure)
+
+    def _url(self, path: str) -> str:
+        """The address of a file's content at this commit."""
+        return f"{self._endpoint}/datasets/{quote(self.repo)}/resolve/{self.commit}/{quote(path)}"
 
     def read(self, file: HubFile, start: int, end: int) -> bytes:
         """Bytes [start, end) of the file, exactly."""
@@ -155,9 +159,8 @@ class Hub:
 
     def _pieces(self, file: HubFile, start: int, end: int) -> Iterator[bytes]:
         """What one request gives of [start, end): all of it, or less and then Failure or an early end."""
-        url = f"{self._endpoint}/datasets/{quote(self.repo)}/resolve/{self.commit}/{quote(file.path)}"
         headers = {"Range": f"bytes={start}-{end - 1}", "Accept-Encoding": "identity"}
-        with self._answer(url, file.path, headers) as response:
+        with self._answer(self._url(file.path), file.path, headers) as response:
             if response.status_code == 416:
                 raise self._changed(file)
             skip = self._offset_in_answer(response, file, start)
