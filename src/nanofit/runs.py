@@ -57,7 +57,7 @@ class RunFolder:
 
     @property
     def exists(self) -> bool:
-        """Whether there is a run, be it one whose recipe.toml was lost."""
+        """Whether a run was begun here, even if its recipe.toml was lost."""
         return self.recipe_file.exists() or self.metrics_file.exists() or self.checkpoints_folder.exists()
 
 
@@ -154,8 +154,8 @@ def read_metrics(file: Path) -> Metrics:
 
 
 def metrics_to_resume(run: RunFolder) -> Metrics:
-    """What the run at `run` is resumed with: its metrics, or nothing where no step is saved. It then starts again, and what its
-    lives have used until then is not taken from its hours."""
+    """The metrics that a run resumes from; empty where it has saved no checkpoint. Such a run starts again, with all of its
+    hours."""
     return read_metrics(run.metrics_file) if run.checkpoint_steps() else Metrics()
 
 
@@ -173,7 +173,7 @@ def _lines(file: Path) -> Iterator[dict[str, Any]]:
 
 
 def _has_good_types(line: dict[str, Any]) -> bool:
-    """Whether a line, which a disk may have damaged, says when it was written in numbers."""
+    """Whether `step` and `seconds` of a line are finite numbers. A damaged disk may have changed them."""
     step, seconds = line.get("step"), line.get("seconds", 0.0)
     return type(step) is int and step >= 0 and type(seconds) in (int, float) and isfinite(seconds)
 

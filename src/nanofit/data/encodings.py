@@ -157,7 +157,7 @@ def sample_problem(
 
 
 def read_problem(file: str, count: ReplacedCount) -> str:
-    """As `sample_problem`, for a file of which `count` was read."""
+    """The line of `sample_problem` for one file, of which `count` bytes have been read and replaced."""
     found = f"{file} is not UTF-8: {count.replaced:,} of {count.read:,} bytes read had to be replaced"
     if not _is_bad(count.example):  # its text was decoded already, so that nothing shows what it was
         return f"{found}; convert it: iconv -f ENCODING -t UTF-8"

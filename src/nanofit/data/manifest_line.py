@@ -71,7 +71,7 @@ _MADE_OF_CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
 
 
 def shard_line(values: dict[str, Any]) -> ShardLine:
-    """The line of a shard. Raises ValueError, saying what is wrong, for fields that are missing, unknown or no good."""
+    """The line of a shard. Raises ValueError, saying what is wrong, for fields that are missing, unknown or invalid."""
     files = values.get("files", ())
     if not isinstance(files, (list, tuple)) or not all(map(_is_text, files)):
         raise ValueError(f"files is {files!r}, not a list of names")

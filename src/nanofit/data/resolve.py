@@ -33,7 +33,7 @@ class ResolvedSource:
 def resolve(spec: str, wanted_tokens: float | None = None) -> ResolvedSource:
     """What `spec` stands for; of FineWeb without a subset, the smallest one that holds `wanted_tokens`.
 
-    Raises UserError, with the nearest name, where it is nothing, and for a set of shards that is not whole.
+    Raises UserError, with the nearest name, where `spec` names nothing, and for a set of shards that is incomplete.
     """
     path = Path(spec).expanduser()
     if is_prepared(path):

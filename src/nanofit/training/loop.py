@@ -391,7 +391,7 @@ class TrainingLoop:
     def _between_batches(self, tokens: int, total: int) -> int | None:
         if self._stop.requested:
             raise _StopAsked
-        self.device.synchronize()  # the clock, and who watches, are to see what is done
+        self.device.synchronize()  # so that the clock and the progress bar count finished batches only
         compiles = tokens == 0 and self._compiles_forward
         self._report(Activity("compiling the forward pass") if compiles else evaluating(tokens, total))
         self._compiles_forward = False
