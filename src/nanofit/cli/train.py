@@ -94,7 +94,7 @@ def train(
 
 
 def stopped_text(out: Path, command: str) -> str:
-    """What is said of the run in `out` when it was stopped: what is saved, and what `command` does when it is given again."""
+    """The note after a stop of the run in `out`: what is saved, and what `command` does when it is given again."""
     from nanofit.runs import RunFolder
 
     steps = RunFolder(out).checkpoint_steps()

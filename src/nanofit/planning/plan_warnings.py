@@ -80,7 +80,7 @@ def unusual(search: Search, plan: Plan) -> list[str]:
 
 
 def _not_given(gpu: Gpu) -> str:
-    """What of an unlisted card is another's: `its rate and bandwidth are assumed to be those`."""
+    """Says which figures of an unlisted card are another card's: `its rate and bandwidth are assumed to be those`."""
     if "tflops" in gpu.given:
         return "its bandwidth is assumed to be that"
     return (

@@ -1,4 +1,4 @@
-"""What a run takes on this machine's CPU, in one line, for who may have expected a GPU. No torch."""
+"""The note of a run that uses the CPU because no GPU was found: its speed and its time. No torch."""
 
 from nanofit.planning.calibration import read_calibration
 from nanofit.planning.cpu import cpu_card, gauged_cpu

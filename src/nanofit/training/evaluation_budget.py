@@ -71,8 +71,8 @@ class EvaluationBudget:
         return expected.interval, expected.tokens * per_token
 
     def between_batches(self, tokens: int, total: int) -> int | None:
-        """Takes the time between two batches of an evaluation, as `validate` calls it. When the evaluation has used what it may:
-        the tokens that the run can afford, else None."""
+        """Measures an evaluation between two of its batches; `validate` calls it. Returns the tokens that the run can afford
+        once the evaluation has measured so many, else None."""
         now = self._seconds()
         if tokens == 0:
             self._measured_from, self._total = (0, now), total
@@ -89,8 +89,8 @@ class EvaluationBudget:
         return affordable if tokens >= affordable else None
 
     def fix_tokens(self, tokens: int) -> dict[str, Any] | None:
-        """After an evaluation of `tokens`: the fields of the event that fixes the tokens of all later ones, None when they are
-        fixed already, or when nothing was measured."""
+        """Fixes the tokens of all later evaluations after one of `tokens`. Returns the fields of the event that records this, or
+        None if they are fixed already or nothing was measured."""
         if self._are_tokens_fixed or self._seconds_per_token is None:
             return None
         interval = self._affordable_now(self._total, self._seconds_per_token).interval
@@ -100,7 +100,7 @@ class EvaluationBudget:
         return self._event()
 
     def fix_interval(self, seconds_per_step: float) -> dict[str, Any] | None:
-        """When steps were timed: the fields of the event that sets the interval, None when it stays."""
+        """Sets the interval from the time of a step. Returns the fields of the event that records this, or None if it stays."""
         self._seconds_per_step = seconds_per_step
         if self._hours is None or not self._are_tokens_fixed or self._seconds_per_token is None:
             return None
