@@ -513,6 +513,16 @@ def test_a_token_that_can_not_be_sent(server: LocalHub, monkeypatch: pytest.Monk
     assert "HF_TOKEN holds characters" in refusal()
 
 
+def test_a_token_file_that_can_not_be_read(server: LocalHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path))
+    assert f"the token file {tmp_path} can't be read (Is a directory)" in refusal()
+    (tmp_path / "token").write_bytes(b"\xff\xfe")
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
+    assert "can't be read (it is not text)" in refusal()
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    assert read_all() == CONTENT
+
+
 @pytest.mark.parametrize("size", [len(CONTENT) - 1, len(CONTENT) + 1, 2 * len(CONTENT)])
 def test_a_file_of_another_size_than_listed(server: LocalHub, size: int) -> None:
     with Hub(REPO) as hub, pytest.raises(UserError, match="was listed with") as caught:
@@ -523,6 +533,34 @@ def test_a_file_of_another_size_than_listed(server: LocalHub, size: int) -> None
 def test_other_refusals_are_told_as_they_are(server: LocalHub) -> None:
     server.add(Status(code=451, path=FILE, times=None))
     assert "status 451" in refusal()
+
+
+def test_the_hubs_own_words_for_a_refusal_are_shown(server: LocalHub) -> None:
+    disabled = {"X-Error-Message": "Access to this resource\tis disabled."}
+    server.add(Status(code=403, path="/revision/", headers=disabled, times=None))
+    assert f"status 403 (Access to this resource is disabled.) for dataset {REPO}: see" in refusal()
+
+
+@pytest.mark.parametrize("page", ['{"ok": true}', "[]", '"x"', '{"sha": null}'])
+@pytest.mark.parametrize("path", ["/revision/", "/tree/"])
+def test_a_server_that_answers_in_json_and_is_no_hub(server: LocalHub, page: str, path: str) -> None:
+    if (page, path) == ("[]", "/tree/"):
+        return  # an empty repository
+    server.add(Status(code=200, page=page, path=path, times=None))
+    with (
+        pytest.raises(UserError, match=f"{server.endpoint} does not answer as a Hugging Face hub does"),
+        Hub(REPO) as hub,
+    ):
+        hub.files()
+
+
+def test_an_address_with_a_path_is_shown_whole_and_asked(server: LocalHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", f"{server.endpoint}/mirror/")
+    assert f"on {server.endpoint}/mirror, or it is private" in (said := refusal())
+    assert f"check that {server.endpoint}/mirror is a Hugging Face hub (HF_ENDPOINT)" in said
+    assert server.log[0].path.startswith("/mirror/api/datasets/")
+    monkeypatch.setenv("HF_ENDPOINT", f"{server.endpoint}/?a=b")
+    assert "HF_ENDPOINT is not an address" in refusal()
 
 
 def test_offline_mode_and_an_address_that_is_none(server: LocalHub, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -68,6 +68,13 @@ def test_no_text(paths):
         chosen(paths)
 
 
+def test_a_dataset_of_a_script_alone_names_the_hubs_conversion():
+    with pytest.raises(UserError, match="conversion if it has one: hf://datasets/owner/dataset@refs/convert/parquet"):
+        chosen(["dataset.py", "data.zip"])
+    with pytest.raises(UserError, match=r"name another source$"):
+        chosen(["en/x.csv"], "@refs/convert/parquet")
+
+
 def test_empty_files_are_left_out():
     name = hub_name("hf://datasets/owner/dataset")
     assert name is not None

@@ -128,6 +128,25 @@ def test_a_config_may_follow_the_name_or_the_revision():
     assert named("hf://datasets/HuggingFaceFW/fineweb-edu:sample-10BT") == named("fineweb-edu:sample-10BT")
 
 
+@pytest.mark.parametrize(
+    ("spec", "same"),
+    [
+        ("huggingfacefw/FineWeb/sample/10BT", "fineweb:sample-10BT"),
+        ("HuggingFaceFW/FineWeb-edu:sample-10BT", "fineweb-edu:sample-10BT"),
+        ("KJJ0/fineweb10b-GPT2", "kjj0/fineweb10B-gpt2"),
+    ],
+)
+def test_known_datasets_are_known_in_any_case(spec, same):
+    assert named(f"hf://datasets/{spec}") == named(same)
+
+
+def test_names_of_other_scripts_have_folders_of_their_own():
+    specs = ["owner/x", "owner/x:日本語", "owner/x:中文", "owner/x/日本語", "owner/x:en"]
+    folders = [named(f"hf://datasets/{spec}").folder_name for spec in specs]
+    assert len({*folders}) == 4  # a config and a folder of one name share one, as before
+    assert folders[0] == "owner-x" and folders[4] == "owner-x-en"
+
+
 @pytest.mark.parametrize("spec", ["named", "named@v1", "named/sub dir", "named@v1/sub", "named:c", "named@a%2Fb:c"])
 def test_the_full_name_names_the_same(spec):
     name = named(f"hf://datasets/owner/{spec}")

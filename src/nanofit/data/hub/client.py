@@ -69,10 +69,16 @@ class Hub:
         # From the environment of now, not of the moment when huggingface_hub was imported.
         self._endpoint = os.environ.get("HF_ENDPOINT", "").rstrip("/") or constants.ENDPOINT
         address = urlsplit(self._endpoint)
-        if address.scheme not in ("http", "https") or not address.hostname or not _has_good_port(address):
+        if (
+            address.scheme not in ("http", "https")
+            or not address.hostname
+            or not _has_good_port(address)
+            or address.query
+            or address.fragment
+        ):
             raise UserError("HF_ENDPOINT is not an address: give one like https://huggingface.co, or unset it")
         # Without the user and password that an address may carry.
-        self.host = f"{address.scheme}://{address.netloc.rpartition('@')[2]}"
+        self.host = f"{address.scheme}://{address.netloc.rpartition('@')[2]}{address.path}"
         if constants.is_offline_mode():
             raise UserError(f"HF_HUB_OFFLINE is set, so dataset {repo} is not asked for: unset it, or give local data")
         self._headers = _headers()
@@ -100,7 +106,10 @@ class Hub:
         with self._asking_commit:
             if self._commit is None:
                 url = f"{self._endpoint}/api/datasets/{quote(self.repo)}/revision/{quote(self._revision, safe='')}"
-                self._commit = str(self._json(url, f"dataset {self.repo}")[0]["sha"])
+                information, _ = self._json(url, f"dataset {self.repo}")
+                if not isinstance(information, dict) or not isinstance(information.get("sha"), str):
+                    raise self._not_a_hub()
+                self._commit = information["sha"]
             return self._commit
 
     def files(self, under: str = "") -> list[HubFile]:
@@ -111,9 +120,12 @@ class Hub:
         query: str | None = "recursive=true"
         while query is not None:
             entries, query = self._json(f"{tree}?{query}", f"folder {under}" if under else "the list of files")
-            for entry in entries:
-                if entry["type"] == "file":
-                    found.append(HubFile(entry["path"], entry["size"], (entry.get("lfs") or {}).get("oid")))
+            try:
+                for entry in entries:
+                    if entry["type"] == "file":
+                        found.append(HubFile(entry["path"], entry["size"], (entry.get("lfs") or {}).get("oid")))
+            except (AttributeError, KeyError, TypeError):
+                raise self._not_a_hub() from None
         return sorted(found, key=lambda file: file.path)
 
     def text(self, path: str) -> str | None:
@@ -204,6 +216,9 @@ class Hub:
             "it changed on the hub; start anew, in another folder"
         )
 
+    def _not_a_hub(self) -> UserError:
+        return UserError(f"{self.host} does not answer as a Hugging Face hub does: check HF_ENDPOINT, or unset it")
+
     def _json(self, url: str, what: str) -> tuple[Any, str | None]:
         """A JSON answer, and the query of the page that follows it."""
         tries = Tries(self._patience, what)
@@ -275,11 +290,11 @@ class Hub:
             raise UserError(
                 f"there is no dataset {self.repo} on {self.host}, or it is private: check the name"
                 + ("" if has_token else "; for a private one set HF_TOKEN")
+                + ("" if code or status == 401 else f"; and check that {self.host} is a Hugging Face hub (HF_ENDPOINT)")
             )
-        raise UserError(
-            f"{self.host} answers status {status} ({response.reason_phrase}) for {what} of dataset {self.repo}: "
-            f"see {self._page()}"
-        )
+        reason = " ".join(response.headers.get("X-Error-Message", "").split()) or response.reason_phrase
+        where = "" if self.repo in what else f" of dataset {self.repo}"
+        raise UserError(f"{self.host} answers status {status} ({reason}) for {what}{where}: see {self._page()}")
 
     def _access_mend(self, response: "httpx2.Response", elsewhere: bool) -> str:
         """How to be let in to what asks for a login; `elsewhere`: the hub that asks is the one that ours redirects to."""
@@ -336,7 +351,13 @@ def _headers() -> dict[str, str]:
     from nanofit import __version__
 
     headers = {"User-Agent": f"nanofit/{__version__}"}
-    token = None if constants.HF_HUB_DISABLE_IMPLICIT_TOKEN else get_token()
+    try:
+        token = None if constants.HF_HUB_DISABLE_IMPLICIT_TOKEN else get_token()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not text"
+        raise UserError(
+            f"the token file {constants.HF_TOKEN_PATH} can't be read ({reason}): make it readable, or set HF_TOKEN"
+        ) from None
     if token is not None:
         if not (token.isascii() and token.isprintable()):
             # Said here, since the HTTP library would show the token in its error.

@@ -62,8 +62,12 @@ def text_files(name: HubName, hub: Hub, report: Report, *, before_cards: bool = 
     if not chosen:
         where = f"folder {name.under} of dataset {name.repo}" if name.under else f"dataset {name.repo}"
         where = f"config {config} of dataset {name.repo}" if config else where
+        converted = f"hf://datasets/{name.repo}@refs/convert/parquet"
+        mend = (
+            "" if name.revision.startswith("refs/convert/") else f", or the hub's conversion if it has one: {converted}"
+        )
         raise UserError(
-            f"{where} holds no text for training in .parquet or .jsonl (.gz, .zst) files: name another source"
+            f"{where} holds no text for training in .parquet or .jsonl (.gz, .zst) files: name another source{mend}"
         )
     folders = sorted({str(PurePosixPath(file.path).parent) for file in chosen})
     if len(folders) > 1 and not name.is_fineweb:

@@ -3,6 +3,7 @@
 Nothing is asked of the hub here. A name that looks like no hub's at all is left to the local sources.
 """
 
+import hashlib
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,7 +81,7 @@ def _fineweb(head: str, subset: str, revision: str) -> HubName:
             f"{head} has no subset '{config}'{hint}: known are {', '.join(known)} and crawls like CC-MAIN-2024-10"
         )
     spec = f"{head}:{config}" if revision == "main" else f"hf://datasets/{_FINEWEBS[head]}@{_written(revision)}/{under}"
-    folder = _safe(f"{head}-{config}" if revision == "main" else f"{head}-{config}-{revision}")
+    folder = _folder_name(f"{head}-{config}" if revision == "main" else f"{head}-{config}-{revision}")
     return HubName(spec, _FINEWEBS[head], under, head, folder, revision, is_fineweb=True)
 
 
@@ -122,6 +123,8 @@ def _from_address(spec: str, path: str) -> HubName:
 
 
 def _dataset(repo: str, revision: str, under: str, config: str = "") -> HubName:
+    # The hub finds a repository whatever the case of its name.
+    repo = {known.lower(): known for known in (*_FINEWEBS.values(), *_PRETOKENISED)}.get(repo.lower(), repo)
     for head, fineweb in _FINEWEBS.items():
         # A conversion by the hub has folders of its own.
         if repo == fineweb and not revision.startswith("refs/convert/"):
@@ -133,7 +136,7 @@ def _dataset(repo: str, revision: str, under: str, config: str = "") -> HubName:
     spec = f"hf://datasets/{repo}{at}" + (f"/{under}" if under else f":{config}" if config else "")
     if kind == "tokens" and not at and not under:
         spec, words = repo, [name]
-    return HubName(spec, repo, under, _safe(name), _safe("-".join(words)), revision, kind=kind, config=config)
+    return HubName(spec, repo, under, _safe(name), _folder_name("-".join(words)), revision, kind=kind, config=config)
 
 
 def _written(revision: str) -> str:
@@ -143,6 +146,11 @@ def _written(revision: str) -> str:
 
 def _safe(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-.") or "dataset"
+
+
+def _folder_name(text: str) -> str:
+    """`_safe`, with a hash where characters of other scripts were all that told two names apart."""
+    return _safe(text) if text.isascii() else f"{_safe(text)}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
 def _refuse_near_names(spec: str, head: str) -> None:
