@@ -26,6 +26,9 @@ MAX_WHOLE_NUMBER = 2**64 - 1
 MAX_HOURS = 1e6
 """A century and more; much beyond it, seconds and tokens are no longer floats."""
 
+MAX_CARDS = 100_000
+"""More than any cluster has; far beyond, figures of a plan are no longer floats."""
+
 Checkpointing = Literal["off", "half", "all"]
 Precision = Literal["float32", "bfloat16", "float16"]
 
@@ -188,6 +191,7 @@ class RunSection(_Section):
     loss_chunk: int | None = Field(
         default=None, ge=1, description="tokens whose logits exist at once; chosen by the vocabulary unless given"
     )
+    gpus: int = Field(default=1, ge=1, le=MAX_CARDS, description="equal cards that train together, data parallel")
     seed: int = Field(default=1337, ge=0, description="of initialisation, data order and dropout")
     eval_interval: int = Field(default=250, ge=1, description="steps between evaluations")
     eval_tokens: Tokens = Field(

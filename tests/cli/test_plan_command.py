@@ -308,3 +308,40 @@ def test_the_guide_is_shown_and_printed(nanofit: Nanofit) -> None:
     shown = nanofit("guide").out
     assert "~160-200M" in shown
     assert "82M" in shown
+
+
+def test_a_plan_for_several_cards_is_saved_as_one_and_not_trained_on_one_card(nanofit: Nanofit, tmp_path: Path) -> None:
+    file = tmp_path / "x.toml"
+    ran = nanofit("plan", "--gpu", "2x4090", "--hours", "24", "--save", file)
+    assert ran.code == 0
+    assert "training on several cards is not there yet" in " ".join(ran.out.split())
+    assert "to start it" not in ran.out
+    recipe = load_recipe(file).recipe
+    assert recipe.run.gpus == 2
+    assert "gpus = 2 # planned for 2 x RTX 4090" in file.read_text()
+
+    refused = nanofit("train", file, "--out", tmp_path / "run")
+    assert refused.code == 2
+    assert (
+        "this recipe is for 2 cards" in refused.err and "--gpus 1" in refused.err and "1/2 of the tokens" in refused.err
+    )
+    assert not (tmp_path / "run").exists()
+    one = load_recipe(file, {"gpus": 1}).recipe
+    assert one.tokens_per_step == recipe.tokens_per_step
+
+
+def test_the_cards_of_a_file_count_where_the_command_names_none(nanofit: Nanofit, tmp_path: Path) -> None:
+    file = tmp_path / "x.toml"
+    file.write_text("[budget]\nsteps = 1000\n[batch]\ngrad_accum = 4\n[run]\ngpus = 2\n")
+    documents = [
+        plan(nanofit, file, "--gpu", name, *cards)
+        for name, cards in (("4090", ()), ("4090", ("--gpus", "1")), ("4x4090", ()))
+    ]
+    assert [(document["gpu"]["cards"], document["recipe"]["run"]["gpus"]) for document in documents] == [
+        (2, 2),
+        (1, 1),
+        (4, 4),
+    ]
+    assert [len(document["blockers"]) for document in documents] == [1, 0, 1]
+    assert "takes 2 times as long" in documents[0]["blockers"][0]
+    assert plan(nanofit, file)["blockers"] == documents[0]["blockers"], "also where no card is named"

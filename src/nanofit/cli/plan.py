@@ -12,6 +12,7 @@ from nanofit.cli.overrides import overrides_of
 if TYPE_CHECKING:
     from nanofit.planning.machine import Machine
     from nanofit.planning.plan import Plan
+    from nanofit.recipe_files import LoadedRecipe
 
 
 def plan(
@@ -47,16 +48,20 @@ def plan(
 
     Example: nanofit plan config.py --gpu "RTX 4070 Ti"
     """
-    from nanofit.capabilities import require_trainable
+    from nanofit.capabilities import require_from_scratch
     from nanofit.errors import UserError
     from nanofit.planning.machine import machine_of
+    from nanofit.recipe_files import load_recipe
     from nanofit.recipe_writing import save_recipe
 
     if save is not None and save.suffix != ".toml":
         raise UserError(f"--save {save}: recipes are TOML files, so give a name that ends in .toml")
     overrides = overrides_of(ctx)
-    result = _plan(recipe, overrides, machine_of(gpu, vram, gpus, tflops=tflops, bandwidth=bandwidth))
-    require_trainable(result.recipe)
+    loaded = None if recipe is None else load_recipe(recipe, overrides)
+    cards = 1 if loaded is None else loaded.recipe.run.gpus
+    machine = machine_of(gpu, vram, gpus, tflops=tflops, bandwidth=bandwidth, cards_of_recipe=cards)
+    result = _plan(loaded, overrides, machine)
+    require_from_scratch(result.recipe)
     written = None if save is None else f"{_SAVED[save_recipe(result.recipe, save, result.reasons)]} {save}"
     document = result.document()
     if trace:
@@ -81,15 +86,14 @@ def plan(
 _SAVED = {"new": "wrote", "replaced": "replaced the plan in", "unchanged": "this plan is already in"}
 
 
-def _plan(recipe: Path | None, overrides: dict[str, Any], machine: "Machine | None") -> "Plan":
+def _plan(loaded: "LoadedRecipe | None", overrides: dict[str, Any], machine: "Machine | None") -> "Plan":
     from nanofit.planning.machine import measured_cpu
     from nanofit.planning.plan import plan_recipe
     from nanofit.planning.predict import require_source
     from nanofit.recipe import field_of
-    from nanofit.recipe_files import load_recipe, options_alone
+    from nanofit.recipe_files import options_alone
 
-    if recipe is not None:
-        loaded = load_recipe(recipe, overrides)
+    if loaded is not None:
         if any(field_of(name) == "source" for name in overrides):  # what a file names is audited, found or not
             require_source(loaded.recipe)
         machine = machine or measured_cpu()

@@ -91,8 +91,7 @@ def _headline(plan: "Plan", given: Path | None) -> Text:
     predicted, machine = plan.predicted, plan.machine
     line = Text(style="bold")
     if machine is not None:
-        line.append(f"{machine.gpu.name}, " if machine.cards == 1 else f"{machine.cards} x {machine.gpu.name}, ")
-        line.append(f"{_hours(plan)}: ")
+        line.append(f"{machine.name}, {_hours(plan)}: ")
     line.append(f"{given}, " if given is not None else "train " if machine is not None else "Train ")
     line.append(model_name(plan.recipe, predicted))
     if predicted.tokens is not None:

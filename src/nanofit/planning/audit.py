@@ -45,7 +45,12 @@ FAST_HEADS = (64, 96, 128, 192, 256)
 
 
 def audit(recipe: Recipe, machine: Machine, warnings: tuple[str, ...] = ()) -> Plan:
-    """The plan of `recipe` as it stands, what is wrong with it, and what the card could do in the same time instead."""
+    """The plan of `recipe` as it stands, what is wrong with it, and what the card could do in the same time instead.
+
+    A machine of several cards, or of one card that is named, replaces the number of cards of the recipe.
+    """
+    if recipe.run.gpus != machine.cards and not machine.is_cpu:
+        recipe = recipe.with_values(gpus=machine.cards)
     plan = plan_recipe(recipe, warnings, machine=machine)
     claims = [claim.text() for claim in claims_of_recipe(plan)]
     more = ["nanofit guide judges what the guide claims besides"] if claims else []

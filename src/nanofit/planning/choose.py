@@ -93,6 +93,7 @@ def plan_for(goal: Goal, warnings: tuple[str, ...] = ()) -> Plan:
         plan,
         warnings=(*plan.warnings, *hours_left(recipe, goal, plan), *unusual(search, plan), *notes_of(plan)),
         because=tuple(reasons_of(search, plan)),
-        reasons={name: reason for name, reason in reasons_by_field(search, plan).items() if name not in goal.pinned},
+        reasons=plan.reasons
+        | {name: reason for name, reason in reasons_by_field(search, plan).items() if name not in goal.pinned},
         alternatives=tuple(alternatives_of(search, plan)),
     )

@@ -43,6 +43,7 @@ def recipe_of(candidate: Candidate, goal: Goal) -> Recipe:
         "micro_batch": step.micro_batch,
         "grad_accum": step.grad_accum * cards,
         "checkpointing": step.checkpointing,
+        "gpus": cards,
         "schedule": "wsd" if step.optimizer == "muon" else "linear",
         "warmup_steps": recommended_warmup_steps(step.optimizer, steps),
         **_budget(candidate, goal),

@@ -10,7 +10,7 @@ from nanofit.nvml import detect
 from nanofit.planning.calibration import CardCalibration, read_calibration
 from nanofit.planning.cpu import CPU, cpu_card, gauged_cpu
 from nanofit.planning.starter import likely_device_kind
-from nanofit.recipe import Precision
+from nanofit.recipe import MAX_CARDS, Precision
 from nanofit.unlisted_gpus import unlisted
 
 
@@ -24,6 +24,11 @@ class Machine:
     free_gib: float | None = None
     rests_on: str = "the catalogue"
     calibration: CardCalibration | None = field(default=None, compare=False)
+
+    @property
+    def name(self) -> str:
+        """The card's name, with the number of cards where there are several."""
+        return self.gpu.name if self.cards == 1 else f"{self.cards} x {self.gpu.name}"
 
     @property
     def budget_gib(self) -> float:
@@ -62,13 +67,14 @@ def machine_of(
     *,
     tflops: str | None = None,
     bandwidth: str | None = None,
+    cards_of_recipe: int = 1,
 ) -> Machine | None:
     """The machine that a user means by a card's name, or by its memory (GiB), rate (TFLOPS) and bandwidth (GB/s), or this one;
-    None where neither names a card. A name may have a number of cards in it.
+    None where neither names a card. A name may have a number of cards in it; where nothing says one, `cards_of_recipe` counts.
 
     Raises UserError for unknown names, sizes and numbers, and for figures of a card that is listed.
     """
-    count = _whole_number(cards)
+    count = cards_of_recipe if cards is None else _whole_number(cards)
     if gpu is not None:
         gpu, written = split_count(gpu)
         if written is not None and cards is not None and written != count:
@@ -153,13 +159,7 @@ def cpu_to_choose_for() -> Machine | None:
     return measured_cpu() or Machine(card, 1, card.usable_gib, "a gauge of CPUs")
 
 
-MAX_CARDS = 100_000
-"""More than any cluster has; far beyond, figures of a plan are no longer floats."""
-
-
-def _whole_number(text: str | None) -> int:
-    if text is None:
-        return 1
+def _whole_number(text: str) -> int:
     if not text.isdecimal() or len(text) > len(str(MAX_CARDS)) or not 1 <= int(text) <= MAX_CARDS:
         raise UserError(f"--gpus {text[:20]}: give a number of cards, 1 to {MAX_CARDS:,}")
     return int(text)

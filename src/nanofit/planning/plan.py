@@ -6,7 +6,7 @@ The fields are the contract of `nanofit plan --json`; what is not modelled is No
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from nanofit.capabilities import SEVERAL_CARDS
+from nanofit.capabilities import without_several_cards
 from nanofit.data.source_facts import SourceFacts
 from nanofit.planning.evaluations import evaluation_warnings
 from nanofit.planning.loss import decay_price
@@ -80,15 +80,21 @@ def plan_recipe(
     """The plan of `recipe` as it stands, on `machine` if there is one to plan for."""
     facts = source_facts(recipe)
     predicted = predict(recipe, machine, facts)
-    blockers = _blockers(facts, machine)
+    blockers = [facts.problem] if facts.problem is not None else []
+    if recipe.run.gpus > 1:
+        blockers.append(without_several_cards(recipe))
+    reasons = {"gpus": f"planned for {machine.name}"} if machine is not None else {}
     found = (*warnings, *recipe_warnings(recipe, predicted.steps), *repetition_warnings(predicted))
-    return Plan(recipe, predicted, found, because, machine=machine, facts=facts, blockers=blockers)
-
-
-def _blockers(facts: SourceFacts, machine: Machine | None) -> tuple[str, ...]:
-    """What stops training, a line each."""
-    several = machine is not None and machine.cards > 1
-    return (*([facts.problem] if facts.problem is not None else []), *([SEVERAL_CARDS] if several else []))
+    return Plan(
+        recipe,
+        predicted,
+        found,
+        because,
+        machine=machine,
+        reasons=reasons,
+        facts=facts,
+        blockers=tuple(blockers),
+    )
 
 
 def repetition_warnings(predicted: Predicted) -> list[str]:

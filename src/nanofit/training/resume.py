@@ -15,6 +15,7 @@ HARMLESS = frozenset(
         "out",
         "folder",
         "device",
+        "gpus",
         "compile",
         "checkpointing",
         "loss_chunk",
