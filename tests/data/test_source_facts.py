@@ -1,5 +1,6 @@
 """How much text a source holds, held against what preparing it finds."""
 
+import gzip
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from nanofit.data.manifest import append_line
 from nanofit.data.prepare import prepare
 from nanofit.data.source_facts import SourceFacts, facts_of
+from nanofit.errors import UserError
 from nanofit.events import silent
 from small_sets import write_set
 
@@ -83,7 +85,7 @@ def test_tokens_of_text_are_estimated_from_the_sizes_of_its_files(tmp_path: Path
 
 
 def test_packed_text_holds_more_than_its_files(tmp_path: Path) -> None:
-    (tmp_path / "a.jsonl.gz").write_bytes(bytes(1000))
+    (tmp_path / "a.jsonl.gz").write_bytes(bytes(1000))  # of the size alone
     assert facts(tmp_path, "bytes").unique_tokens == pytest.approx(0.9 * 2600)
     assert facts(tmp_path, "bytes", val_tokens=100).unique_tokens == pytest.approx(2500)
 
@@ -97,6 +99,38 @@ def test_what_stops_training_is_the_problem(tmp_path: Path) -> None:
     assert "no source" in (facts(tmp_path / "nothing").problem or "")
     (tmp_path / "empty").mkdir()
     assert "holds no file" in (facts(tmp_path / "empty").problem or "")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("a.txt", JAPANESE.encode("cp932") * 9, "a.txt (likely Shift-JIS); convert such files: iconv -f CP932"),
+        ("a.txt", JAPANESE.encode("utf-16") * 9, "a.txt (likely UTF-16)"),
+        ("a.txt", b"%PDF-1.7\n" + bytes(range(128, 256)) * 9, "a.txt (a PDF file); remove what is no text"),
+        ("a.jsonl", b'{"body": "x"}\n' * 99, 'a.jsonl, line 1 has no "text": its keys are body'),
+        ("a.jsonl.gz", b"no gzip" * 99, "a.jsonl.gz is damaged or cut off"),
+        ("a.jsonl.gz", gzip.compress(JAPANESE.encode("euc_jp") * 9), "a.jsonl.gz (likely EUC-JP)"),
+        ("a.parquet", b"PAR1 and no more" * 99, "a.parquet is not a parquet file"),
+    ],
+)
+def test_a_plan_refuses_text_in_the_words_of_its_preparation(
+    tmp_path: Path, name: str, content: bytes, said: str
+) -> None:
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / name).write_bytes(content)
+    problem = facts(tmp_path / "texts").problem
+    with pytest.raises(UserError) as refusal:
+        prepare(str(tmp_path / "texts"), "gpt2", val_tokens=100, folder=tmp_path / "set", report=silent)
+    assert said in str(problem)
+    assert problem == str(refusal.value)
+    assert not (tmp_path / "set").exists()
+
+
+def test_text_that_was_changed_is_looked_at_again(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes(JAPANESE.encode("utf-16"))
+    assert facts(tmp_path).problem is not None
+    (tmp_path / "a.txt").write_text(JAPANESE, encoding="utf-8")
+    assert facts(tmp_path).problem is None
 
 
 def test_validation_is_counted_too(tmp_path: Path) -> None:

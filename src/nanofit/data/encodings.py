@@ -11,14 +11,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from nanofit.errors import UserError
-
 MAX_REPLACED_SHARE = 0.01
 
 SAMPLE_BYTES = 64 * 2**10
-MAX_SAMPLED_FILES = 10_000
-"""The beginnings of so many files are looked at before anything is read: half a second for 10,000 small files."""
-
 GUESSED_BYTES = 16 * 2**10
 SHOWN_FILES = 3
 
@@ -129,9 +124,7 @@ def _guessed(raw: bytes) -> str | None:
 _NAMES = {"CP932": "Shift-JIS", "CP949": "EUC-KR", "CP1252": "Windows-1252 or Latin-1"}
 
 
-def sample_problem(
-    files: Sequence[Path], read_sample: Callable[[Path], bytes], max_files: int = MAX_SAMPLED_FILES
-) -> str | None:
+def sample_problem(files: Sequence[Path], read_sample: Callable[[Path], bytes], max_files: int) -> str | None:
     """What is wrong with `files` as text, with the mend, in one line; None where their beginnings are UTF-8.
 
     `read_sample` gives the first SAMPLE_BYTES of a file's text, or b"" for a file that is UTF-8 by its format.
@@ -163,13 +156,6 @@ def read_problem(file: str, count: ReplacedCount) -> str:
         return f"{found}; convert it: iconv -f ENCODING -t UTF-8"
     guess = likely_encoding(count.example)
     return f"{found} ({_kind(count.example, guess)}); {_mend(Path(file), guess)}"
-
-
-def require_utf8(files: Sequence[Path], read_sample: Callable[[Path], bytes]) -> None:
-    """Raises UserError where `sample_problem` finds one."""
-    problem = sample_problem(files, read_sample)
-    if problem is not None:
-        raise UserError(problem)
 
 
 def _is_bad(raw: bytes) -> bool:

@@ -18,7 +18,7 @@ from nanofit.data.engines import Engine
 from nanofit.data.hub.names import HubName
 from nanofit.data.local.existing import existing_set
 from nanofit.data.local.kinds import ENDINGS_BEFORE_MARKUP, listed
-from nanofit.data.local.sources import open_source
+from nanofit.data.local.sources import open_source, text_problem
 from nanofit.data.manifest import (
     MANIFEST_NAME,
     Manifest,
@@ -210,7 +210,9 @@ def _write_local(source: "LocalSource", folder: Path, request: Request, demand: 
     """Writes all shards of local text, split by hash, and closes the set."""
     from nanofit.data.engines import fast_engine
 
-    source.require_utf8()
+    problem = text_problem([part.file for part in source.parts if part.file is not None])
+    if problem is not None:
+        raise UserError(problem)
     if source.skipped or len(source.endings) > 1:
         skipped = f"; skipped: {listed(source.skipped)}" if source.skipped else ""
         report(Note(f"{request.spec}: reads {listed(source.endings)}{skipped}"))

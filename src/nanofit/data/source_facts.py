@@ -4,11 +4,12 @@ network and without reading more than a few kilobytes. What a plan rests on.
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nanofit.data.hub.names import FINEWEB, HubName, hub_name
-from nanofit.data.local.sources import corpus_of, python_files
+from nanofit.data.local.sources import corpus_of, python_files, text_problem
 from nanofit.data.manifest import Manifest, is_prepared, read_manifest
 from nanofit.data.resolve import NANOGPT_DATASETS, resolve
 from nanofit.errors import UserError
@@ -32,6 +33,9 @@ MOSTLY_OTHER_SCRIPTS = 0.3
 """Share of bytes beyond ASCII from which on a text counts as that."""
 
 SAMPLE_BYTES = 16_384
+
+PLANNED_SAMPLES = 1_000
+"""Files whose beginnings a plan checks: 50 ms. Training checks more of them."""
 
 TEXT_PER_FILE_BYTE = {".gz": 2.6, ".zst": 2.5, ".parquet": 1.5}
 """Bytes of text per byte of a file by its ending, 1 for all others. gzip (level 6) and Zstandard (level 3) on 58 kB of FineWeb's text:
@@ -196,6 +200,7 @@ def _facts_of_dataset(spec: str, name: HubName, tokenizer: str | None) -> Source
 
 def _facts_of_text(spec: str, tokenizer: str, val_tokens: int) -> SourceFacts:
     if spec == "python":
+        sizes = []
         text_bytes = float(sum(file.stat().st_size for file in python_files()))
         per_token = PYTHON_BYTES_PER_TOKEN if tokenizer == "gpt2" else 1.0
     else:
@@ -207,7 +212,15 @@ def _facts_of_text(spec: str, tokenizer: str, val_tokens: int) -> SourceFacts:
     tokens = text_bytes / per_token
     counted = "the sizes of its files" if per_token == 1 else f"the sizes of its files, {per_token:g} bytes per token"
     held_out = min(MAX_VALIDATION * tokens, val_tokens)
-    return SourceFacts(tokens - held_out, counted, held_out)
+    state = tuple((file, stat.st_size, stat.st_mtime_ns) for file, stat in sizes)
+    return SourceFacts(tokens - held_out, counted, held_out, problem=_text_problem(state))
+
+
+@lru_cache(maxsize=1)
+def _text_problem(state: tuple[tuple[Path, int, int], ...]) -> str | None:
+    """What samples show to be wrong with the files, each with its bytes and the time of its last change: a plan asks several
+    times."""
+    return text_problem([file for file, *_ in state], PLANNED_SAMPLES)
 
 
 def _is_mostly_of_other_scripts(files: list[Path]) -> bool:

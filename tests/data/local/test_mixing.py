@@ -15,7 +15,7 @@ from xxhash import xxh3_64_intdigest
 
 from nanofit.data.documents import Chunk
 from nanofit.data.local.mixing import LocalSource, text_hashes
-from nanofit.data.local.sources import open_source
+from nanofit.data.local.sources import open_source, text_problem
 from nanofit.errors import UserError
 
 TEXTS = st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=30), max_size=12)
@@ -102,7 +102,7 @@ def test_a_file_that_turns_into_another_encoding_ends_the_reading(tmp_path: Path
     mixed = b"plain line\n" * 10_000 + "これは日本語の文章です。\n".encode("cp932") * 1_000
     (tmp_path / "b.txt").write_bytes(mixed)
     source = open_source(str(tmp_path))
-    source.require_utf8()  # its beginning does not show it
+    assert text_problem([tmp_path / "a.txt", tmp_path / "b.txt"]) is None  # its beginning does not show it
     with pytest.raises(
         UserError, match=r"b\.txt is not UTF-8: .* bytes read had to be replaced \(likely Shift-JIS\); .*-f CP932"
     ):

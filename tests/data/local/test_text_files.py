@@ -16,20 +16,14 @@ from hypothesis import strategies as st
 from nanofit.data.local import json_lines, text_files, text_tables
 from nanofit.data.local.mixing import LocalSource, Part
 from nanofit.data.local.text_batches import Documents
-from nanofit.data.local.text_files import TEXT_PIECE_BYTES, Reader, read_arrow, reader_of
+from nanofit.data.local.text_files import TEXT_PIECE_BYTES, reader_of
 from nanofit.errors import UserError
 
 ANY_TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 
 
-def reader_for(file: Path) -> Reader:
-    reader = read_arrow if file.suffix == ".arrow" else reader_of(file)
-    assert reader is not None
-    return reader
-
-
 def read(file: Path, place: int = 0) -> list[Documents]:
-    return list(reader_for(file)(file, place))
+    return list(reader_of(file)(file, place))
 
 
 def texts(file: Path, place: int = 0) -> list[str]:
@@ -38,7 +32,7 @@ def texts(file: Path, place: int = 0) -> list[str]:
 
 def replaced(file: Path) -> int:
     """In how many documents of the file bytes were replaced, as a source says that reads it."""
-    part = Part(file.stat().st_size, partial(reader_for(file), file))
+    part = Part(file.stat().st_size, partial(reader_of(file), file))
     source = LocalSource("name", "fingerprint", part.size, [part])
     return sum(chunk.replaced_documents for chunk in source.read(None))
 
@@ -283,7 +277,7 @@ def test_a_bad_line_is_named_by_its_number(tmp_path: Path, name: str, line: str,
     file = lines_of(tmp_path / name, *['{"text": "good"}', ""] * 11, line)
     assert refusal(file).startswith(f"{file}{said}")
     # Wherever the reading began.
-    place = int(next(reader_for(file)(file, 0)).after[-1])
+    place = int(next(reader_of(file)(file, 0)).after[-1])
     with pytest.raises(UserError, match=said[2:9]):
         read(file, place)
 

@@ -15,7 +15,7 @@ import numpy as np
 from xxhash import xxh3_64_intdigest
 
 from nanofit.data.documents import CHUNK_BYTES, Chunk, Cursor
-from nanofit.data.encodings import ReplacedCount, read_problem, replaced_bytes, require_utf8
+from nanofit.data.encodings import ReplacedCount, read_problem, replaced_bytes
 from nanofit.data.local.text_batches import Documents, offsets_of, text_sizes
 from nanofit.data.order import splitmix64
 from nanofit.errors import UserError
@@ -65,12 +65,6 @@ class LocalSource:
     endings: Mapping[str, int] = field(default_factory=dict)
     skipped: Mapping[str, int] = field(default_factory=dict)
     replaced_in: list[Path] = field(default_factory=list)
-
-    def require_utf8(self) -> None:
-        """Raises UserError where the beginnings of the files show that some are no UTF-8."""
-        from nanofit.data.local.text_files import read_sample
-
-        require_utf8([part.file for part in self.parts if part.file is not None], read_sample)
 
     def read(self, cursor: Cursor | None) -> Iterator[Chunk]:
         """The chunks from `cursor` on, all of them when it is None. Raises UserError for what can't be read."""

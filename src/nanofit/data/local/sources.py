@@ -11,12 +11,14 @@ import json
 import os
 import platform
 import sysconfig
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nanofit.data.local.kinds import TEXT_ENDINGS, conversion, count_endings, ending_of, is_text, listed
+from nanofit.data.encodings import SAMPLE_BYTES, sample_problem
+from nanofit.data.local.kinds import PLAIN_ENDINGS, TEXT_ENDINGS, conversion, count_endings, ending_of, is_text, listed
 from nanofit.data.resolve import nothing_named
 from nanofit.durable import is_plain_name
 from nanofit.errors import UserError
@@ -26,6 +28,9 @@ if TYPE_CHECKING:
 
 DICT_NAME, STATE_NAME = "dataset_dict.json", "state.json"
 """Written by datasets.save_to_disk: into a folder of splits, and into the folder of each."""
+
+MAX_SAMPLED_FILES = 10_000
+"""Files whose beginnings are checked before a corpus is read: 10,000 small files take half a second."""
 
 
 @dataclass(frozen=True)
@@ -60,15 +65,54 @@ def corpus_of(path: Path, endings: tuple[str, ...] = TEXT_ENDINGS) -> Corpus:
     return Corpus(stats, count_endings(others))
 
 
+def text_problem(files: Sequence[Path], max_files: int = MAX_SAMPLED_FILES) -> str | None:
+    """What keeps `files` from being read as text, with the mend, as far as samples show it; None where nothing does.
+
+    The samples are the beginnings of up to `max_files` files, and the first documents of one file of each format but plain
+    text.
+    """
+    problem = sample_problem(files, _sample, max_files)
+    if problem is not None:
+        return problem
+    first_of_format = {ending_of(file): file for file in reversed(files)}
+    for ending, file in sorted(first_of_format.items()):
+        if ending in PLAIN_ENDINGS:
+            continue
+        from nanofit.data.local.text_files import reader_of  # here, because pyarrow takes long to import
+
+        try:
+            next(reader_of(file)(file, 0), None)
+        except UserError as error:
+            return str(error)
+    return None
+
+
+def _sample(file: Path) -> bytes:
+    """The first SAMPLE_BYTES of a file's text, unpacked; nothing of a table, whose strings are UTF-8 by its format, and of a file
+    that can't be read, which its reader says."""
+    ending = ending_of(file)
+    try:
+        if ending in (".parquet", ".arrow"):
+            return b""
+        if ending.endswith((".gz", ".zst")):
+            from nanofit.data.local.json_lines import packed_sample
+
+            return packed_sample(file, "gzip" if ending.endswith(".gz") else "zstd", SAMPLE_BYTES)
+        with file.open("rb") as stream:
+            return stream.read(SAMPLE_BYTES)
+    except (OSError, ValueError):
+        return b""
+
+
 def _local_source(path: Path, endings: tuple[str, ...]) -> "LocalSource":
     corpus = corpus_of(path, endings)
     from nanofit.data.local.mixing import LocalSource, Part  # here, because numpy and pyarrow take long to import
-    from nanofit.data.local.text_files import read_arrow, reader_of
+    from nanofit.data.local.text_files import reader_of
 
     total = sum(stat.st_size for _, stat in corpus.files)
     base = path if path.is_dir() else path.parent
     state = "\\n".join(f"{file.relative_to(base)} {stat.st_size} {stat.st_mtime_ns}" for file, stat in corpus.files)
-    parts = [Part(stat.st_size, partial(reader_of(file) or read_arrow, file), file) for file, stat in corpus.files]
+    parts = [Part(stat.st_size, partial(reader_of(file), file), file) for file, stat in corpus.files]
     read = count_endings(file for file, _ in corpus.files)
     return LocalSource(_name(path), _digest(state), total, parts, endings=read, skipped=corpus.skipped)
 

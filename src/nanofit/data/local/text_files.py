@@ -14,10 +14,9 @@ from typing import BinaryIO
 import numpy as np
 import pyarrow as pa
 
-from nanofit.data.encodings import SAMPLE_BYTES
 from nanofit.data.local import text_tables
-from nanofit.data.local.json_lines import packed_sample, read_jsonl, read_packed
-from nanofit.data.local.kinds import PLAIN_ENDINGS, ending_of
+from nanofit.data.local.json_lines import read_jsonl, read_packed
+from nanofit.data.local.kinds import PLAIN_ENDINGS
 from nanofit.data.local.text_batches import BATCH_BYTES, Documents, documents_of
 from nanofit.errors import UserError
 
@@ -27,32 +26,13 @@ TEXT_PIECE_BYTES = 16 * 1024
 Reader = Callable[[Path, int], Iterator[Documents]]
 
 
-def reader_of(file: Path) -> Reader | None:
-    """How `file` is read, by its ending; None for a file of another kind. Every reader raises UserError, in one line, for
-    what it can't read."""
+def reader_of(file: Path) -> Reader:
+    """How `file` is read, by its ending: a file with none of TEXT_ENDINGS is an Arrow stream, as datasets.save_to_disk writes
+    it. Every reader raises UserError, in one line, for what it can't read."""
     name = file.name.lower()
-    reader = next((reader for ending, reader in _READERS.items() if name.endswith(ending)), None)
-    return None if reader is None else _guarded(reader)
-
-
-def read_arrow(file: Path, row: int) -> Iterator[Documents]:
-    """`text_tables.read_arrow`, with its errors as a user reads them."""
-    yield from _guarded(text_tables.read_arrow)(file, row)
-
-
-def read_sample(file: Path) -> bytes:
-    """The first SAMPLE_BYTES of a file's text, unpacked; nothing of a table, whose strings are UTF-8 by its format. What is
-    wrong with a file is said by who reads all of it."""
-    ending = ending_of(file)
-    try:
-        if ending in (".parquet", ".arrow"):
-            return b""
-        if ending.endswith((".gz", ".zst")):
-            return packed_sample(file, "gzip" if ending.endswith(".gz") else "zstd", SAMPLE_BYTES)
-        with file.open("rb") as stream:
-            return stream.read(SAMPLE_BYTES)
-    except (OSError, pa.ArrowException):
-        return b""
+    return _guarded(
+        next((reader for ending, reader in _READERS.items() if name.endswith(ending)), text_tables.read_arrow)
+    )
 
 
 def _guarded(reader: Reader) -> Reader:
