@@ -118,7 +118,7 @@ def test_an_unknown_tokenizer_or_architecture_lists_what_there_is() -> None:
         ({"n_head": 12, "n_kv_head": 5}, ("n_head 12", "n_kv_head 5")),
         ({"vocab_size": 50256}, ("vocab_size 50256", "50257 ids of tokenizer gpt2")),
         ({"vocab_size": 256, "tokenizer": "bytes"}, ("vocab_size 256", "257 ids of tokenizer bytes")),
-        ({"tokens": "10B"}, ("tokens = 1e+10", "steps = 10")),
+        ({"tokens": "10B"}, ("tokens = 10,000,000,000", "steps = 10")),
         ({"hours": 2}, ("steps = 10", "hours = 2")),
         ({"min_lr": 1e-3, "learning_rate": 1e-4}, ("min_lr 0.001", "learning_rate 0.0001")),
     ],

@@ -2,7 +2,18 @@
 
 import pytest
 
-from nanofit.units import duration, figure, flops, hours_between, hours_text, quantity, size
+from nanofit.units import duration, figure, flops, hours_between, hours_text, number, quantity, size
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        *((0, "0"), (0.0, "0"), (-5, "-5"), (1e9, "1,000,000,000"), (2**64, "18,446,744,073,709,551,616")),
+        *((0.0006, "0.0006"), (1234.5, "1,234.5"), (1e300, "1e+300"), (float("inf"), "inf"), (float("nan"), "nan")),
+    ],
+)
+def test_numbers_that_were_given(value: float, text: str) -> None:
+    assert number(value) == text
 
 
 @pytest.mark.parametrize(

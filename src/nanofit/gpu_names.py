@@ -39,8 +39,8 @@ def find(name: str) -> Gpu:
     """The card that a person calls `name`: case, spaces, dashes, the maker and the family don't matter.
 
     A chip's own name wins over longer ones ("4070" is no 4070 Ti), and a laptop's card is meant only where the name says
-    laptop, mobile, notebook, ノート, モバイル or Max-Q. Full-width letters are letters. Raises UserError for a name that fits several
-    cards, or none.
+    laptop, mobile, notebook, ノート, モバイル or Max-Q, or ends in M after its number (4090m). Full-width letters are letters.
+    Raises UserError for a name that fits several cards, or none.
     """
     wanted = _Name.of(name)
     if not _spelling(name):
@@ -155,7 +155,8 @@ def _chip(name: str) -> frozenset[str]:
 
 def _read(name: str) -> tuple[frozenset[str], frozenset[int]]:
     """The words of a name, written together or apart, without decoration; and the memory sizes in GiB among them."""
-    written: list[str] = _pattern().findall(_plain(name))
+    laptops_in_full = re.sub(r"(?<!\d)(\d{3,4}(?: ti)?) ?m\b", r"\1 laptop", _plain(name))  # 4090m
+    written: list[str] = _pattern().findall(laptops_in_full)
     found = [_SYNONYMS.get(word, word) for word in written]
     sizes = frozenset(int(re.sub(r"\D", "", word)) for word in found if _is_size(word))
     return frozenset(word for word in found if not _is_size(word)) - _DECORATION, sizes

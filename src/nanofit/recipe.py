@@ -15,7 +15,7 @@ from nanofit.hyperparameters import OptimizerName, OptimizerSettings, optimizer_
 from nanofit.quantities import GROUP_TOKENS, hours, token_count
 from nanofit.recipe_errors import explain
 from nanofit.schedule import Schedule, Shape
-from nanofit.units import hours_text
+from nanofit.units import hours_text, number
 from nanofit.vocabulary import CHARACTERS, Vocabulary, vocabulary_of
 
 FORMAT_VERSION = 1
@@ -59,7 +59,7 @@ class _Section(BaseModel):
     def _countable(self) -> "_Section":
         for name, value in self:
             if isinstance(value, int) and value > MAX_WHOLE_NUMBER:
-                raise ValueError(f"{name} = {quoted(value)} must be at most {MAX_WHOLE_NUMBER:,}")
+                raise ValueError(f"{name} = {number(value)} must be at most {number(MAX_WHOLE_NUMBER)}")
         return self
 
 
@@ -168,7 +168,7 @@ class BudgetSection(_Section):
     def _one_budget(self) -> "BudgetSection":
         given = {name: value for name, value in self if value is not None}
         if len(given) != 1:
-            named = " and ".join(f"{name} = {value:g}" for name, value in given.items()) or "none given"
+            named = " and ".join(f"{name} = {number(value)}" for name, value in given.items()) or "none given"
             raise ValueError(f"a run has one budget, tokens, steps or hours: {named}")
         return self
 
@@ -227,7 +227,7 @@ class Recipe(_Section):
             )
         peak = self.optimizer_settings.learning_rate
         if self.schedule.schedule != "constant" and self.schedule.min_lr > peak:
-            raise ValueError(f"min_lr {self.schedule.min_lr:g} is larger than learning_rate {peak:g}")
+            raise ValueError(f"min_lr {number(self.schedule.min_lr)} is larger than learning_rate {number(peak)}")
         self.model_config_of_run()  # raises where two of its values disagree
         return self
 

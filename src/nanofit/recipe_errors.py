@@ -5,12 +5,13 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from nanofit.errors import nearest, quoted
+from nanofit.units import number
 
 _BOUNDS: dict[str, Callable[[Mapping[str, Any]], str]] = {
-    "greater_than": lambda limits: f"must be more than {limits['gt']:g}",
-    "greater_than_equal": lambda limits: f"must be at least {limits['ge']:,.12g}",
-    "less_than": lambda limits: f"must be less than {limits['lt']:g}",
-    "less_than_equal": lambda limits: f"must be at most {limits['le']:,.12g}",
+    "greater_than": lambda limits: f"must be more than {number(limits['gt'])}",
+    "greater_than_equal": lambda limits: f"must be at least {number(limits['ge'])}",
+    "less_than": lambda limits: f"must be less than {number(limits['lt'])}",
+    "less_than_equal": lambda limits: f"must be at most {number(limits['le'])}",
 }
 
 _KINDS = {
@@ -49,7 +50,7 @@ def _sentence(field: str, problems: list[Any], description: str) -> str:
     if kind == "string_too_short":
         return f"{field} is empty: {description}"
     if kind in _BOUNDS:
-        return f"{field} = {quoted(value)} {_BOUNDS[kind](first['ctx'])}"
+        return f"{field} = {number(value) if isinstance(value, (int, float)) else quoted(value)} {_BOUNDS[kind](first['ctx'])}"
     mend = _KINDS.get(kind.partition("_")[0], description)
     return f"{field} = {quoted(value)} is not valid: {mend}"
 

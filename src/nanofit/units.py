@@ -11,6 +11,16 @@ def figure(value: float, digits: int = 3) -> str:
     return f"{Decimal(f'{value:.{digits}g}'):,f}"
 
 
+def number(value: float) -> str:
+    """A number that somebody gave, exactly, as figures are written: 1000000000.0 as 1,000,000,000. One that is very large or
+    very small stays as Python writes it."""
+    if isinstance(value, int):
+        return f"{value:,}" if abs(value) < 10**40 else f"{Decimal(value):.2e}"
+    if not (value == 0 or 1e-9 <= abs(value) < 1e15):  # inf and nan too
+        return str(value)
+    return f"{int(value):,}" if value == int(value) else f"{Decimal(str(value)):,f}"
+
+
 def quantity(value: float) -> str:
     """A number of tokens or parameters: 1234567 as 1.23M."""
     for limit, suffix in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):

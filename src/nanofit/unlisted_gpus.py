@@ -6,6 +6,7 @@ from dataclasses import replace
 from nanofit.errors import UserError
 from nanofit.gpu_names import is_apple
 from nanofit.gpus import DISPLAY_GIB, LARGEST_GIB, MPS, Gpu, catalogue
+from nanofit.units import number
 
 LARGEST_TFLOPS, LARGEST_BANDWIDTH_GBS = 10_000.0, 50_000.0
 """More than any card has: larger figures were given in other units."""
@@ -30,9 +31,9 @@ def unlisted(
     the driver keeps is that card's too. One of Apple's chips trains in float32, and can have APPLE_SHARE of the memory.
     """
     if not (math.isfinite(vram_gib) and vram_gib > 0):
-        raise UserError(f"--vram {vram_gib:g}: give the card's memory in GiB, such as --vram 12")
+        raise UserError(f"--vram {number(vram_gib)}: give the card's memory in GiB, such as --vram 12")
     if vram_gib > LARGEST_GIB:
-        raise UserError(f"--vram {vram_gib:g} is more GiB than any card has: give GiB, such as --vram 24")
+        raise UserError(f"--vram {number(vram_gib)} is more GiB than any card has: give GiB, such as --vram 24")
     _check_rate("tflops", tflops, LARGEST_TFLOPS, "the dense 16-bit rate in TFLOPS, such as --tflops 71")
     _check_rate(
         "bandwidth", bandwidth_gbs, LARGEST_BANDWIDTH_GBS, "the memory's bandwidth in GB/s, such as --bandwidth 936"
@@ -43,7 +44,7 @@ def unlisted(
     given = tuple(option for option, value in options.items() if value is not None)
     card = replace(
         like,
-        name=name or f"unlisted card of {vram_gib:g} GiB",
+        name=name or f"unlisted card of {number(vram_gib)} GiB",
         # Whoever gives a rate gives the nominal one, of which professional cards reach less than GeForces.
         kind="workstation" if tflops is not None else like.kind,
         vram_gib=vram_gib,
@@ -74,7 +75,7 @@ def unlisted(
 
 def _check_rate(option: str, value: float | None, largest: float, mend: str) -> None:
     if value is not None and not (math.isfinite(value) and 0 < value <= largest):
-        raise UserError(f"--{option} {value:g} is no such figure of a card: give {mend}")
+        raise UserError(f"--{option} {number(value)} is no such figure of a card: give {mend}")
 
 
 def _speed_of_unlisted(vram_gib: float, tensor_cores: bool) -> Gpu:

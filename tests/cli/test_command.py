@@ -86,7 +86,7 @@ def test_an_empty_path_is_a_mistake_and_not_this_folder(
         ("--tokens", "1.5", "--tokens 1.5: give a whole number"),
         ("--tokens", "0", "--tokens 0: give a whole number, at least 1"),
         ("--top-k", "-3", "--top-k -3: give a whole number, at least 1"),
-        ("--seed", "1" + 30 * "0", "at most 9223372036854775807"),
+        ("--seed", "1" + 30 * "0", "at most 9,223,372,036,854,775,807"),
         ("--temperature", "nan", "--temperature nan: give a number, at least 0"),
         ("--temperature", "hot", "--temperature hot: give a number"),
         ("--temperature", "-1", "--temperature -1: give a number, at least 0"),

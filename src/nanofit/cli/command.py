@@ -67,7 +67,7 @@ def whole_number(option: str, minimum: int, maximum: int = 2**63 - 1) -> Callabl
         except ValueError:
             raise UserError(f"{option} {text}: give a whole number") from None
         if not minimum <= value <= maximum:
-            bound = f"at least {minimum}" if value < minimum else f"at most {maximum}"
+            bound = f"at least {minimum:,}" if value < minimum else f"at most {maximum:,}"
             raise UserError(f"{option} {text}: give a whole number, {bound}")
         return value
 
