@@ -5,7 +5,6 @@ done: the next process decompresses that again and goes on with the download whe
 """
 
 import io
-import json
 import threading
 from codecs import BOM_UTF8
 from collections.abc import Generator, Iterator
@@ -14,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from nanofit.data.documents import CHUNK_BYTES, Chunk, Cursor, DamagedFile
-from nanofit.data.encodings import ReplacedCount, read_problem, replaced_bytes
+from nanofit.data.encodings import ReplacedCount, read_problem
 from nanofit.data.hub.bytes_ahead import BLOCK_BYTES, BytesAhead, RawBytes, compression, part_path
 from nanofit.data.hub.client import Hub, HubFile
 from nanofit.data.hub.running_sha256 import RunningSha256
+from nanofit.data.text_rules import BadLine, text_of_line
 from nanofit.errors import UserError
 
 _BYTES_PER_TOKEN = {"": 4.6, ".gz": 1.8, ".zst": 1.8}  # of English text at 0.216 tokens a byte, compressed 2.6 times
@@ -66,7 +66,7 @@ class _File:
         self.replaced = ReplacedCount()
         self.before = sum(file.size for file in source.files[:number])
         # Of a compressed file all bytes are read in every process; of a plain one those from `byte` on.
-        self.hashed = RunningSha256() if self.compressed or not self.byte else _resumed(place["hash"])
+        self.hashed = RunningSha256() if self.compressed or not self.byte else RunningSha256.resumed(place["hash"])
         self.raw = RawBytes(ahead.blocks(number), self.hashed if self.compressed else None)
 
     def chunks(self) -> Iterator[Chunk]:
@@ -80,7 +80,7 @@ class _File:
             try:
                 line = next(lines, None)
                 text, mended = (None, False) if line is None else self._text(line)
-            except _BadLine as error:
+            except BadLine as error:
                 raise self._judged(error, lines) from None
             self._require_utf8(at_end=line is None)
             if line is None:
@@ -115,7 +115,7 @@ class _File:
         return self.before + (self.raw.taken if self.compressed else self.byte)
 
     def _lines(self) -> Iterator[bytes]:
-        """The lines from the place on, with their ends. Raises _BadLine where they can't be decompressed."""
+        """The lines from the place on, with their ends. Raises BadLine where they can't be decompressed."""
         pending: list[bytes] = []
         for block in self._blocks():
             for line in io.BytesIO(block):
@@ -154,43 +154,32 @@ class _File:
         except (pa.ArrowException, OSError) as error:
             if self.raw.failure is not None:
                 raise self.raw.failure from None
-            raise _BadLine(f"can't be decompressed: {str(error).splitlines()[0]}") from None
+            raise BadLine(f"can't be decompressed: {str(error).splitlines()[0]}") from None
 
     def _text(self, line: bytes) -> tuple[str | None, bool]:
-        """The text of a line, and whether bytes of it were replaced. Raises _BadLine."""
-        if not line.strip():
-            return None, False
+        """The text of a line, and whether bytes of it were replaced. Raises BadLine."""
         if not self.byte - len(line):
             line = line.removeprefix(BOM_UTF8)
         try:
-            decoded, mended = line.decode("utf-8"), False
-        except UnicodeDecodeError:
-            decoded, mended = line.decode("utf-8", errors="replace"), True
-        self.replaced.add(len(line), replaced_bytes(line, decoded) if mended else 0, line)
-        try:
-            row = json.loads(decoded)
-        except (ValueError, RecursionError) as error:
-            raise _BadLine(f"line {self.line} is not JSON: {error}") from None
-        if not isinstance(row, dict) or "text" not in row:
-            found = f"its keys are {', '.join(map(str, row))}" if isinstance(row, dict) else "it is no object"
-            raise _BadLine(f'line {self.line} has no "text": {found}')
-        text = row["text"]
-        if text is not None and not isinstance(text, str):
-            raise _BadLine(f'line {self.line}: "text" is no string')
+            text, replaced = text_of_line(line)
+        except BadLine as error:
+            raise BadLine(f"line {self.line}{error}") from None
+        if line.strip():
+            self.replaced.add(len(line), replaced, line)
         # JSON may carry half of a surrogate pair, which no encoding can hold.
-        return None if text is None else text.encode("utf-8", errors="replace").decode("utf-8"), mended
+        return text and text.encode("utf-8", errors="replace").decode("utf-8"), replaced > 0
 
     def _require_utf8(self, at_end: bool) -> None:
         """Raises UserError when too much of the file had to be replaced: of what was read, or of all its bytes."""
         if self.replaced.is_too_much(0 if at_end else self.file.size):
             raise UserError(f"dataset {self.source.hub.repo}: {read_problem(self.file.path, self.replaced)}")
 
-    def _judged(self, error: "_BadLine", lines: Iterator[bytes]) -> Exception:
+    def _judged(self, error: "BadLine", lines: Iterator[bytes]) -> Exception:
         """What a bad line means: that bytes came wrong, where the rest of the file shows it, or that the file is bad."""
         try:
             for _ in lines:
                 pass
-        except _BadLine:
+        except BadLine:
             pass
         try:
             self._confirmed()
@@ -208,14 +197,3 @@ class _File:
             part_path(self.source.spool, self.file).unlink(missing_ok=True)
             raise DamagedFile(self.file.path)
         return (self.file.path,)
-
-
-class _BadLine(Exception):
-    """A line that is no document."""
-
-
-def _resumed(state: str | None) -> RunningSha256 | None:
-    try:
-        return None if state is None else RunningSha256(state)
-    except ValueError:
-        return None

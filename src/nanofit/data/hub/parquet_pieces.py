@@ -11,6 +11,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from nanofit.data.documents import CHUNK_BYTES
+from nanofit.data.text_rules import column_problem
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -86,23 +87,13 @@ def read_footer(file: HubFile, read: Callable[[int, int], bytes], columns: list[
     except (pa.ArrowException, OSError) as error:
         raise NotParquet(str(error).splitlines()[0]) from None
     for column in columns:
-        _check_column(file, schema, column)
+        if problem := column_problem(file.path, schema, column):
+            raise UnfitColumn(problem)
     try:
         pieces = _pieces(metadata, file.size, columns[0])
     except ValueError:
         raise NotParquet("its footer contradicts itself") from None
     return Footer(file, metadata, pieces, tail, tail_start)
-
-
-def _check_column(file: HubFile, schema: Any, column: str) -> None:
-    import pyarrow as pa
-
-    if column not in schema.names:
-        raise UnfitColumn(f"{file.path} has no column '{column}': its columns are {', '.join(schema.names)}")
-    kind = schema.field(column).type
-    plain = kind.value_type if pa.types.is_dictionary(kind) else kind
-    if not (pa.types.is_string(plain) or pa.types.is_large_string(plain) or pa.types.is_string_view(plain)):
-        raise UnfitColumn(f"{file.path}: column '{column}' holds {kind}, not strings")
 
 
 def _pieces(metadata: pq.FileMetaData, file_size: int, text_column: str) -> tuple[Piece, ...]:

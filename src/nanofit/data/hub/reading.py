@@ -118,7 +118,7 @@ class Reading:
             reached = {0: place["at"]}
         for file, at in reached.items():
             if at:
-                self._hashes[file] = FileHash(_resumed(states.get(str(file))), at)
+                self._hashes[file] = FileHash(RunningSha256.resumed(states.get(str(file))), at)
 
     def _cursor(self, place: Place, row: int = 0) -> Cursor:
         states = {
@@ -180,13 +180,6 @@ class Reading:
         if self._kept_out is None:
             self._kept_out = {each for promise in self._ids for each in self._workers.wait(promise)}
         return self._kept_out
-
-
-def _resumed(state: str | None) -> RunningSha256 | None:
-    try:
-        return None if state is None else RunningSha256(state)
-    except ValueError:
-        return None
 
 
 @dataclass

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, Self
 
 Bytes = bytes | bytearray | memoryview
 
@@ -52,6 +52,14 @@ class RunningSha256:
         if kind != self._functions.kind or len(struct) != self._functions.struct_bytes:
             raise ValueError("another library saved this sha256")
         ctypes.memmove(self._struct, struct, len(struct))
+
+    @classmethod
+    def resumed(cls, state: str | None) -> Self | None:
+        """A sha256 that goes on from `state`; None where there is none, or this machine's library did not save it."""
+        try:
+            return None if state is None else cls(state)
+        except ValueError:
+            return None
 
     def update(self, data: Bytes) -> None:
         """Add `data`; a bytearray or a writable memoryview is not copied."""

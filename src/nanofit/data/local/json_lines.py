@@ -4,18 +4,16 @@ Lone surrogates, which JSON can carry and no encoding can hold, become question 
 named by its number.
 """
 
-import json
 from codecs import BOM_UTF8
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from io import BufferedReader
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from nanofit.data.encodings import replaced_bytes
 from nanofit.data.local.text_batches import BATCH_BYTES, Documents, documents_of
+from nanofit.data.text_rules import BadLine, text_of_line
 from nanofit.errors import UserError
 
 
@@ -29,8 +27,9 @@ def read_jsonl(file: Path, offset: int) -> Iterator[Documents]:
                 lines[0] = lines[0].removeprefix(BOM_UTF8)
             try:
                 yield _documents(lines, ends, ends)
-            except _BadLine as error:
-                raise UserError(f"{file}, line {_line_at(file, int(ends[error.index]))}{error}") from None
+            except BadLine as error:
+                reason, index = error.args
+                raise UserError(f"{file}, line {_line_at(file, int(ends[index]))}{reason}") from None
             offset = int(ends[-1])
 
 
@@ -72,8 +71,9 @@ def read_packed(codec: str, file: Path, number: int) -> Iterator[Documents]:
                 lines[0] = lines[0].removeprefix(BOM_UTF8)
             try:
                 yield _documents(lines, after, np.array(read_bytes))
-            except _BadLine as error:
-                raise UserError(f"{file}, line {after[error.index]}{error}") from None
+            except BadLine as error:
+                reason, index = error.args
+                raise UserError(f"{file}, line {after[index]}{reason}") from None
             number = int(after[-1])
 
 
@@ -89,49 +89,15 @@ def _documents(lines: list[bytes], after: np.ndarray, read_bytes: np.ndarray) ->
     return documents_of(strings, after, read_bytes, replaced)
 
 
-class _BadLine(Exception):
-    """What is wrong with a line, as the end of a sentence that names it, and which of the lines it is."""
-
-    def __init__(self, reason: str, index: int) -> None:
-        super().__init__(reason)
-        self.index = index
-
-
-_scan: Callable[[str, int], tuple[Any, int]] = json.JSONDecoder().scan_once  # type: ignore[attr-defined]
-"""The value at an index and where it ends: what json.loads takes most of its time to wrap."""
-
-
 def _texts(lines: list[bytes]) -> tuple[list[str | None], np.ndarray]:
-    """The text of every line, None where there is none, and how many bytes of the line had to be replaced."""
+    """The text of every line, None where there is none, and how many bytes of the line had to be replaced. Raises BadLine
+    with the index of the line as a second argument."""
     texts: list[str | None] = []
     replaced = np.zeros(len(lines), dtype=np.int64)
     for index, line in enumerate(lines):
         try:
-            decoded = line.decode()
-            row, end = _scan(decoded, 0)
-            text = row["text"]
-            if type(text) is str and decoded[end:] in ("\n", "", "\r\n"):
-                texts.append(text)
-                continue
-        except (ValueError, StopIteration, LookupError, TypeError, RecursionError):
-            pass
-        text, replaced[index] = _text_of_odd_line(line, index)
+            text, replaced[index] = text_of_line(line)
+        except BadLine as error:
+            raise BadLine(str(error), index) from None
         texts.append(text)
     return texts, replaced
-
-
-def _text_of_odd_line(line: bytes, index: int) -> tuple[str | None, int]:
-    """As `_texts`, for a line that is not just an object with a text: blank, not UTF-8, or one that a user must mend."""
-    decoded = line.decode("utf-8", errors="replace")
-    if not line.strip():
-        return None, 0
-    try:
-        row = json.loads(decoded)
-    except (ValueError, RecursionError) as error:
-        raise _BadLine(f" is not JSON: {error}", index) from None
-    if not isinstance(row, dict) or "text" not in row:
-        found = f"its keys are {', '.join(map(str, row))}" if isinstance(row, dict) else "it is no object"
-        raise _BadLine(f' has no "text": {found}', index)
-    if not isinstance(row["text"], str | None):
-        raise _BadLine(': "text" is no string', index)
-    return row["text"], replaced_bytes(line, decoded)

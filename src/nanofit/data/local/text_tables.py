@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from nanofit.data.local.text_batches import BATCH_BYTES, BATCH_ROWS, Documents, documents_of
+from nanofit.data.text_rules import column_problem
 from nanofit.errors import UserError
 
 
@@ -60,9 +61,5 @@ _END_OF_STREAM = b"\xff\xff\xff\xff\x00\x00\x00\x00"
 
 def _require_text(file: Path, schema: pa.Schema) -> None:
     """Raises UserError unless column `text` holds strings."""
-    if "text" not in schema.names:
-        raise UserError(f"{file} has no column 'text': its columns are {', '.join(schema.names)}")
-    kind = schema.field("text").type
-    plain = kind.value_type if pa.types.is_dictionary(kind) else kind
-    if not (pa.types.is_string(plain) or pa.types.is_large_string(plain) or pa.types.is_string_view(plain)):
-        raise UserError(f"{file}: column 'text' holds {kind}, not strings")
+    if problem := column_problem(str(file), schema, "text"):
+        raise UserError(problem)
