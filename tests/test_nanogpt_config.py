@@ -87,10 +87,55 @@ decay_lr = False
         ("64 / 2", 32),
         ("-(-9)", 9),
         ("0x10", 16),
+        ("+5", 5),
+        ("int(1e3)", 1000),
+        ("int('12')", 12),
+        ("int(9e9 // tokens_per_step)", 9),
     ],
 )
 def test_arithmetic_is_worked_out(tmp_path: Path, expression: str, value: int) -> None:
-    assert load_recipe(config(tmp_path, f"max_iters = {expression}\n")).recipe.budget.steps == value
+    text = f"tokens_per_step = 1_000_000_000\nmax_iters = {expression}\n"
+    if "tokens_per_step" not in expression:
+        text = text.partition("\n")[2]
+    assert load_recipe(config(tmp_path, text)).recipe.budget.steps == value
+
+
+def test_text_is_joined(tmp_path: Path) -> None:
+    text = "size = 3\nn_layer = size\ndataset = 'fine' + 'web'\nout_dir = f'out-{n_layer}-' + str(learning_rate)\n"
+    recipe = load_recipe(config(tmp_path, text)).recipe
+    assert (recipe.data.source, recipe.run.out) == ("fineweb", "out-3-0.0006")
+
+
+def test_several_names_and_changed_ones_are_assigned(tmp_path: Path) -> None:
+    recipe = load_recipe(config(tmp_path, "n_layer = n_head = 4\nn_layer *= 2\nmax_iters -= 599_000\n")).recipe
+    assert (recipe.model.n_layer, recipe.model.n_head, recipe.budget.steps) == (8, 4, 1000)
+
+
+def test_a_name_that_is_no_setting_is_a_value_for_the_settings_after_it(tmp_path: Path) -> None:
+    text = "import time\nnow = time.strftime('%H')\nwandb_run_name = 'at-' + now\nmax_step = 7\nmax_iters = max_step\n"
+    loaded = load_recipe(config(tmp_path, text))
+    assert loaded.recipe.budget.steps == 7
+    assert [warning.split(" is ")[0] for warning in loaded.warnings] == ["wandb_run_name = 'at-' + now", "max_step"]
+    assert "did you mean 'max_iters'?" in loaded.warnings[1]  # it may be a slip of the pen
+    assert "max_iters = now is neither" in refusal(tmp_path, "now = clock()\nmax_iters = now\n")
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["dtype = 'bfloat16' if torch.cuda.is_available() else 'float16'", "device = get()", "compile = not slow"],
+)
+def test_what_nanofit_chooses_by_the_machine_may_be_unreadable(tmp_path: Path, line: str) -> None:
+    loaded = load_recipe(config(tmp_path, f"print('hello', n_layer)\n{line}\n"))
+    run = loaded.recipe.run
+    assert (run.precision, run.device, run.compile) == ("auto", "auto", "auto")
+    assert loaded.warnings[0].endswith("is not a plain value and was left out")
+
+
+@pytest.mark.parametrize("line", ["x = x * x", "x = x + x", "x += x", "x = f'{x}{x}'", "x = str(x) + str(x)"])
+@pytest.mark.parametrize("start", ["'a'", "10 ** 9"])
+def test_lines_that_grow_without_end_are_refused_at_once(tmp_path: Path, line: str, start: str) -> None:
+    text = f"x = {start}\n" + 2000 * f"{line}\n" + "n_layer = x\n"
+    assert "n_layer = x is neither a literal nor arithmetic" in refusal(tmp_path, text)
 
 
 def test_a_name_assigned_before_has_its_value(tmp_path: Path) -> None:
@@ -153,22 +198,25 @@ def test_always_save_checkpoint_asks_for_what_nanofit_does_anyway(tmp_path: Path
     assert load_recipe(config(tmp_path, "always_save_checkpoint = True\nbackend = 'nccl'\n")).warnings == []
 
 
-def test_resuming_needs_no_setting(tmp_path: Path) -> None:
-    assert load_recipe(config(tmp_path, "init_from = 'resume'\n")).recipe.model.init_from == "scratch"
+def test_resuming_without_a_run_is_refused(tmp_path: Path) -> None:
+    text = f"init_from = 'resume'\nout_dir = {str(tmp_path / 'out')!r}\n"
+    message = refusal(tmp_path, text)
+    assert f"init_from = 'resume', and there is no run in {tmp_path / 'out'}: --init_from=scratch begins" in message
 
 
 def test_resuming_nanogpts_own_checkpoint_is_refused(tmp_path: Path) -> None:
     (tmp_path / "ckpt.pt").write_bytes(b"weights")
     text = f"init_from = 'resume'\nout_dir = {str(tmp_path)!r}\n"
     assert f"{tmp_path / 'ckpt.pt'} is a checkpoint of nanoGPT" in refusal(tmp_path, text)
-    (tmp_path / "recipe.toml").write_text("a run of nanofit's\n")
+    (tmp_path / "metrics.jsonl").touch()  # a run of nanofit's
     assert load_recipe(config(tmp_path, text)).recipe.model.init_from == "scratch"
 
 
 def test_an_evaluation_alone_is_refused(tmp_path: Path) -> None:
-    assert "eval_only = True asks for an evaluation and no training: nanofit eval" in refusal(
+    assert "eval_only = True asks for an evaluation and no training: nanofit eval RUN" in refusal(
         tmp_path, "eval_only = True\n"
     )
+    assert "no training: nanofit eval mine evaluates" in refusal(tmp_path, "eval_only = True\nout_dir = 'mine'\n")
     assert "; init_from = 'gpt2': training from OpenAI's weights" in refusal(
         tmp_path, "eval_only = True\ninit_from = 'gpt2'\n"
     )
@@ -224,9 +272,10 @@ def test_a_dataset_on_the_command_line_is_looked_for_too(checkout: Path) -> None
 @pytest.mark.parametrize(
     ("line", "shown"),
     [
-        ("max_iters = int(5)", "max_iters = int(5)"),
+        ("max_iters = int('x')", "max_iters = int('x')"),
+        ("max_iters = int(1e5, 10)", "max_iters = int(100000.0, 10)"),
         ("n_layer = os.cpu_count", "n_layer = os.cpu_count"),
-        ("dataset = 'fine' + 'web'", "dataset = 'fine' + 'web'"),
+        ("dataset = 'fine' * 2", "dataset = 'fine' * 2"),
         ("batch_size = [1, 2][0]", "batch_size = [1, 2][0]"),
         ("learning_rate = 1e-3 if True else 0", "learning_rate = 0.001 if True else 0"),
         ("n_layer = undefined", "n_layer = undefined"),
@@ -234,7 +283,8 @@ def test_a_dataset_on_the_command_line_is_looked_for_too(checkout: Path) -> None
         ("n_layer = 0 ** -1", "n_layer = 0 ** (-1)"),
         ("n_layer = 1e6 ** 64", "n_layer = 1000000.0 ** 64"),
         ("n_layer = 9 ** 9 ** 9", "n_layer = 9 ** 9 ** 9"),
-        ("dataset = f'{3}'", "dataset = f'{3}'"),
+        ("dataset = f'{3:10}'", "dataset = f'{3:10}'"),
+        ("dataset = f'{3!r}'", "dataset = f'{3!r}'"),
     ],
 )
 def test_a_training_setting_that_is_no_plain_value_is_refused_with_its_line(
@@ -252,10 +302,13 @@ def test_a_training_setting_that_is_no_plain_value_is_refused_with_its_line(
         "for n_layer in range(3):\n    pass",
         "def f():\n    return 1",
         "class Config:\n    n_layer = 1",
-        "print('hello')",
-        "n_layer += 1",
+        "sys.stdout.write('hello')",
         "model.n_layer = 3",
-        "a = n_layer = 3",
+        "model.n_layer = n_layer = 3",
+        "model.n_layer += 3",
+        "from base import *",
+        "from base import n_layer",
+        "from base import layers as n_layer",
         "n_layer, n_head = 3, 4",
         "del n_layer",
         "exec('n_layer = 3')",
@@ -265,6 +318,21 @@ def test_code_is_refused_with_its_line(tmp_path: Path, statement: str) -> None:
     message = refusal(tmp_path, f"n_embd = 8\n{statement}\n")
     assert "config.py, line 2: " in message
     assert "is code, not a setting" in message
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("max_iters = 10 / 3", "max_iters = 3.3333333333333335 is not valid: give a whole number"),
+        ("dtype = 'fp8'", "unknown dtype 'fp8'"),
+        ("batch_size = 'abc'", "batch_size is a whole number, 1 or more, not 'abc'"),
+        ("eval_iters = 2.5", "eval_iters is a whole number, 1 or more, not 2.5"),
+        ("eval_only = 'no'", "eval_only is True or False, not 'no'"),
+        ("always_save_checkpoint = 3", "always_save_checkpoint is True or False, not 3"),
+    ],
+)
+def test_a_wrong_value_is_said_under_the_name_that_was_used(tmp_path: Path, line: str, said: str) -> None:
+    assert f"config.py: {said}" in refusal(tmp_path, line + "\n")
 
 
 def test_an_unknown_setting_names_the_nearest(tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ KEYS = [
     Key("always_save_checkpoint", True, "False keeps the best checkpoint alone; here the newest are kept, and it is said",
         True, {}),
     Key("init_from", "scratch", "scratch, resume (the same command here) or OpenAI's weights (refused until import exists)",
-        "resume", {"init_from": "scratch"}),
+        "scratch", {"init_from": "scratch"}),
     Key("wandb_log", False, "logs to wandb", True, {"logging": "wandb"}),
     Key("wandb_project", "owt", "its project", "p", {"logging_project": "p"}),
     Key("wandb_run_name", "gpt2", "its run", "r", {"logging_name": "r"}),

@@ -173,14 +173,13 @@ def test_hours_in_a_file_are_a_duration(tmp_path: Path, text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("n_layer = " + "-" * 900 + "1", ""),
         ("n_layer = " + "-" * 3000 + "1", "is not a Python file"),
         ("n_layer = " + "1 + " * 20000 + "1", "is not a Python file"),
-        ("eval_iters = 1e308 * 10", "needs whole numbers, not inf"),
+        ("eval_iters = 1e308 * 10", "eval_iters is a whole number, 1 or more, not inf"),
         ("n_layer = foo(" + "1, " * 500 + "1)", "..."),
         ("n_layer = '\\udcff'", "surrogate"),
     ],
-    ids=["minus", "minuses", "sum", "inf", "long", "surrogate"],
+    ids=["minuses", "sum", "inf", "long", "surrogate"],
 )
 def test_odd_python_is_one_line(tmp_path: Path, text: str, said: str) -> None:
     with pytest.raises(UserError) as error:

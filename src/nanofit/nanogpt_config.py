@@ -1,9 +1,9 @@
 """Reads nanoGPT's config files without ever running them.
 
-nanoGPT executes its config files. Here they are parsed: assignments of literals, of arithmetic on literals, and of names
-assigned before are read; imports are skipped; a value that can't be read and has no effect on training (a run name made
-from the time) is left out with a warning; any other code is refused with its line. What a file leaves out takes
-nanoGPT's defaults (train.py of github.com/karpathy/nanoGPT), as it would there.
+nanoGPT executes its config files. Here they are parsed. Assignments of literals, of arithmetic, of f-strings and of names
+assigned before are read, imports and calls of `print` are skipped, and any other code is refused with its line. A value that
+can't be read is left out with a warning where a run can do without it (a run name made from the time). What a file leaves
+out takes nanoGPT's defaults (train.py of github.com/karpathy/nanoGPT), as it would there.
 """
 
 import ast
@@ -16,7 +16,7 @@ from typing import Any
 
 from nanofit.capabilities import without_pretrained_weights
 from nanofit.errors import MAX_VALUE_CHARACTERS, UserError, nearest
-from nanofit.recipe import known_names, lay_over
+from nanofit.recipe import known_names, lay_over, read_flag
 
 NANOGPT_DEFAULTS: dict[str, Any] = {
     "out_dir": "out",
@@ -64,8 +64,14 @@ PRETRAINED_SHAPES: dict[str, dict[str, Any]] = {
 }
 """The shapes of the weights that `init_from` names (transformers' configurations of OpenAI's models)."""
 
-HARMLESS = ("wandb_run_name", "wandb_project", "out_dir", "logging_name", "logging_project", "out")
-"""Settings without effect on training: a value that can't be read is left at its default."""
+OPTIONAL = (
+    *("wandb_run_name", "wandb_project", "out_dir", "logging_name", "logging_project", "out"),
+    *("device", "dtype", "precision", "compile"),
+)
+"""Settings that a run can do without: names, which have defaults, and what nanofit chooses by the machine."""
+
+MAX_TEXT = 4096
+"""Characters of a text that is joined of others: twenty lines that double a text would take a terabyte."""
 
 IGNORED: dict[str, tuple[Any, str]] = {
     "always_save_checkpoint": (True, "nanofit keeps the newest checkpoints, not the one of the lowest validation loss"),
@@ -75,6 +81,9 @@ IGNORED: dict[str, tuple[Any, str]] = {
 
 KNOWN_ONLY_THERE = (*IGNORED, "eval_only")
 """nanoGPT's settings that are no fields of a recipe."""
+
+FLAGS_ONLY_THERE = ("eval_only", "always_save_checkpoint")
+"""Those of them that are True or False."""
 
 
 @dataclass
@@ -86,7 +95,7 @@ class NanogptConfig:
 
 
 class _Unreadable(Exception):
-    """An expression that is neither literal nor arithmetic."""
+    """An expression that is neither a literal nor arithmetic nor joined text."""
 
 
 def read_nanogpt_config(path: Path) -> NanogptConfig:
@@ -95,36 +104,53 @@ def read_nanogpt_config(path: Path) -> NanogptConfig:
         tree = ast.parse(path.read_text(encoding="utf-8-sig"), filename=str(path))
     except (SyntaxError, ValueError, RecursionError) as error:
         raise UserError(f"{path} is not a Python file: {error}") from None
+    settings = {*known_names(), *KNOWN_ONLY_THERE}
+    # Names that the file reads: one that is no setting is a value for the settings after it.
+    helpers = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
+    helpers -= settings
     assigned: dict[str, Any] = {}
     warnings: list[str] = []
     for statement in tree.body:
         match statement:
-            case ast.Import() | ast.ImportFrom() | ast.Pass() | ast.Expr(value=ast.Constant()):
+            case ast.Import(names=imported) | ast.ImportFrom(names=imported) if not _bound(imported) & {*settings, "*"}:
                 continue
-            case ast.Assign(targets=[ast.Name(id=name)], value=expression):
-                pass
+            case ast.Pass() | ast.Expr(value=ast.Constant() | ast.Call(func=ast.Name(id="print"))):
+                continue
+            case ast.Assign(targets=targets, value=expression):
+                names = [target.id for target in targets if isinstance(target, ast.Name)]
+                is_setting = len(names) == len(targets)
             case ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as expression):
-                pass
+                names, is_setting = [name], True
+            case ast.AugAssign(target=ast.Name(id=name), op=operation, value=value):
+                names, is_setting, expression = [name], True, ast.BinOp(ast.Name(name), operation, value)
             case _:
-                raise UserError(
-                    f"{path}, line {statement.lineno}: '{_first_line(statement)}' is code, not a setting; "
-                    "nanofit reads config files without running them: keep only lines of the form name = value"
-                )
+                names, is_setting, expression = [], False, ast.Constant(None)
+        if not is_setting:
+            raise UserError(
+                f"{path}, line {statement.lineno}: '{_first_line(statement)}' is code, not a setting; "
+                "nanofit reads config files without running them: keep only lines of the form name = value"
+            )
         try:
             # nanoGPT runs the file inside train.py, where its defaults are names already.
-            assigned[name] = _value(expression, NANOGPT_DEFAULTS | assigned)
+            assigned |= dict.fromkeys(names, _value(expression, NANOGPT_DEFAULTS | assigned))
         except (_Unreadable, RecursionError):
-            if name not in HARMLESS:
-                raise UserError(
-                    f"{path}, line {statement.lineno}: {name} = {_text(expression)} is neither a literal nor "
-                    f"arithmetic; nanofit reads config files without running them: write the value of {name}"
-                ) from None
-            warnings.append(f"{name} = {_text(expression)} is not a plain value and was left out")
-            assigned.pop(name, None)
-    unknown = [name for name in assigned if name not in (*known_names(), *KNOWN_ONLY_THERE)]
-    if unknown:
-        raise UserError(f"{path}: unknown setting '{unknown[0]}'{nearest(unknown[0], known_names())}")
-    return NanogptConfig(assigned, warnings)
+            for name in names:
+                assigned.pop(name, None)
+                if name in helpers:
+                    continue
+                if name not in OPTIONAL:
+                    raise UserError(
+                        f"{path}, line {statement.lineno}: {name} = {_text(expression)} is neither a literal nor "
+                        f"arithmetic; nanofit reads config files without running them: write the value of {name}"
+                    ) from None
+                warnings.append(f"{name} = {_text(expression)} is not a plain value and was left out")
+    for name in assigned.keys() - settings:
+        suggestion = nearest(name, known_names())
+        if name not in helpers:
+            raise UserError(f"{path}: unknown setting '{name}'{suggestion}")
+        if suggestion:
+            warnings.append(f"{name} is no setting{suggestion}: only the lines that read it have its value")
+    return NanogptConfig({name: value for name, value in assigned.items() if name in settings}, warnings)
 
 
 def with_nanogpt_defaults(values: dict[str, Any]) -> dict[str, Any]:
@@ -142,17 +168,19 @@ def with_nanogpt_defaults(values: dict[str, Any]) -> dict[str, Any]:
 def leave_out_ignored(values: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """`values` without nanoGPT's settings that nanofit has no use for, and a warning for each that asked for something.
 
-    Raises UserError for `eval_only = True`, which asks for no training.
+    Raises UserError for `eval_only = True`, which asks for no training, and for a flag that is neither True nor False.
     """
-    if values.get("eval_only"):
+    flags = {name: read_flag(name, values[name]) for name in FLAGS_ONLY_THERE if name in values}
+    if flags.get("eval_only"):
         asked = "eval_only = True asks for an evaluation and no training"
         if values.get("init_from") in PRETRAINED_SHAPES:
             raise UserError(f"{asked}; {without_pretrained_weights(values['init_from'])}")
-        raise UserError(f"{asked}: nanofit eval RUN evaluates a run; --eval_only=False trains one")
+        run = values.get("out_dir", values.get("out", "RUN"))
+        raise UserError(f"{asked}: nanofit eval {run} evaluates a run; --eval_only=False trains one")
     kept = {name: value for name, value in values.items() if name not in KNOWN_ONLY_THERE}
     warnings = [
         f"{name} = {value} was left out: {IGNORED[name][1]}"
-        for name, value in values.items()
+        for name, value in (values | flags).items()
         if name in IGNORED and value != IGNORED[name][0]
     ]
     return kept, warnings
@@ -176,29 +204,60 @@ _OPERATORS: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
 }
 
 
+_CONVERSIONS: dict[str, Callable[[Any], Any]] = {"int": int, "float": float, "str": str}
+
+
 def _value(expression: ast.expr, names: dict[str, Any]) -> Any:
-    """The value of a literal or of arithmetic; raises _Unreadable for all else, division by zero and huge powers too."""
+    """The value of a literal, of arithmetic, or of text that is joined; raises _Unreadable for all else, for division by zero,
+    for numbers beyond what a float holds, and for text beyond MAX_TEXT."""
     match expression:
         case ast.Constant(value=bool() | int() | float() | str() as value):
             return value
         case ast.Name(id=name) if name in names:
             return names[name]
-        case ast.UnaryOp(op=ast.USub(), operand=operand):
-            value = _number(operand, names)
-            return -value
+        case ast.UnaryOp(op=ast.USub() | ast.UAdd() as sign, operand=operand):
+            value = _number(_value(operand, names))
+            return -value if isinstance(sign, ast.USub) else value
         case ast.BinOp(op=op, left=left, right=right) if type(op) in _OPERATORS:
-            try:
-                return _OPERATORS[type(op)](_number(left, names), _number(right, names))
-            except (ArithmeticError, ValueError):
-                raise _Unreadable from None
-    raise _Unreadable
+            first, second = _value(left, names), _value(right, names)
+            if isinstance(op, ast.Add) and isinstance(first, str) and isinstance(second, str):
+                return _joined(first, second)
+            return _computed(_OPERATORS[type(op)], _number(first), _number(second))
+        case ast.Call(func=ast.Name(id=name), args=[argument], keywords=[]) if name in _CONVERSIONS:
+            return _computed(_CONVERSIONS[name], _value(argument, names))
+        case ast.JoinedStr(values=parts):
+            return _joined(*(str(_value(part, names)) for part in parts))
+        case ast.FormattedValue(value=value, conversion=-1, format_spec=None):
+            return _value(value, names)
+        case _:
+            raise _Unreadable
 
 
-def _number(expression: ast.expr, names: dict[str, Any]) -> int | float:
-    value = _value(expression, names)
+def _computed(function: Callable[..., Any], *values: Any) -> Any:
+    try:
+        result = function(*values)
+        if isinstance(result, int):
+            float(result)  # OverflowError: lines that square a number would take all memory
+        return result
+    except (ArithmeticError, ValueError):
+        raise _Unreadable from None
+
+
+def _joined(*parts: str) -> str:
+    if sum(map(len, parts)) > MAX_TEXT:
+        raise _Unreadable
+    return "".join(parts)
+
+
+def _number(value: Any) -> int | float:
     if not isinstance(value, (int, float)):
         raise _Unreadable
     return value
+
+
+def _bound(imported: list[ast.alias]) -> set[str]:
+    """The names that an import assigns."""
+    return {alias.asname or alias.name for alias in imported}
 
 
 def _first_line(statement: ast.stmt) -> str:

@@ -5,6 +5,7 @@ nanoGPT's own config files; `recipe_writing.py` writes them.
 """
 
 from dataclasses import replace
+from math import prod
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
@@ -392,7 +393,8 @@ def build_recipe(values: dict[str, Any]) -> Recipe:
         descriptions = {
             name: SECTIONS[section].model_fields[name].description or "" for name, section in SECTION_OF_FIELD.items()
         }
-        raise UserError(explain(error.errors(), descriptions)) from None
+        spelled = {SYNONYMS[name]: name for name in values if name in SYNONYMS}
+        raise UserError(explain(error.errors(), descriptions, spelled)) from None
 
 
 def _plain(name: str, value: Any) -> Any:
@@ -419,32 +421,33 @@ def in_our_words(values: dict[str, Any]) -> dict[str, Any]:
         if name not in CONVERTED:
             ours[field] = value
     if "eval_iters" in values:
-        micro_batch = ours.get("micro_batch", BatchSection().micro_batch)
-        block_size = ours.get("block_size", ModelSection().block_size)
-        ours["eval_tokens"] = _product(
-            "eval_iters x batch_size x block_size", values["eval_iters"], micro_batch, block_size
-        )
+        factors = {
+            "eval_iters": values["eval_iters"],
+            spelled.get("micro_batch", "batch_size"): ours.get("micro_batch", BatchSection().micro_batch),
+            "block_size": ours.get("block_size", ModelSection().block_size),
+        }
+        ours["eval_tokens"] = prod(_whole_number(name, factor) for name, factor in factors.items())
     if "decay_lr" in values:
-        if _flag("decay_lr", values["decay_lr"]):
+        if read_flag("decay_lr", values["decay_lr"]):
             ours["schedule"] = "cosine"
         else:  # nanoGPT then reads none of its other settings of the schedule
             ours |= {"schedule": "constant", "warmup_steps": 0, "decay_steps": None, "min_lr": 0.0}
     if "wandb_log" in values:
-        ours["logging"] = "wandb" if _flag("wandb_log", values["wandb_log"]) else "none"
+        ours["logging"] = "wandb" if read_flag("wandb_log", values["wandb_log"]) else "none"
     return ours
 
 
-def _product(what: str, *factors: Any) -> int:
-    result = 1
-    for factor in factors:
-        try:
-            result *= int(factor)
-        except (TypeError, ValueError, OverflowError):
-            raise UserError(f"{what} needs whole numbers, not {quoted(factor)}") from None
-    return result
+def _whole_number(name: str, value: Any) -> int:
+    try:
+        if value == int(value) >= 1:
+            return int(value)
+    except (TypeError, ValueError, OverflowError):
+        pass
+    raise UserError(f"{name} is a whole number, 1 or more, not {quoted(value)}")
 
 
-def _flag(name: str, value: Any) -> bool:
+def read_flag(name: str, value: Any) -> bool:
+    """`value` as True or False. Raises UserError for anything else."""
     if isinstance(value, str) and value.lower() in ("true", "false"):
         return value.lower() == "true"
     if not isinstance(value, bool):

@@ -24,8 +24,9 @@ _KINDS = {
 """What to give instead, by the first word of pydantic's type of error."""
 
 
-def explain(problems: Iterable[Any], descriptions: Mapping[str, str]) -> str:
-    """One line for all `problems`, as ValidationError.errors() lists them; `descriptions` are those of the fields.
+def explain(problems: Iterable[Any], descriptions: Mapping[str, str], spelled: Mapping[str, str]) -> str:
+    """One line for all `problems`, as ValidationError.errors() lists them; `descriptions` are those of the fields, `spelled` the
+    names under which they were given, where those are others.
 
     A field that takes values of several types has a problem for each of them: they are one sentence.
     """
@@ -33,7 +34,9 @@ def explain(problems: Iterable[Any], descriptions: Mapping[str, str]) -> str:
     for problem in problems:
         place = str(problem["loc"][1]) if len(problem["loc"]) > 1 else ""
         by_field.setdefault(place, []).append(problem)
-    return "; ".join(_sentence(field, found, descriptions.get(field, "")) for field, found in by_field.items())
+    return "; ".join(
+        _sentence(spelled.get(field, field), found, descriptions.get(field, "")) for field, found in by_field.items()
+    )
 
 
 def _sentence(field: str, problems: list[Any], description: str) -> str:

@@ -110,10 +110,11 @@ def _like_nanogpt(path: Path, values: dict[str, Any], warnings: list[str], overr
         raise UserError(f"{path}: {error}") from None
     loaded = _built(path, with_nanogpt_defaults(given), warnings + left_out)
     out = Path(loaded.recipe.run.out or "")
-    if given.get("init_from") == "resume" and (out / "ckpt.pt").is_file() and not (out / "recipe.toml").exists():
+    if given.get("init_from") == "resume" and run_at(out) is None:
+        theirs = f"{out / 'ckpt.pt'} is a checkpoint of nanoGPT, which nanofit does not read yet"
+        found = theirs if (out / "ckpt.pt").is_file() else f"there is no run in {out}"
         raise UserError(
-            f"{path}: init_from = 'resume', and {out / 'ckpt.pt'} is a checkpoint of nanoGPT, which nanofit does not read "
-            "yet: --init_from=scratch starts over, with an --out of its own"
+            f"{path}: init_from = 'resume', and {found}: --init_from=scratch begins a run, in an --out of its own"
         )
     return loaded
 
