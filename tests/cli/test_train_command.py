@@ -1,5 +1,7 @@
 """`nanofit train` from the outside: a budget by the clock."""
 
+import subprocess
+import sys
 import time
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -66,6 +68,39 @@ def test_no_probe_is_an_option(nanofit: Nanofit, monkeypatch: pytest.MonkeyPatch
     assert nanofit("train").code == 0
     assert nanofit("train", "--no-probe", "--n_layer=2").code == 0
     assert probes == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--source", "missing"), "no source 'missing'"),
+        (("--source", "sjis.txt"), "sjis.txt (likely Shift-JIS)"),
+        (("--source", "fineweb-2"), "no source 'fineweb-2'"),
+        (("--source", "short.txt"), "the corpus is too short"),
+    ],
+)
+@pytest.mark.parametrize("command", ["train", "probe"])
+def test_a_wrong_source_is_the_only_line_and_needs_no_torch(
+    tmp_path: Path, command: str, options: tuple[str, ...], said: str
+) -> None:
+    (tmp_path / "sjis.txt").write_bytes("これは日本語の文章です。\n".encode("cp932") * 99)
+    (tmp_path / "short.txt").write_text("short")
+    arguments = [command, *options, "--warmup_steps", "999", "--steps", "9"]
+    code = (
+        f"import sys; sys.argv = ['nanofit', *{arguments!r}]\n"
+        "from nanofit.cli.app import _run\n"
+        "code = _run(); assert 'torch' not in sys.modules; sys.exit(code)"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (ran.returncode, ran.stderr.count("\n")) == (2, 1), ran.stderr
+    assert said in ran.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["short.txt", "sjis.txt"]
+
+
+def test_a_run_goes_on_without_its_text(nanofit: Nanofit, run_folder: Path, folders: list[Path]) -> None:
+    assert nanofit("train", "runs/mine", "--source", "gone").code == 0
+    assert folders == [Path("runs/mine")]
+    assert nanofit("train", "runs/mine", "--source", "gone", "--fresh").code == 2
 
 
 # A run folder as the recipe

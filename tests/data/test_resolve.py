@@ -44,7 +44,10 @@ def test_a_path_that_is_not_there_is_refused_with_the_nearest_name(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "my_texts").mkdir()
     assert "no source 'my_texs' (did you mean 'my_texts'?)" in refusal("my_texs")
-    assert "no source 'missing': it is neither `fineweb`" in refusal("missing")
+    assert refusal("missing") == (
+        "no source 'missing': there is no such file or folder, and no data/missing/train.bin; give a file or a folder of text "
+        "(.txt, .md, .jsonl, .parquet), fineweb, hf://datasets/OWNER/NAME, or python"
+    )
     assert f"no source '{tmp_path / 'my_text'}' (did you mean 'my_texts'?)" in refusal(str(tmp_path / "my_text"))
     assert "no source 'pyhton' (did you mean 'python'?)" in refusal("pyhton")
     assert "no source 'fineweb-2' (did you mean 'fineweb'?)" in refusal("fineweb-2")

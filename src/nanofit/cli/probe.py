@@ -35,9 +35,10 @@ def probe(
     """
     from nanofit.cli.progress import Watcher
     from nanofit.events import Note
-    from nanofit.measuring.probe import probe as measure
 
     loaded = _recipe(recipe, ctx)
+    from nanofit.measuring.probe import probe as measure  # here, because torch takes long to import
+
     with Watcher() as report:
         for warning in loaded.warnings:
             report(Note(warning, warning=True))

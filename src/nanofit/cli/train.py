@@ -39,9 +39,11 @@ def train(
 
     Example: nanofit train runs/mine --hours 8h
     """
+    from nanofit.capabilities import require_trainable
     from nanofit.cli.progress import Watcher, say
     from nanofit.events import Activity, Note
     from nanofit.planning.plan import recipe_warnings
+    from nanofit.planning.predict import require_source
     from nanofit.planning.starter import likely_device_kind, starter_recipe
     from nanofit.recipe_files import LoadedRecipe, end_decay_with_budget, load_recipe, options_alone
     from nanofit.runs import RunFolder, metrics_to_resume, run_at
@@ -64,6 +66,9 @@ def train(
     if seconds is not None and not fresh:
         used = metrics_to_resume(RunFolder(out)).seconds  # hours are those of all lives
         loaded = LoadedRecipe(loaded.recipe.with_values(hours=(used + seconds) / 3600), loaded.warnings)
+    if fresh or not RunFolder(out).exists:  # a run that goes on may have all that it needs of its text
+        require_trainable(loaded.recipe)
+        require_source(loaded.recipe)
 
     with Watcher() as report:
         known = recipe_warnings(loaded.recipe) if loaded.recipe.steps is not None else []  # in hours, training says so

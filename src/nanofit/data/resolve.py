@@ -68,8 +68,8 @@ def nothing_named(spec: str) -> str:
         )
     beside = sorted(entry.name for entry in path.parent.glob("*")) if path.parent.is_dir() else []
     hint = nearest(path.name, [*beside, "python", *NANOGPT_DATASETS])
-    prepared = f", data/{spec}/train.bin is not there either" if is_name else ""
+    prepared = f", and no data/{spec}/train.bin" if is_name else ""
     return (
-        f"no source '{spec}'{hint}: it is neither `fineweb`, which needs no preparation, nor `python`, nor an existing file "
-        f"or folder of .txt, .jsonl or .parquet{prepared}"
+        f"no source '{spec}'{hint}: there is no such file or folder{prepared}; give a file or a folder of text (.txt, .md, .jsonl, "
+        ".parquet), fineweb, hf://datasets/OWNER/NAME, or python"
     )

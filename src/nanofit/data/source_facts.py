@@ -2,6 +2,7 @@
 network and without reading more than a few kilobytes. What a plan rests on.
 """
 
+import math
 import re
 from dataclasses import dataclass
 from functools import lru_cache
@@ -33,6 +34,9 @@ MOSTLY_OTHER_SCRIPTS = 0.3
 """Share of bytes beyond ASCII from which on a text counts as that."""
 
 SAMPLE_BYTES = 16_384
+
+MAX_TEXT_FACTOR = 2.0
+"""Plain text may hold this many times its estimated tokens; nothing bounds what a packed file holds."""
 
 PLANNED_SAMPLES = 1_000
 """Files whose beginnings a plan checks: 50 ms. Training checks more of them."""
@@ -71,7 +75,8 @@ class SourceFacts:
     `unique_tokens` are the training tokens that it holds, None where that is not known before training; `counted` says what that
     number rests on. `val_tokens` are those of validation, of a source on this machine. `is_of_hub`: it is a dataset of the hub.
     `is_fineweb`: losses on FineWeb are expected of it. `bytes_per_token` is downloaded per token, None where nothing is, or
-    where it is not known. `tokenizer` made the shards, None for text. `problem` is why training cannot begin, with the mend.
+    where it is not known. `tokenizer` made the shards, None for text. The source holds at most `max_factor` times the tokens that
+    are given here. `problem` is why training cannot begin, with the mend.
     """
 
     unique_tokens: float | None = None
@@ -81,6 +86,7 @@ class SourceFacts:
     is_fineweb: bool = False
     bytes_per_token: float | None = None
     tokenizer: str | None = None
+    max_factor: float = 1.0
     problem: str | None = None
 
 
@@ -213,7 +219,9 @@ def _facts_of_text(spec: str, tokenizer: str, val_tokens: int) -> SourceFacts:
     counted = "the sizes of its files" if per_token == 1 else f"the sizes of its files, {per_token:g} bytes per token"
     held_out = min(MAX_VALIDATION * tokens, val_tokens)
     state = tuple((file, stat.st_size, stat.st_mtime_ns) for file, stat in sizes)
-    return SourceFacts(tokens - held_out, counted, held_out, problem=_text_problem(state))
+    is_packed = any(file.suffix.lower() in TEXT_PER_FILE_BYTE for file, _ in sizes)
+    max_factor = math.inf if is_packed else MAX_TEXT_FACTOR
+    return SourceFacts(tokens - held_out, counted, held_out, max_factor=max_factor, problem=_text_problem(state))
 
 
 @lru_cache(maxsize=1)

@@ -93,9 +93,8 @@ def source_facts(recipe: Recipe) -> SourceFacts:
     data, block_size = recipe.data, recipe.model.block_size
     folder = Path(data.folder) if data.folder else None
     facts = facts_of(data.source, data.tokenizer, data.val_tokens, folder, data.characters)
-    unsure = 2 if facts.tokenizer is None else 1  # an estimate may be so far off
     for split, tokens in (("train", facts.unique_tokens), ("val", facts.val_tokens)):
-        too_short = problem_of_length(tokens * unsure, split, block_size) if tokens is not None else None
+        too_short = problem_of_length(tokens * facts.max_factor, split, block_size) if tokens is not None else None
         if facts.problem is None and too_short is not None:
             return replace(facts, problem=problem_of_length(tokens or 0, split, block_size))
     return facts
