@@ -115,6 +115,15 @@ def test_every_preset_of_the_guide_is_audited(name: str) -> None:
     assert plan.alternatives
 
 
+def test_without_a_law_of_its_loss_no_other_plan_is_called_better(tmp_path: Path) -> None:
+    for split in ("train", "val"):
+        (tmp_path / f"{split}.bin").write_bytes(bytes(20_000))
+    recipe = build_recipe({"source": str(tmp_path), "tokenizer": "gpt2", "n_layer": 2, "steps": 100})
+    plan = audit(recipe, Machine(find("RTX 4090")))
+    assert plan.predicted.val_loss is None
+    assert [other.why for other in plan.alternatives][:1] == ["nanofit's plan for these hours"]
+
+
 def test_a_cards_recipe_on_a_cpu_gets_a_better_plan() -> None:
     cpu = Machine(stand_in("a CPU", 16.0, 14.0))
     recipe = plan_for(Goal(Machine(find("RTX 4070 Ti")), 8.0, None)).recipe

@@ -56,6 +56,18 @@ def test_disk_holds_the_checkpoints_one_more_while_saving_and_the_tokens() -> No
     )
 
 
+def test_tokens_that_are_read_again_or_lie_there_already_take_no_more_disk(tmp_path: Path) -> None:
+    text = tmp_path / "text.txt"
+    text.write_bytes(b"word " * 4000)
+    once, often = (plan(source=str(text), tokenizer="bytes", steps=steps).predicted for steps in (1000, 2000))
+    assert once.disk_gib == often.disk_gib
+    for split in ("train", "val"):
+        (tmp_path / f"{split}.bin").write_bytes(bytes(20_000))
+    there = plan(source=str(tmp_path), tokenizer="gpt2", vocab_size=50304, keep_checkpoints=1)
+    assert there.predicted.disk_gib is not None
+    assert there.predicted.disk_gib * 2**30 == 2 * checkpoint_bytes(there.recipe)
+
+
 @pytest.mark.parametrize(
     ("optimizer", "bytes_of_a_matrix", "bytes_of_the_rest"), [("muon", 8, 12), ("adamw8bit", 6, 6)]
 )

@@ -140,7 +140,7 @@ def _of_room(plan: "Plan") -> Iterator[tuple[str, str, str, str]]:
     recipe, predicted, machine = plan.recipe, plan.predicted, plan.machine
     if predicted.disk_gib is not None:
         kept = recipe.run.keep_checkpoints + 1  # the next is there before the oldest goes
-        note = f"{kept} x {size(checkpoint_bytes(recipe))} checkpoints, and tokens"
+        note = f"{kept} x {size(checkpoint_bytes(recipe))} checkpoints{'' if plan.facts.are_shards else ', and tokens'}"
         yield "disk", size(predicted.disk_gib * GIB), "", note
     if predicted.download_gib is not None:
         yield "download", size(predicted.download_gib * GIB), "", "FineWeb's own files"

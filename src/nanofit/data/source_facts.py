@@ -89,6 +89,11 @@ class SourceFacts:
     max_factor: float = 1.0
     problem: str | None = None
 
+    @property
+    def are_shards(self) -> bool:
+        """Whether the tokens lie on this disk already, where a run reads them."""
+        return self.tokenizer is not None and not self.is_of_hub
+
 
 def facts_of(
     spec: str, tokenizer: str | None, val_tokens: int, folder: Path | None = None, characters: str | None = None

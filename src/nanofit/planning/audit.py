@@ -207,6 +207,8 @@ def _alternatives(plan: Plan, machine: Machine) -> Iterator[Alternative]:
         other_predicted = predict(other, machine, plan.facts)
         before, after = predicted.val_loss, other_predicted.val_loss
         gain = ""
+        if before is None and predicted.fits and other is better:
+            words = "nanofit's plan for these hours"  # whether it is better, no law says
         if before is not None and after is not None:
             lower = printed(before.mid) - printed(after.mid)
             if lower <= 0 and predicted.fits:

@@ -210,6 +210,8 @@ def _counted(recipe: Recipe, steps: int | None, facts: SourceFacts) -> Predicted
         recipe
     )  # the next is there before the oldest goes
     unique, download = facts.unique_tokens, facts.bytes_per_token
+    held = min(tokens, ceil(unique or tokens)) if tokens is not None else 0  # repeats are read from the same shards
+    written = 0 if facts.are_shards else held
     return Predicted(
         params_total=counts.total,
         params_non_embedding=counts.non_embedding,
@@ -217,10 +219,8 @@ def _counted(recipe: Recipe, steps: int | None, facts: SourceFacts) -> Predicted
         tokens_per_step=recipe.tokens_per_step,
         steps=steps,
         flops=float(tokens) * flops_per_token(config) if tokens is not None else None,
-        disk_gib=None if tokens is None else (checkpoints + tokens * BYTES_PER_TOKEN_ON_DISK) / GIB,
-        download_gib=min(tokens, unique or tokens) * download / GIB
-        if tokens is not None and download is not None
-        else None,
+        disk_gib=None if tokens is None else (checkpoints + written * BYTES_PER_TOKEN_ON_DISK) / GIB,
+        download_gib=held * download / GIB if tokens is not None and download is not None else None,
         unique_tokens=unique,
         epochs=tokens / unique if tokens is not None and unique else None,
     )
