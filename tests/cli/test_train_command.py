@@ -1,5 +1,6 @@
 """`nanofit train` from the outside: a budget by the clock."""
 
+import json
 import subprocess
 import sys
 import time
@@ -13,6 +14,7 @@ from nanofit_command import Nanofit
 import nanofit as package
 from nanofit import training
 from nanofit.cli.train import stopped_text
+from nanofit.planning.plan import recipe_document
 from nanofit.recipe import Recipe, build_recipe
 from nanofit.recipe_writing import recipe_toml
 from nanofit.runs import RunFolder
@@ -51,10 +53,39 @@ def test_the_hours_that_a_run_has_used_already_come_on_top(
     nanofit: Nanofit, trained: list[Recipe], tmp_path: Path
 ) -> None:
     (tmp_path / "runs" / "starter" / "checkpoints" / "step-00000009").mkdir(parents=True)  # a step is saved
+    (tmp_path / "runs" / "starter" / "recipe.toml").write_text(recipe_toml(build_recipe({"hours": 2})))
     (tmp_path / "runs" / "starter" / "metrics.jsonl").write_text('{"step": 9, "seconds": 5400}\n')
     assert nanofit("train", f"--until={in_two_hours()}").code == 0
     assert nanofit("train", f"--until={in_two_hours()}", "--fresh").code == 0
     assert [recipe.budget.hours for recipe in trained] == pytest.approx([3.5, 2], abs=1.1 / 60)
+
+
+@pytest.mark.parametrize(
+    "options", [("--hours", "24"), ("--n_layer=2", "--steps=7"), ("--source", "python", "--hours=0.1")]
+)
+def test_without_a_file_train_takes_the_plan(nanofit: Nanofit, trained: list[Recipe], options: tuple[str, ...]) -> None:
+    planned = json.loads(nanofit("plan", *options, "--json").out)
+    ran = nanofit("train", *options)
+    assert ran.code == 0, ran.err
+    (recipe,) = trained
+    assert recipe_document(recipe) == planned["recipe"]
+    assert "rain a" in ran.err, "what was planned is said"
+
+
+def test_without_a_file_the_same_command_goes_on_with_the_run_that_it_began(
+    nanofit: Nanofit, trained: list[Recipe], tmp_path: Path
+) -> None:
+    began = build_recipe({"n_layer": 3, "hours": 2})  # nothing that would be planned now
+    for name in ("runs/starter", "runs/mine"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "recipe.toml").write_text(recipe_toml(began))
+        (tmp_path / name / "plan.json").write_text("{}")
+    assert nanofit("train", "--hours", "24").code == 0
+    assert nanofit("train", "--hours", "24", "--out", "runs/mine").code == 0
+    assert nanofit("train", "--hours", "24", "--fresh").code == 0
+    assert nanofit("train", "--hours", "24", "--out", "runs/new").code == 0
+    assert [recipe.model.n_layer == 3 for recipe in trained] == [True, True, False, False]
+    assert {recipe.budget.hours for recipe in trained} == {24}
 
 
 def test_no_probe_is_an_option(nanofit: Nanofit, monkeypatch: pytest.MonkeyPatch) -> None:

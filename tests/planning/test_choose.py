@@ -41,6 +41,7 @@ def test_hours_get_larger_models_and_no_speed_that_nobody_measured() -> None:
     assert all(plan.machine is None and plan.predicted.tokens_per_second is None for plan in plans)
     assert [plan.recipe.budget.hours for plan in plans] == [0.5, 8, 24]
     assert "gauge" in plans[-1].because[0]
+    assert not any("evaluations" in line for plan in plans for line in plan.warnings), "what is chosen needs no mend"
 
 
 def test_more_hours_than_the_text_is_good_for_end_early() -> None:

@@ -91,7 +91,6 @@ def _plan(loaded: "LoadedRecipe | None", overrides: dict[str, Any], machine: "Ma
     from nanofit.planning.plan import plan_recipe
     from nanofit.planning.predict import require_source
     from nanofit.recipe import field_of
-    from nanofit.recipe_files import options_alone
 
     if loaded is not None:
         if any(field_of(name) == "source" for name in overrides):  # what a file names is audited, found or not
@@ -102,9 +101,15 @@ def _plan(loaded: "LoadedRecipe | None", overrides: dict[str, Any], machine: "Ma
         from nanofit.planning.audit import audit
 
         return audit(loaded.recipe, machine, tuple(loaded.warnings))
-    values, warnings = options_alone(overrides)
-    from nanofit.planning.choose import plan_for_machine
+    return plan_of_options(overrides, machine)
 
+
+def plan_of_options(overrides: dict[str, Any], machine: "Machine | None") -> "Plan":
+    """What is planned where no file is given; `nanofit train` without a file trains just that."""
+    from nanofit.planning.choose import plan_for_machine
+    from nanofit.recipe_files import options_alone
+
+    values, warnings = options_alone(overrides)
     return plan_for_machine(machine, values, tuple(warnings))
 
 

@@ -55,7 +55,7 @@ def show_plan(
 def _parts(
     plan: "Plan", console: Console, width: int, given: Path | None, better: "Alternative | None"
 ) -> Iterator[RenderableType]:
-    yield _headline(plan, given)
+    yield headline(plan, given)
     if better is not None:
         why = better.why[:1].upper() + better.why[1:]
         yield Text(f"{why}, with {model_name(better.recipe, better.predicted)}.", "bold green")
@@ -87,7 +87,8 @@ def _list(rows: Iterable[tuple[Text, Text]]) -> Table:
 # The choice
 
 
-def _headline(plan: "Plan", given: Path | None) -> Text:
+def headline(plan: "Plan", given: Path | None = None) -> Text:
+    """The plan in a sentence. `given` is the file that was audited (None: the plan was chosen)."""
     predicted, machine = plan.predicted, plan.machine
     line = Text(style="bold")
     if machine is not None:

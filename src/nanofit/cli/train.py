@@ -10,13 +10,17 @@ import typer
 import nanofit
 from nanofit.cli.overrides import overrides_of
 
+UNNAMED_RUN = Path("runs") / "starter"
+"""The run of a command that names neither a recipe nor a folder."""
+
 
 def train(
     ctx: typer.Context,
     recipe: Path | None = typer.Argument(
         None,
         metavar="[RECIPE.toml|CONFIG.py|RUN]",
-        help="A recipe, a nanoGPT config file, or a run folder, which is resumed; without one, a first recipe for this machine.",
+        help="A recipe, a nanoGPT config file, or a run folder, which is resumed; without one, what nanofit plan chooses for "
+        "this machine.",
     ),
     fresh: bool = typer.Option(False, "--fresh", help="Start over; the old run is moved aside, not deleted."),
     no_probe: bool = typer.Option(
@@ -40,12 +44,14 @@ def train(
     Example: nanofit train runs/mine --hours 8h
     """
     from nanofit.capabilities import require_trainable
+    from nanofit.cli.plan import plan_of_options
+    from nanofit.cli.plan_screen import headline
     from nanofit.cli.progress import Watcher, say
     from nanofit.events import Activity, Note
+    from nanofit.planning.machine import machine_of
     from nanofit.planning.plan import recipe_warnings
     from nanofit.planning.predict import require_source
-    from nanofit.planning.starter import likely_device_kind, starter_recipe
-    from nanofit.recipe_files import LoadedRecipe, end_decay_with_budget, load_recipe, options_alone
+    from nanofit.recipe_files import LoadedRecipe, end_decay_with_budget, load_recipe
     from nanofit.runs import RunFolder, metrics_to_resume, run_at
     from nanofit.units import duration, hours_text, quantity
 
@@ -53,17 +59,21 @@ def train(
     seconds = _seconds_until(until, overrides) if until is not None else None
     if seconds is not None:
         overrides["hours"] = seconds / 3600
-    if recipe is not None:
+    out_given = overrides.get("out", overrides.get("out_dir"))
+    unnamed = Path(out_given or UNNAMED_RUN)
+    if recipe is None and not fresh and run_at(unnamed) is not None:
+        recipe = unnamed  # the same command again resumes, even where this machine would get another plan by now
+    if recipe is None:
+        plan, out = plan_of_options(overrides, machine_of(None)), unnamed
+        loaded = LoadedRecipe(plan.recipe, list(plan.warnings))
+    else:
+        plan = None
         loaded = end_decay_with_budget(load_recipe(recipe, overrides), overrides)
-    else:
-        values, warnings = options_alone(overrides)
-        loaded = LoadedRecipe(starter_recipe(likely_device_kind(), values).recipe, warnings)
-    resumed = run_at(recipe) if recipe is not None else None
-    if resumed is not None and not {"out", "out_dir"} & set(overrides):
-        out = resumed.path  # wherever the recipe says that it was: a folder may have been moved
-    else:
-        out = Path(loaded.recipe.run.out or Path("runs") / (recipe.stem if recipe is not None else "starter"))
-    if seconds is not None and not fresh:
+        resumed = run_at(recipe)
+        out = Path(loaded.recipe.run.out or Path("runs") / recipe.stem)
+        if resumed is not None and out_given is None:
+            out = resumed.path  # wherever the recipe says that it was: a folder may have been moved
+    if seconds is not None and plan is None and not fresh:
         used = metrics_to_resume(RunFolder(out)).seconds  # hours are those of all lives
         loaded = LoadedRecipe(loaded.recipe.with_values(hours=(used + seconds) / 3600), loaded.warnings)
     if fresh or not RunFolder(out).exists:  # a run that goes on may have all that it needs of its text
@@ -71,7 +81,10 @@ def train(
         require_source(loaded.recipe)
 
     with Watcher() as report:
-        known = recipe_warnings(loaded.recipe) if loaded.recipe.steps is not None else []  # in hours, training says so
+        if plan is not None:
+            report(Note(headline(plan).plain))
+        # In hours, training says so.
+        known = recipe_warnings(loaded.recipe) if plan is None and loaded.recipe.steps is not None else []
         for warning in (*loaded.warnings, *known):
             report(Note(warning, warning=True))
         report(Note(f"run folder: {out}"))

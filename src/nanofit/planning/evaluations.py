@@ -8,6 +8,7 @@ its plan warns.
 from dataclasses import dataclass
 
 from nanofit.recipe import Recipe
+from nanofit.units import figure
 
 MAX_SHARE = 0.05
 """Of a run's time, for all of its evaluations."""
@@ -18,6 +19,9 @@ REDUCED_SHARE = 0.04
 MIN_EVALUATIONS = 5
 """Evaluations that a run keeps, if it had as many: before the first step, three on the way, at the end. Their tokens are
 reduced first."""
+
+LONG_RUN = 10
+"""Intervals between evaluations that are counted for a run in hours whose speed nobody knows."""
 
 FORWARD_SHARE = 1 / 3
 """Of a training token's time, what a token of an evaluation takes: two thirds are the backward pass."""
@@ -62,14 +66,14 @@ def evaluation_warnings(recipe: Recipe, steps: int | None) -> list[str]:
     """What should be said about evaluations that take more than MAX_SHARE of a run of `steps` steps (None: of hours whose
     speed is not known)."""
     asked = Evaluations.asked(recipe)
-    counted_steps = steps if steps is not None else asked.interval
+    counted_steps = steps if steps is not None else LONG_RUN * asked.interval
     share = _share(asked, recipe, counted_steps)
     if share <= MAX_SHARE:
         return []
     setting = "eval_tokens, eval_iters x batch_size x block_size"
     if recipe.budget.hours is not None:
         return [
-            f"evaluations would take {share:.0%} of the hours: training reduces them to {MAX_SHARE:.0%}, and a loss that is "
+            f"evaluations would take {figure(100 * share, 2)}% of the hours: training reduces them to {MAX_SHARE:.0%}, and a loss that is "
             f"measured on fewer tokens does not compare with other runs; raise eval_interval, or lower {setting}"
         ]
     better = asked.within(
