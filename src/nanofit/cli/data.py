@@ -216,7 +216,7 @@ def _show_status(folder: Path) -> None:
         console.print(
             escape(
                 f"not confirmed yet: {unconfirmed['shards']} shards, {quantity(unconfirmed['tokens'])} tokens, whose files "
-                f"were not read to their end: {named}"
+                f"no process has read from start to end: {named}"
             ),
             soft_wrap=True,
         )

@@ -8,12 +8,11 @@ import hashlib
 import io
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
 from nanofit.data.hub.client import Hub, HubFile
-from nanofit.data.hub.running_sha256 import RunningSha256
 from nanofit.durable import make_folder, reopen_or_create
 
 FIRST_AHEAD_BYTES, AHEAD_BYTES = 4 * 2**20, 16 * 2**20
@@ -116,9 +115,9 @@ class BytesAhead:
 
 
 class RawBytes(io.RawIOBase):
-    """The bytes of a file as pyarrow and we read them, counted; `hashed` takes each of them."""
+    """The bytes of a file as pyarrow and we read them, counted; `hashed` is called with each part."""
 
-    def __init__(self, blocks: Iterator[bytes], hashed: RunningSha256 | None) -> None:
+    def __init__(self, blocks: Iterator[bytes], hashed: Callable[[bytes], object] | None) -> None:
         self._blocks = blocks
         self._block = memoryview(b"")
         self._hashed = hashed
@@ -141,7 +140,7 @@ class RawBytes(io.RawIOBase):
         data = b"".join(parts)
         self.taken += len(data)
         if self._hashed is not None:
-            self._hashed.update(data)
+            self._hashed(data)
         return data
 
     def _block_at_hand(self, *, raising: bool) -> bool:

@@ -4,6 +4,7 @@ A plain file is gone on with at any byte. Of a compressed one, what was download
 done: the next process decompresses that again and goes on with the download where it broke.
 """
 
+import hashlib
 import io
 import threading
 from codecs import BOM_UTF8
@@ -16,7 +17,6 @@ from nanofit.data.documents import CHUNK_BYTES, Chunk, Cursor, DamagedFile
 from nanofit.data.encodings import ReplacedCount, read_problem
 from nanofit.data.hub.bytes_ahead import BLOCK_BYTES, BytesAhead, RawBytes, compression, part_path
 from nanofit.data.hub.client import Hub, HubFile
-from nanofit.data.hub.running_sha256 import RunningSha256
 from nanofit.data.text_rules import BadLine, text_of_line
 from nanofit.errors import UserError
 
@@ -41,13 +41,13 @@ class LinesSource:
 
     def read(self, cursor: Cursor | None) -> Generator[Chunk, None, None]:
         """The chunks from `cursor` on. Closing the generator ends the thread that fetches."""
-        place = cursor or {"file": 0, "byte": 0, "line": 0, "hash": None}
+        place = cursor or {"file": 0, "byte": 0, "line": 0}
         ahead = BytesAhead(self.hub, self.files, place["file"], place["byte"], self.spool)
         threading.Thread(target=ahead.work, name="hub-lines", daemon=True).start()
         try:
             for number in range(place["file"], len(self.files)):
                 yield from _File(self, number, place, ahead).chunks()
-                place = {"file": number + 1, "byte": 0, "line": 0, "hash": None}
+                place = {"file": number + 1, "byte": 0, "line": 0}
         finally:
             ahead.close()
 
@@ -65,9 +65,9 @@ class _File:
         self.compressed = compression(self.file)
         self.replaced = ReplacedCount()
         self.before = sum(file.size for file in source.files[:number])
-        # Of a compressed file all bytes are read in every process; of a plain one those from `byte` on.
-        self.hashed = RunningSha256() if self.compressed or not self.byte else RunningSha256.resumed(place["hash"])
-        self.raw = RawBytes(ahead.blocks(number), self.hashed if self.compressed else None)
+        # Of a compressed file every process reads all bytes; a plain file that is begun in the middle can't be confirmed.
+        self.hashed = hashlib.sha256() if self.compressed or not self.byte else None
+        self.raw = RawBytes(ahead.blocks(number), self.hashed.update if self.hashed and self.compressed else None)
 
     def chunks(self) -> Iterator[Chunk]:
         """The chunks; the last one is held back until the file's hash is known."""
@@ -95,21 +95,22 @@ class _File:
                 held = Chunk(texts, "fill", cursor, self._read_bytes(), replaced_documents=replaced, files=known)
                 texts, size, replaced, cursor = [], 0, 0, self._cursor()
         confirmed = self._confirmed()
-        if held is not None and (texts or not confirmed):
+        if held is not None and texts:
             yield held
             held = None
         end = self.before + self.file.size
         if held is not None:
             yield replace(held, read_bytes=end, confirmed=confirmed)
-        elif texts or confirmed:
+        elif (
+            texts or known
+        ):  # an empty chunk also for an unconfirmed file: the numbers of the chunks must not depend on it
             yield Chunk(texts, "fill", cursor, end, replaced_documents=replaced, files=known, confirmed=confirmed)
         if self.compressed:
             part_path(self.source.spool, self.file).unlink(missing_ok=True)
 
     def _cursor(self) -> Cursor:
         """Before the line that follows."""
-        state = self.hashed.state() if self.hashed is not None and self.byte and not self.compressed else None
-        return {"file": self.number, "byte": self.byte, "line": self.line, "hash": state}
+        return {"file": self.number, "byte": self.byte, "line": self.line}
 
     def _read_bytes(self) -> int:
         return self.before + (self.raw.taken if self.compressed else self.byte)

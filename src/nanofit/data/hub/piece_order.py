@@ -45,14 +45,14 @@ Place = dict[str, Any]
 @dataclass(frozen=True)
 class Step:
     """A piece to read. `place` is where the order stands before it; pieces up to `follows` (exclusive) of the file come in
-    this order too, without another before them in the file. Role None: its bytes are hashed, its texts were read before."""
+    this order too, without another before them in the file."""
 
     place: Place
     footer: Footer
     file: int
     number: int
     follows: int
-    role: Role | None
+    role: Role
     community: bool = False  # a file of the validation's own dataset
 
     @property
@@ -111,25 +111,20 @@ def _pieces_for(footer: Footer, start: int, text_bytes: float) -> int:
 
 @dataclass(frozen=True)
 class Order:
-    """`community`: the footers of the dataset that validation comes from, where that is another. `hash_head_again`: when a
-    reading begins behind pieces of the head, they are read again before the first file goes on, for its hash."""
+    """`community`: the footers of the dataset that validation comes from, where that is another."""
 
     footers: Footers
     community: Footers | None
     val_tokens: int
-    hash_head_again: bool
 
     def steps(self, place: Place | None) -> Iterator[Step]:
         """The steps from `place` on, from the beginning when it is None."""
         if place is None:
             place = first_place(self.footers.get(0), self.val_tokens, self.community is None)
         if place["phase"] == "head":
-            seen_from = place["at"]
             place = yield from self._head(place)
-        else:
-            seen_from = place.get("until", 0)
         if place["phase"] == "fill":
-            place = yield from self._fill(place, seen_from)
+            place = yield from self._fill(place)
         elif place["phase"] == "val":
             place = yield from self._validation(place)
         elif place["phase"] == "lead":
@@ -144,14 +139,11 @@ class Order:
             return place | {"phase": "fill", "at": 0}
         return {"phase": "val", "file": 0, "at": 0, "left": text_bytes_of(self.val_tokens), "next": until}
 
-    def _fill(self, place: Place, seen_from: int) -> Generator[Step, None, Place]:
+    def _fill(self, place: Place) -> Generator[Step, None, Place]:
         footer, first, until = self.footers.get(0), place["first"], place["until"]
         for at in range(place["at"], first):
             self._ask_for_company(at)
             yield Step(place | {"at": at}, footer, 0, at, first, "fill")
-        if self.hash_head_again:
-            for at in range(first, seen_from):
-                yield Step(place | {"at": first}, footer, 0, at, seen_from, None)
         return self._rest_from(0, until)
 
     def _validation(self, place: Place) -> Generator[Step, None, Place]:

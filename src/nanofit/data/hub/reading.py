@@ -1,8 +1,9 @@
 """One reading of a dataset's parquet files: from pieces, as they come, to chunks of documents with cursors."""
 
+import hashlib
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,35 +14,30 @@ from nanofit.data.hub.footers import TRIES, FooterShelf, read_ids, undecodable
 from nanofit.data.hub.parquet_pieces import decode, texts_of
 from nanofit.data.hub.piece_order import Order, Place, Step, text_bytes_of, validation_steps
 from nanofit.data.hub.read_ahead import Promise, ReadAhead, Spool, Workers
-from nanofit.data.hub.running_sha256 import RunningSha256
 
 
-@dataclass
 class FileHash:
-    """The sha256 of a file as far as piece `next`; `kept` are later pieces that came before it. `running` is None where
-    an earlier process could not save its state."""
+    """The sha256 of a file up to piece `next`, exclusive. Later pieces that are read first are kept until their turn."""
 
-    running: RunningSha256 | None = field(default_factory=RunningSha256)
-    next: int = 0
-    kept: dict[int, bytearray] = field(default_factory=dict)
+    def __init__(self) -> None:
+        self.sha256 = hashlib.sha256()
+        self.next = 0
+        self._kept: dict[int, bytearray] = {}
 
     def add(self, number: int, data: bytearray | Path) -> None:
-        if self.running is None:
-            self.next = number + 1
-            return
         if number != self.next:
             assert isinstance(data, bytearray)
-            self.kept[number] = data
+            self._kept[number] = data
             return
         if isinstance(data, Path):
             with data.open("rb") as stream:
                 while block := stream.read(2**20):
-                    self.running.update(block)
+                    self.sha256.update(block)
         else:
-            self.running.update(data)
+            self.sha256.update(data)
         self.next += 1
-        while (later := self.kept.pop(self.next, None)) is not None:
-            self.running.update(later)
+        while (later := self._kept.pop(self.next, None)) is not None:
+            self.sha256.update(later)
             self.next += 1
 
 
@@ -70,6 +66,7 @@ class Reading:
         self._ids: list[Promise[list[str]]] = []
         self._kept_out: set[str] | None = None
         self._hashes: dict[int, FileHash] = {}
+        self._begun_before: set[int] = set()
         self._read_bytes = 0
 
     def chunks(self, cursor: Cursor | None) -> Generator[Chunk, None, None]:
@@ -80,7 +77,7 @@ class Reading:
             first_row = 0
             if cursor is not None:
                 place, first_row, self._read_bytes = cursor["place"], cursor.get("row", 0), cursor["read"]
-                self._restore_hashes(place, cursor["hash"])
+                self._begun_before = _files_begun_before(place)
             ahead = ReadAhead(self._steps(place), self._hub_of, self._workers, self._spool)
             ahead.start()
             for step, data in ahead:
@@ -102,31 +99,10 @@ class Reading:
             start: Place = {"phase": "val", "file": 0, "at": 0, "left": text_bytes_of(self._val_tokens)}
             for step in validation_steps(self._community, start):
                 self._ids.append(self._workers.call(partial(read_ids, self._community_hub, step.footer, step.piece)))
-        first = self._hashes.get(0)
-        hash_head_again = self._files[0].sha256 is not None and (first is None or first.running is not None)
-        yield from Order(self._footers, self._community, self._val_tokens, hash_head_again).steps(place)
-
-    def _restore_hashes(self, place: Place, states: dict[str, str]) -> None:
-        reached: dict[int, int] = {}
-        if place["phase"] == "rest":
-            reached = dict(place["active"])
-        elif place["phase"] == "val":
-            reached = {0: place["next"]}
-        elif place["phase"] == "lead":
-            reached = {place["file"]: place["at"]}
-        elif place["phase"] == "fill" or place["first"] == 0:
-            reached = {0: place["at"]}
-        for file, at in reached.items():
-            if at:
-                self._hashes[file] = FileHash(RunningSha256.resumed(states.get(str(file))), at)
+        yield from Order(self._footers, self._community, self._val_tokens).steps(place)
 
     def _cursor(self, place: Place, row: int = 0) -> Cursor:
-        states = {
-            str(file): running.running.state()
-            for file, running in self._hashes.items()
-            if running.running is not None and running.next
-        }
-        cursor: Cursor = {"place": place, "read": self._read_bytes, "hash": states}
+        cursor: Cursor = {"place": place, "read": self._read_bytes}
         return cursor | {"row": row} if row else cursor
 
     def _chunks_of(self, step: Step, data: bytearray | Path, first_row: int, ahead: ReadAhead) -> Iterator[Chunk]:
@@ -134,42 +110,40 @@ class Reading:
         file = step.footer.file
         known = () if step.community or file.sha256 is None else (file.path,)
         before, held = self._cursor(step.place), None
-        piece_bytes = 0 if step.community or step.role is None else step.piece.size
-        if step.role is not None:
-            batches = _Batches(step, data, [*self._columns], ahead)
-            kept_out = self._ids_kept_out() if step.role == "train" else None
-            for texts, start, end, replaced in _cut(batches.read(first_row), kept_out, first_row):
-                if held is not None:
-                    yield held
-                cursor = before | {"row": start} if start else before
-                read_bytes = self._read_bytes + piece_bytes * end // step.piece.rows
-                held = Chunk(texts, step.role, cursor, read_bytes, replaced_documents=replaced, files=known)
-            data = batches.data
+        piece_bytes = 0 if step.community else step.piece.size
+        batches = _Batches(step, data, [*self._columns], ahead)
+        kept_out = self._ids_kept_out() if step.role == "train" else None
+        for texts, start, end, replaced in _cut(batches.read(first_row), kept_out, first_row):
+            if held is not None:
+                yield held
+            cursor = before | {"row": start} if start else before
+            read_bytes = self._read_bytes + piece_bytes * end // step.piece.rows
+            held = Chunk(texts, step.role, cursor, read_bytes, replaced_documents=replaced, files=known)
         self._read_bytes += piece_bytes
         try:
-            confirmed = () if step.community else self._hash(step, data)
+            confirmed = () if step.community else self._hash(step, batches.data)
         finally:
-            if isinstance(data, Path):
-                data.unlink()
+            if isinstance(batches.data, Path):
+                batches.data.unlink()
         if held is not None:
             yield replace(held, read_bytes=self._read_bytes, confirmed=confirmed)
-        elif confirmed and step.role is not None:
-            # None of the file's last documents is for training, and yet it has to be said that the file is right.
+        elif known and step.last:
+            # No document of the last piece is wanted, but `confirmed` needs a chunk. An unconfirmed file gets one too, so that
+            # the numbers of the chunks do not depend on who began the file.
             yield Chunk([], step.role, before, self._read_bytes, files=known, confirmed=confirmed)
 
     def _hash(self, step: Step, data: bytearray | Path) -> tuple[str, ...]:
-        """The file, when its last byte was hashed and it is what was promised. Raises DamagedFile when it is not."""
+        """The file, once all of it was hashed and it is what was promised. Raises DamagedFile when it is not. A file that an
+        earlier process began is not hashed: its first bytes are not read again."""
         file = step.footer.file
-        if file.sha256 is None:
+        if file.sha256 is None or step.file in self._begun_before:
             return ()
         known = self._hashes.setdefault(step.file, FileHash())
         known.add(step.number, data)
         if known.next < len(step.footer.pieces):
             return ()
         del self._hashes[step.file]
-        if known.running is None:
-            return ()
-        if known.running.hexdigest() != file.sha256:
+        if known.sha256.hexdigest() != file.sha256:
             raise DamagedFile(file.path)
         return (file.path,)
 
@@ -180,6 +154,20 @@ class Reading:
         if self._kept_out is None:
             self._kept_out = {each for promise in self._ids for each in self._workers.wait(promise)}
         return self._kept_out
+
+
+def _files_begun_before(place: Place) -> set[int]:
+    """The files of which a piece comes before `place` in the order."""
+    phase = place["phase"]
+    if phase == "rest":
+        return {file for file, at in place["active"] if at}
+    if phase == "lead":
+        return {place["file"]} if place["at"] else set()
+    if phase == "head":
+        return {0} if place["at"] > place["first"] else set()
+    if phase == "val":
+        return {0} if place["next"] else set()
+    return {0}  # phase fill comes after the head
 
 
 @dataclass

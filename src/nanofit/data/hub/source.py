@@ -1,7 +1,7 @@
 """Text of the hub as a source: parquet files are read by row groups, in an order that lets training begin with the first bytes.
 
 The validation set of every FineWeb source is the community's: the first tokens of `sample-10BT` in dataset order. Of other
-datasets it is their own first tokens. Every file's sha256 is formed while it streams, and goes on in the next process.
+datasets it is their own first tokens. The sha256 of each file is formed while it streams.
 """
 
 import hashlib
