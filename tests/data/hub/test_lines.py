@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from memory_hub import MemoryHub
 from nanofit.data.documents import Chunk, DamagedFile
-from nanofit.data.hub import bytes_ahead as hub_bytes
 from nanofit.data.hub import lines as hub_lines
+from nanofit.data.hub import read_ahead
 from nanofit.data.hub.client import HubUnreachable
 from nanofit.data.hub.lines import LinesSource
 from nanofit.data.hub.names import hub_name
@@ -30,8 +30,7 @@ ENDINGS = [".jsonl", ".jsonl.gz", ".jsonl.zst"]
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
     monkeypatch.setattr(hub_lines, "CHUNK_BYTES", 200)
-    for module in (hub_lines, hub_bytes):
-        monkeypatch.setattr(module, "BLOCK_BYTES", 100)
+    monkeypatch.setattr(hub_lines, "BLOCK_BYTES", 100)
 
 
 def opened(hub: MemoryHub, spool: Path) -> LinesSource:
@@ -214,7 +213,7 @@ def test_a_full_disk_is_no_bad_file(tmp_path, monkeypatch):
 
 
 def test_what_is_ahead_is_bounded_and_closing_ends_it(tmp_path, monkeypatch):
-    monkeypatch.setattr(hub_bytes, "AHEAD_BYTES", 1000)
+    monkeypatch.setattr(read_ahead, "AHEAD_BYTES", 1000)
     hub = served({f"{number}": ["text"] * 100 for number in range(50)}, ".jsonl")
     given: list[int] = []
     hub.before_block = lambda path, position: given.append(position)

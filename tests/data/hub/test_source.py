@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from hub_server import Drop, LocalHub, Status, fineweb_repo
 from memory_hub import MemoryHub, parquet
 from nanofit.data.documents import Chunk, DamagedFile
-from nanofit.data.hub import parquet_pieces, piece_order, read_ahead
+from nanofit.data.hub import parquet_pieces, piece_order, piece_requests, read_ahead
 from nanofit.data.hub import reading as hub_reading
 from nanofit.data.hub.client import Hub, HubUnreachable
 from nanofit.data.hub.names import COMMUNITY_FOLDER, FINEWEB, hub_name
@@ -147,13 +147,9 @@ def test_a_reading_in_many_lives_gives_the_same_chunks(tmp_path_factory, shape, 
 def test_the_order_does_not_depend_on_how_bytes_are_fetched(tmp_path, monkeypatch, threads, ahead, joined):
     texts = repository([(40, 3)] * 6)
     expected = list(opened(served(texts), tmp_path).read(None))
-    for name, value in (
-        ("THREADS", threads),
-        ("AHEAD_BYTES", ahead),
-        ("FIRST_AHEAD_BYTES", ahead),
-        ("REQUEST_BYTES", joined),
-    ):
+    for name, value in (("THREADS", threads), ("AHEAD_BYTES", ahead), ("FIRST_AHEAD_BYTES", ahead)):
         monkeypatch.setattr(read_ahead, name, value)
+    monkeypatch.setattr(piece_requests, "REQUEST_BYTES", joined)
     assert list(opened(served(texts, seed=threads), tmp_path).read(None)) == expected
 
 
@@ -307,7 +303,7 @@ def test_the_fingerprint_is_that_of_the_files_and_the_validation(tmp_path):
 def spool_all(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every piece is too long for memory, and so for a head."""
     monkeypatch.setattr(parquet_pieces, "SPOOL_BYTES", 100)
-    monkeypatch.setattr(read_ahead, "SPOOL_BYTES", 100)
+    monkeypatch.setattr(piece_requests, "SPOOL_BYTES", 100)
     monkeypatch.setattr(piece_order, "HEAD_BYTES", 100)
 
 
@@ -471,7 +467,7 @@ def test_an_error_of_the_hub_comes_after_the_chunks_before_it(tmp_path):
 
 def test_long_pieces_lie_in_the_spool_and_are_gone_on_with_at_the_byte(tmp_path, monkeypatch):
     monkeypatch.setattr(parquet_pieces, "SPOOL_BYTES", 2000)
-    monkeypatch.setattr(read_ahead, "SPOOL_BYTES", 2000)
+    monkeypatch.setattr(piece_requests, "SPOOL_BYTES", 2000)
     texts = repository([(80, 80)] * 2)
     expected = list(opened(served(texts, 80), tmp_path / "other").read(None))
     hub, spool = served(texts, 80), tmp_path / "spool"

@@ -1,6 +1,7 @@
 """What is read of a dataset's parquet files before their texts: footers, and the ids of rows that are to be kept out."""
 
 from collections.abc import Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -15,7 +16,7 @@ from nanofit.data.hub.parquet_pieces import (
     decode,
     read_footer,
 )
-from nanofit.data.hub.read_ahead import Promise, Workers
+from nanofit.data.hub.read_ahead import DaemonExecutor
 from nanofit.errors import UserError
 
 TRIES = 3
@@ -38,29 +39,30 @@ def footer_of(hub: Hub, file: HubFile, columns: list[str]) -> Footer:
 
 
 @dataclass
-class FooterShelf:
+class FooterCache:
     """Footers of a dataset's files, fetched when they are asked for and kept until they are dropped."""
 
     hub: Hub
     files: Sequence[HubFile]
     columns: list[str]
-    workers: Workers
-    _promises: dict[int, Promise[Footer]] = field(default_factory=dict)
+    executor: DaemonExecutor
+    _futures: dict[int, Future[Footer]] = field(default_factory=dict)
 
     @property
     def count(self) -> int:
         return len(self.files)
 
     def ask(self, file: int) -> None:
-        if file not in self._promises:
-            self._promises[file] = self.workers.call(partial(footer_of, self.hub, self.files[file], self.columns))
+        if file not in self._futures:
+            read = partial(footer_of, self.hub, self.files[file], self.columns)
+            self._futures[file] = self.executor.submit(read, first=True)
 
     def get(self, file: int) -> Footer:
         self.ask(file)
-        return self.workers.wait(self._promises[file])
+        return self._futures[file].result()
 
     def drop(self, file: int) -> None:
-        self._promises.pop(file, None)
+        self._futures.pop(file, None)
 
 
 def read_ids(hub: Hub, footer: Footer, piece: Piece) -> list[str]:

@@ -6,21 +6,37 @@ done: the next process decompresses that again and goes on with the download whe
 
 import hashlib
 import io
-import threading
 from codecs import BOM_UTF8
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from nanofit.data.documents import CHUNK_BYTES, Chunk, Cursor, DamagedFile
 from nanofit.data.encodings import ReplacedCount, read_problem
-from nanofit.data.hub.bytes_ahead import BLOCK_BYTES, BytesAhead, RawBytes, compression, part_path
 from nanofit.data.hub.client import Hub, HubFile
+from nanofit.data.hub.read_ahead import ReadAhead
+from nanofit.data.hub.spool import complete, part_path
 from nanofit.data.text_rules import BadLine, text_of_line
+from nanofit.durable import make_folder
 from nanofit.errors import UserError
 
 _BYTES_PER_TOKEN = {"": 4.6, ".gz": 1.8, ".zst": 1.8}  # of English text at 0.216 tokens a byte, compressed 2.6 times
+
+BLOCK_BYTES = 2**18
+"""What is decompressed or cut into lines at once."""
+
+
+def _compression(file: HubFile) -> str:
+    """The ending that says how the file is compressed, "" where it is not."""
+    return next((ending for ending in (".gz", ".zst") if file.path.endswith(ending)), "")
+
+
+def _part(spool: Path, file: HubFile) -> Path:
+    """Where the downloaded beginning of a compressed file lies."""
+    return part_path(spool, file, _compression(file))
 
 
 @dataclass(frozen=True)
@@ -42,32 +58,44 @@ class LinesSource:
     def read(self, cursor: Cursor | None) -> Generator[Chunk, None, None]:
         """The chunks from `cursor` on. Closing the generator ends the thread that fetches."""
         place = cursor or {"file": 0, "byte": 0, "line": 0}
-        ahead = BytesAhead(self.hub, self.files, place["file"], place["byte"], self.spool)
-        threading.Thread(target=ahead.work, name="hub-lines", daemon=True).start()
-        try:
+        ahead: ReadAhead[bytes] = ReadAhead()
+        with closing(ahead.over(self._blocks(place["file"], place["byte"]))) as blocks:
             for number in range(place["file"], len(self.files)):
-                yield from _File(self, number, place, ahead).chunks()
+                yield from _File(self, number, place, iter(partial(next, blocks), b"")).chunks()
                 place = {"file": number + 1, "byte": 0, "line": 0}
-        finally:
-            ahead.close()
+
+    def _blocks(self, first: int, byte: int) -> Generator[tuple[bytes, int, int], None, None]:
+        """The bytes of the files, of the first from `byte` on, as items of `ReadAhead.over`; an empty block ends each file.
+        A compressed file comes whole, as far as possible from the spool."""
+        for number, file in enumerate(self.files[first:]):
+            if _compression(file):
+                make_folder(self.spool)
+                stream = complete(
+                    _part(self.spool, file), file.size, lambda have, file=file: self.hub.stream(file, have, file.size)
+                )
+            else:
+                stream = self.hub.stream(file, 0 if number else byte, file.size)
+            for block in stream:
+                yield block, len(block), len(block)
+            yield b"", 0, 0
 
     def download_bytes(self, tokens: int) -> int:
         """About what is downloaded for `tokens` of training and the validation set."""
-        return int(min((tokens + self.val_tokens) * _BYTES_PER_TOKEN[compression(self.files[0])], self.total_bytes))
+        return int(min((tokens + self.val_tokens) * _BYTES_PER_TOKEN[_compression(self.files[0])], self.total_bytes))
 
 
 class _File:
     """A file while it is read from `place` on."""
 
-    def __init__(self, source: LinesSource, number: int, place: Cursor, ahead: BytesAhead) -> None:
+    def __init__(self, source: LinesSource, number: int, place: Cursor, blocks: Iterator[bytes]) -> None:
         self.source, self.number, self.file = source, number, source.files[number]
         self.line, self.byte = place["line"], place["byte"]
-        self.compressed = compression(self.file)
+        self.compressed = _compression(self.file)
         self.replaced = ReplacedCount()
         self.before = sum(file.size for file in source.files[:number])
         # Of a compressed file every process reads all bytes; a plain file that is begun in the middle can't be confirmed.
         self.hashed = hashlib.sha256() if self.compressed or not self.byte else None
-        self.raw = RawBytes(ahead.blocks(number), self.hashed.update if self.hashed and self.compressed else None)
+        self.raw = _RawBytes(blocks, self.hashed.update if self.hashed and self.compressed else None)
 
     def chunks(self) -> Iterator[Chunk]:
         """The chunks; the last one is held back until the file's hash is known."""
@@ -106,7 +134,7 @@ class _File:
         ):  # an empty chunk also for an unconfirmed file: the numbers of the chunks must not depend on it
             yield Chunk(texts, "fill", cursor, end, replaced_documents=replaced, files=known, confirmed=confirmed)
         if self.compressed:
-            part_path(self.source.spool, self.file).unlink(missing_ok=True)
+            _part(self.source.spool, self.file).unlink(missing_ok=True)
 
     def _cursor(self) -> Cursor:
         """Before the line that follows."""
@@ -195,6 +223,47 @@ class _File:
         if self.hashed is None or self.file.sha256 is None:
             return ()
         if self.hashed.hexdigest() != self.file.sha256:
-            part_path(self.source.spool, self.file).unlink(missing_ok=True)
+            _part(self.source.spool, self.file).unlink(missing_ok=True)
             raise DamagedFile(self.file.path)
         return (self.file.path,)
+
+
+class _RawBytes(io.RawIOBase):
+    """The bytes of a file as pyarrow and we read them, counted; `hashed` is called with each part."""
+
+    def __init__(self, blocks: Iterator[bytes], hashed: Callable[[bytes], object] | None) -> None:
+        self._blocks = blocks
+        self._block = memoryview(b"")
+        self._hashed = hashed
+        self.taken = 0
+        self.failure: Exception | None = None
+        """What kept the bytes from coming."""
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        """Exactly `size` bytes, fewer at the end and before an error only."""
+        parts: list[memoryview] = []
+        wanted = size if size >= 0 else 2**62
+        while wanted and self._block_at_hand(raising=not parts):
+            part = self._block[:wanted]
+            parts.append(part)
+            wanted -= len(part)
+            self._block = self._block[len(part) :]
+        data = b"".join(parts)
+        self.taken += len(data)
+        if self._hashed is not None:
+            self._hashed(data)
+        return data
+
+    def _block_at_hand(self, *, raising: bool) -> bool:
+        """Whether there is a byte to give. What kept it from coming is raised now, or by the next read."""
+        if not self._block and self.failure is None:
+            try:
+                self._block = memoryview(next(self._blocks, b""))
+            except Exception as error:
+                self.failure = error
+        if self.failure is not None and raising:
+            raise self.failure
+        return bool(self._block)

@@ -14,9 +14,10 @@ from pathlib import Path
 import numpy as np
 
 from nanofit.data.hub.client import Hub, HubFile
+from nanofit.data.hub.spool import complete
 from nanofit.data.shards import HEADER_BYTES, HEADER_INTS, MAGIC, VERSION, Split, file_sha256
 from nanofit.data.tokenizers import get_tokenizer
-from nanofit.durable import publish, reopen_or_create, sync
+from nanofit.durable import publish
 from nanofit.errors import UserError
 from nanofit.vocabulary import VOCABULARIES
 
@@ -26,7 +27,6 @@ SETS = ("kjj0/fineweb10B-gpt2", "kjj0/fineweb100B-gpt2")
 SHARD_NAME = re.compile(r"[^/\\\0]+_(train|val)_[0-9]{6}\.bin")
 MOST_FETCHES = 3
 BLOCK_TOKENS = 2**20
-HASH_BYTES = 2**20
 
 
 @dataclass(frozen=True)
@@ -133,16 +133,8 @@ def _part(folder: Path, file: HubFile) -> Path:
 def _complete(hub: Hub, file: HubFile, part: Path) -> str:
     """Appends to `part` what it lacks of the file, and puts it on disk; the sha256 of all of it."""
     digest = hashlib.sha256()
-    with reopen_or_create(part) as stream:
-        if stream.tell() > file.size:
-            stream.truncate(0)
-        stream.seek(0)
-        while block := stream.read(HASH_BYTES):
-            digest.update(block)
-        for piece in hub.stream(file, stream.tell(), file.size):
-            stream.write(piece)
-            digest.update(piece)
-        sync(stream)
+    for block in complete(part, file.size, lambda have: hub.stream(file, have, file.size), durable=True):
+        digest.update(block)
     return digest.hexdigest()
 
 

@@ -2,18 +2,22 @@
 
 import hashlib
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nanofit.data.documents import CHUNK_BYTES, Chunk, Cursor, DamagedFile
 from nanofit.data.hub.client import Hub, HubFile
-from nanofit.data.hub.footers import TRIES, FooterShelf, read_ids, undecodable
+from nanofit.data.hub.footers import TRIES, FooterCache, read_ids, undecodable
 from nanofit.data.hub.parquet_pieces import decode, texts_of
 from nanofit.data.hub.piece_order import Order, Place, Step, text_bytes_of, validation_steps
-from nanofit.data.hub.read_ahead import Promise, ReadAhead, Spool, Workers
+from nanofit.data.hub.piece_requests import PieceFuture, PieceRequests
+from nanofit.data.hub.read_ahead import DaemonExecutor, ReadAhead
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 
 class FileHash:
@@ -56,14 +60,16 @@ class Reading:
         self._hub, self._files = hub, files
         self._community_hub = community_hub
         self._val_tokens = val_tokens
-        self._spool = Spool(spool)
-        self._workers = Workers()
+        self._spool = spool
+        self._executor = DaemonExecutor()
         self._columns = ["text", "id"] if community else ["text"]
-        self._footers = FooterShelf(hub, files, self._columns, self._workers)
+        self._footers = FooterCache(hub, files, self._columns, self._executor)
         self._community = (
-            FooterShelf(community_hub, community, self._columns, self._workers) if community_hub and community else None
+            FooterCache(community_hub, community, self._columns, self._executor)
+            if community_hub and community
+            else None
         )
-        self._ids: list[Promise[list[str]]] = []
+        self._ids: list[Future[list[str]]] = []
         self._kept_out: set[str] | None = None
         self._hashes: dict[int, FileHash] = {}
         self._begun_before: set[int] = set()
@@ -71,21 +77,21 @@ class Reading:
 
     def chunks(self, cursor: Cursor | None) -> Generator[Chunk, None, None]:
         """The chunks from `cursor` on. Closing the iterator ends the threads that fetch."""
-        self._workers.start()
         try:
             place = None
             first_row = 0
             if cursor is not None:
                 place, first_row, self._read_bytes = cursor["place"], cursor.get("row", 0), cursor["read"]
                 self._begun_before = _files_begun_before(place)
-            ahead = ReadAhead(self._steps(place), self._hub_of, self._workers, self._spool)
-            ahead.start()
-            for step, data in ahead:
-                yield from self._chunks_of(step, data, first_row, ahead)
-                first_row = 0
-                del data
+            ahead: ReadAhead[tuple[Step, PieceFuture]] = ReadAhead()
+            requests = PieceRequests(self._hub_of, self._executor, self._spool, ahead.limit)
+            with closing(ahead.over(requests.items(self._steps(place)))) as requested:
+                for step, future in requested:
+                    yield from self._chunks_of(step, future.result(), first_row, requests)
+                    first_row = 0
+                    del future  # its piece is not kept while the next one is waited for
         finally:
-            self._workers.close()
+            self._executor.close()
 
     def _hub_of(self, step: Step) -> Hub:
         hub = self._community_hub if step.community else self._hub
@@ -98,20 +104,23 @@ class Reading:
         if self._community is not None and self._community_hub is not None:
             start: Place = {"phase": "val", "file": 0, "at": 0, "left": text_bytes_of(self._val_tokens)}
             for step in validation_steps(self._community, start):
-                self._ids.append(self._workers.call(partial(read_ids, self._community_hub, step.footer, step.piece)))
+                read = partial(read_ids, self._community_hub, step.footer, step.piece)
+                self._ids.append(self._executor.submit(read, first=True))
         yield from Order(self._footers, self._community, self._val_tokens).steps(place)
 
     def _cursor(self, place: Place, row: int = 0) -> Cursor:
         cursor: Cursor = {"place": place, "read": self._read_bytes}
         return cursor | {"row": row} if row else cursor
 
-    def _chunks_of(self, step: Step, data: bytearray | Path, first_row: int, ahead: ReadAhead) -> Iterator[Chunk]:
+    def _chunks_of(
+        self, step: Step, data: bytearray | Path, first_row: int, requests: PieceRequests
+    ) -> Iterator[Chunk]:
         """The chunks of a piece. The last one is held back until the piece is hashed."""
         file = step.footer.file
         known = () if step.community or file.sha256 is None else (file.path,)
         before, held = self._cursor(step.place), None
         piece_bytes = 0 if step.community else step.piece.size
-        batches = _Batches(step, data, [*self._columns], ahead)
+        batches = _Batches(step, data, [*self._columns], requests)
         kept_out = self._ids_kept_out() if step.role == "train" else None
         for texts, start, end, replaced in _cut(batches.read(first_row), kept_out, first_row):
             if held is not None:
@@ -152,7 +161,7 @@ class Reading:
         if self._community is None:
             return None
         if self._kept_out is None:
-            self._kept_out = {each for promise in self._ids for each in self._workers.wait(promise)}
+            self._kept_out = {each for future in self._ids for each in future.result()}
         return self._kept_out
 
 
@@ -177,7 +186,7 @@ class _Batches:
     step: Step
     data: bytearray | Path
     columns: list[str]
-    ahead: ReadAhead
+    requests: PieceRequests
 
     def read(self, first_row: int) -> Iterator[Any]:
         """From `first_row` on. A piece that does not decode is fetched again. Raises UserError when that does not help."""
@@ -193,7 +202,7 @@ class _Batches:
             except (pa.ArrowException, OSError) as error:
                 if not tries_left:
                     raise undecodable(self.step.footer.file, error) from None
-                self.data = self.ahead.again(self.step)
+                self.data = self.requests.again(self.step)
 
     def _decoded(self, first_row: int) -> Iterator[Any]:
         row = 0
