@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from hub_server import Drop, LocalHub, Stall, Status, WholeFile
 from nanofit.data.hub import client as hub_module
-from nanofit.data.hub import patience
+from nanofit.data.hub import retry
 from nanofit.data.hub.client import Hub, HubFile, HubUnreachable
 from nanofit.errors import UserError
 from nanofit.events import Event, Note
@@ -58,7 +58,7 @@ def redirecting(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Local
         yield server
 
 
-real_pause = patience.Patience.pause
+real_pause = retry.RetryPolicy.pause
 
 
 class Clock:
@@ -76,8 +76,8 @@ class Clock:
 @pytest.fixture(autouse=True)
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(patience, "monotonic", lambda: clock.now)
-    monkeypatch.setattr(patience.Patience, "pause", lambda patience, seconds: clock.wait(seconds))
+    monkeypatch.setattr(retry, "monotonic", lambda: clock.now)
+    monkeypatch.setattr(retry.RetryPolicy, "pause", lambda policy, seconds: clock.wait(seconds))
     return clock
 
 
@@ -389,7 +389,7 @@ def test_a_hub_that_answered_before_is_waited_for(folder: Path, clock: Clock, mo
 
 
 def test_closing_ends_the_waits_of_other_threads(server: LocalHub, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(patience.Patience, "pause", real_pause)
+    monkeypatch.setattr(retry.RetryPolicy, "pause", real_pause)
     server.add(Status(code=503, path=FILE, times=None, retry_after="600"))
     told: queue.Queue[Event] = queue.Queue()
     hub = Hub(REPO, report=told.put)
@@ -494,7 +494,7 @@ def test_an_environment_that_no_client_can_be_made_with(
 
 
 def test_a_proxy_that_can_not_be_reached_is_named(server: LocalHub, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(patience, "UNCONNECTED_SECONDS", 0.0)
+    monkeypatch.setattr(retry, "UNCONNECTED_SECONDS", 0.0)
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     monkeypatch.setenv("NO_PROXY", "")
     assert "(through the proxy of HTTP_PROXY)" in refusal()

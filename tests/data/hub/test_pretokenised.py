@@ -12,7 +12,7 @@ import pytest
 import tiktoken
 
 from hub_server import Corrupt, Drop, LocalHub, Status
-from nanofit.data.hub import patience, pretokenised
+from nanofit.data.hub import pretokenised, retry
 from nanofit.data.hub.client import Hub, HubUnreachable
 from nanofit.data.hub.pretokenised import FetchedShard, download_bytes, fetch_shards
 from nanofit.data.tokenizers import GPT2_PATTERN, get_tokenizer, gpt2_ranks, gpt2_vocabulary_file
@@ -53,7 +53,7 @@ def repo(tmp_path_factory: pytest.TempPathFactory, stream: np.ndarray) -> Path:
 
 @pytest.fixture
 def server(repo: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalHub]:
-    monkeypatch.setattr(patience, "FIRST_WAIT_SECONDS", 0.0)
+    monkeypatch.setattr(retry, "FIRST_WAIT_SECONDS", 0.0)
     with LocalHub({REPO: repo}) as server:
         server.only_one(monkeypatch)
         yield server

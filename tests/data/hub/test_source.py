@@ -557,7 +557,7 @@ def test_over_a_connection_that_breaks(tmp_path, monkeypatch):
     texts = {f"{COMMUNITY_FOLDER}/0.parquet": documents(300)}
     texts |= {f"data/CC-MAIN-2024-10/{n}.parquet": documents(60, 1000 * n) for n in (1, 2, 3)}
     folder = fineweb_repo(tmp_path / "repo", texts, rows_per_group=5)
-    monkeypatch.setattr("nanofit.data.hub.patience.FIRST_WAIT_SECONDS", 0.001)
+    monkeypatch.setattr("nanofit.data.hub.retry.FIRST_WAIT_SECONDS", 0.001)
     with LocalHub({FINEWEB: folder}, cdn=True) as server:
         monkeypatch.setenv("HF_ENDPOINT", server.endpoint)
 

@@ -14,7 +14,7 @@ import pytest
 from hub_server import LocalHub, fineweb_repo
 from nanofit.data import engines, placing, shards, writing
 from nanofit.data.engines import Encoded, reference_engine
-from nanofit.data.hub import patience
+from nanofit.data.hub import retry
 from nanofit.data.manifest import MANIFEST_NAME, read_manifest
 from nanofit.data.prepare import prepare
 from nanofit.data.tokenizers import get_tokenizer
@@ -481,7 +481,7 @@ def test_a_set_of_somebody_else_is_only_read(tmp_path: Path) -> None:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(patience, "FIRST_WAIT_SECONDS", 0.0)
+    monkeypatch.setattr(retry, "FIRST_WAIT_SECONDS", 0.0)
 
 
 @pytest.fixture

@@ -6,16 +6,16 @@ huggingface_hub takes them (HF_TOKEN or the file of `hf auth login`, HF_ENDPOINT
 those of huggingface_hub's HfApi wait for ever on a connection that stalls, and give up after five tries.
 """
 
-import os
 import re
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
-from urllib.parse import SplitResult, quote, urlsplit
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+from urllib.parse import quote, urlsplit
 
-from nanofit.data.hub.patience import Failure, HubUnreachable, Patience, Tries, asked_wait
+from nanofit.data.hub import environment
+from nanofit.data.hub.retry import Failure, HubUnreachable, Retry, RetryPolicy, asked_wait
 from nanofit.errors import UserError
 from nanofit.events import Report, silent
 
@@ -24,11 +24,11 @@ __all__ = ["Hub", "HubFile", "HubUnreachable"]
 if TYPE_CHECKING:
     import httpx2
 
+T = TypeVar("T")
+
 CONNECT_SECONDS = 10.0
 READ_SECONDS = 30.0
 """No byte for so long counts as a broken connection."""
-
-PROXY_VARIABLES = ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY")
 
 SKIPPED_BYTES = 8 * 2**20
 """Where a server ignores a Range, up to so many bytes before it are read and thrown away."""
@@ -66,28 +66,12 @@ class Hub:
         self._commit = revision if re.fullmatch(r"[0-9a-f]{40}", revision) else None
         self._lock = threading.Lock()
         self._asking_commit = threading.Lock()
-        # From the environment of now, not of the moment when huggingface_hub was imported.
-        self._endpoint = os.environ.get("HF_ENDPOINT", "").rstrip("/") or constants.ENDPOINT
-        address = urlsplit(self._endpoint)
-        if (
-            address.scheme not in ("http", "https")
-            or not address.hostname
-            or not _has_good_port(address)
-            or address.query
-            or address.fragment
-        ):
-            raise UserError("HF_ENDPOINT is not an address: give one like https://huggingface.co, or unset it")
-        # Without the user and password that an address may carry.
-        self.host = f"{address.scheme}://{address.netloc.rpartition('@')[2]}{address.path}"
+        self._endpoint, self.host = environment.endpoint()
         if constants.is_offline_mode():
             raise UserError(f"HF_HUB_OFFLINE is set, so dataset {repo} is not asked for: unset it, or give local data")
-        self._headers = _headers()
-        self._patience = Patience(self.host, repo, patience_seconds, report)
-        timeout = httpx2.Timeout(READ_SECONDS, connect=CONNECT_SECONDS)
-        try:
-            self._client = httpx2.Client(timeout=timeout, follow_redirects=True)
-        except (ImportError, ValueError, OSError, httpx2.InvalidURL) as error:
-            raise _environment_refusal(error) from None
+        self._headers = environment.headers()
+        self._policy = RetryPolicy(self.host, repo, patience_seconds, report)
+        self._client = environment.client(httpx2.Timeout(READ_SECONDS, connect=CONNECT_SECONDS))
 
     def __enter__(self) -> Self:
         return self
@@ -97,7 +81,7 @@ class Hub:
 
     def close(self) -> None:
         """Ends connections and waits; who still reads gets an error."""
-        self._patience.end()
+        self._policy.end()
         self._client.close()
 
     @property
@@ -130,19 +114,12 @@ class Hub:
 
     def text(self, path: str) -> str | None:
         """The text of a small file, None where there is none of that name."""
-        url = self._url(path)
-        tries = Tries(self._patience, path)
-        while True:
-            try:
-                with self._answer(url, path, {}) as response:
-                    content = response.read()
-                    with self._lock:
-                        self.downloaded_bytes += len(content)
-                    return content.decode("utf-8-sig", errors="replace")
-            except _NoSuchFile:
-                return None
-            except Failure as failure:
-                tries.failed(failure)
+        try:
+            return self._whole(
+                self._url(path), path, lambda answer: answer.content.decode("utf-8-sig", errors="replace")
+            )
+        except _NoSuchFile:
+            return None
 
     def _url(self, path: str) -> str:
         """The address of a file's content at this commit."""
@@ -156,18 +133,18 @@ class Hub:
         """Bytes [start, end) of the file in pieces as they come, each byte once, however often a connection breaks."""
         assert 0 <= start <= end <= file.size, f"{file.path} has no bytes {start} to {end}"
         position = start
-        tries = Tries(self._patience, file.path)
+        retry = Retry(self._policy, file.path)
         while position < end:
             try:
                 for piece in self._pieces(file, position, end):
                     position += len(piece)
                     yield piece
                     # Only now: the time that the reader took is not the hub's.
-                    tries.progressed()
+                    retry.progressed()
                 if position < end:
                     raise Failure("the answer ended early")
             except Failure as failure:
-                tries.failed(failure)
+                retry.failed(failure)
 
     def _pieces(self, file: HubFile, start: int, end: int) -> Iterator[bytes]:
         """What one request gives of [start, end): all of it, or less and then Failure or an early end."""
@@ -221,22 +198,30 @@ class Hub:
 
     def _json(self, url: str, what: str) -> tuple[Any, str | None]:
         """A JSON answer, and the query of the page that follows it."""
-        tries = Tries(self._patience, what)
+
+        def parsed(answer: "httpx2.Response") -> tuple[Any, str | None]:
+            try:
+                content = answer.json()
+            except ValueError:
+                raise Failure("an answer that is not a hub's (a login page of the network?)") from None
+            # Only the query of the next page's address: that of a mirror's next page lies on the mirror.
+            following = answer.links.get("next", {}).get("url")
+            return content, None if following is None else urlsplit(following).query
+
+        return self._whole(url, what, parsed)
+
+    def _whole(self, url: str, what: str, parse: "Callable[[httpx2.Response], T]") -> T:
+        """What `parse` makes of an answer that is read whole. It may raise Failure."""
+        retry = Retry(self._policy, what)
         while True:
             try:
                 with self._answer(url, what, {}) as response:
                     response.read()
                     with self._lock:
                         self.downloaded_bytes += len(response.content)
-                    try:
-                        content = response.json()
-                    except ValueError:
-                        raise Failure("an answer that is not a hub's (a login page of the network?)") from None
-                    # The address of ours and only the query of theirs: a mirror's next page lies on the mirror.
-                    following = response.links.get("next", {}).get("url")
-                    return content, None if following is None else urlsplit(following).query
+                    return parse(response)
             except Failure as failure:
-                tries.failed(failure)
+                retry.failed(failure)
 
     @contextmanager
     def _answer(self, url: str, what: str, headers: dict[str, str]) -> "Iterator[httpx2.Response]":
@@ -245,13 +230,13 @@ class Hub:
 
         try:
             with self._client.stream("GET", url, headers=self._headers | headers) as response:
-                self._patience.heard = True
+                self._policy.heard = True
                 if response.status_code not in (200, 206, 416):
                     self._refuse(response, what)
                 yield response
         except httpx2.RequestError as error:
             unconnected = isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout | httpx2.ProxyError)
-            proxies = _set_variables(PROXY_VARIABLES) if unconnected else []
+            proxies = environment.set_variables(environment.PROXY_VARIABLES) if unconnected else []
             through = f" (through the proxy of {', '.join(proxies)})" if proxies else ""
             raise Failure(_reason(error) + through, unconnected=unconnected) from error
 
@@ -308,62 +293,6 @@ class Hub:
 
     def _page(self) -> str:
         return f"{self.host}/datasets/{self.repo}/tree/{quote(self._commit or self._revision)}"
-
-
-def _has_good_port(address: SplitResult) -> bool:
-    try:
-        return address.port != 0
-    except ValueError:
-        return False
-
-
-def _set_variables(names: Sequence[str]) -> list[str]:
-    """Those of the environment's variables `names` that are set, in either case."""
-    return [name for upper in names for name in (upper, upper.lower()) if os.environ.get(name)]
-
-
-def _environment_refusal(error: Exception) -> UserError:
-    """What a user reads where the environment keeps a client from being made. A proxy's address may hold a password, so it is
-    not shown."""
-    proxies = _set_variables(PROXY_VARIABLES)
-    if isinstance(error, ImportError):
-        socks = [name for name in proxies if os.environ[name].startswith("socks")]
-        return UserError(
-            f"{', '.join(socks or proxies)} is a SOCKS proxy, which takes another package: pip install socksio, or give an "
-            "http proxy"
-        )
-    if isinstance(error, OSError):
-        certificates = (
-            _set_variables(("SSL_CERT_FILE",)) or _set_variables(("SSL_CERT_DIR",)) or ["the system's certificates"]
-        )
-        where = ", ".join(f"{name} ({os.environ[name]})" if name in os.environ else name for name in certificates)
-        return UserError(
-            f"{where} can't be read: {error.strerror or error}: give a file of certificates, or unset the variable"
-        )
-    return UserError(f"{', '.join(proxies)} is no address of a proxy: give one like http://host:port, or unset it")
-
-
-def _headers() -> dict[str, str]:
-    """Who asks, and the token where there is one. huggingface_hub's own headers would ask the hub for a list of agents first,
-    to name in them what program runs it."""
-    from huggingface_hub import constants, get_token
-
-    from nanofit import __version__
-
-    headers = {"User-Agent": f"nanofit/{__version__}"}
-    try:
-        token = None if constants.HF_HUB_DISABLE_IMPLICIT_TOKEN else get_token()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not text"
-        raise UserError(
-            f"the token file {constants.HF_TOKEN_PATH} can't be read ({reason}): make it readable, or set HF_TOKEN"
-        ) from None
-    if token is not None:
-        if not (token.isascii() and token.isprintable()):
-            # Said here, since the HTTP library would show the token in its error.
-            raise UserError("HF_TOKEN holds characters that no token has: copy it anew from the hub's settings")
-        headers["Authorization"] = f"Bearer {token}"
-    return headers
 
 
 def _reason(error: Exception) -> str:

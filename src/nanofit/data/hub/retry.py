@@ -1,5 +1,5 @@
-"""How often and how long a hub is asked again that does not answer: waits grow and are drawn at random, so that clients which
-were cut off at once do not return at once; every new byte renews the patience."""
+"""Retries of requests to a hub: exponential back-off with full jitter, so that clients which lost the hub at the same moment do
+not all return at once. Each new byte resets the count and the time."""
 
 import random
 import threading
@@ -11,14 +11,14 @@ from time import monotonic
 from nanofit.errors import UserError
 from nanofit.events import Note, Report
 
-FIRST_WAIT_SECONDS, MOST_WAIT_SECONDS = 1.0, 30.0
+FIRST_WAIT_SECONDS, MAX_WAIT_SECONDS = 1.0, 30.0
 """The wait before try n + 1 is drawn from 0 to FIRST * 2^(n-1), or to MOST."""
 
 UNCONNECTED_SECONDS = 20.0
-"""The patience with a hub that could never be connected to: most likely there is no network."""
+"""After so long a hub that could never be connected to is given up: most likely there is no network."""
 
-MOST_ASKED_SECONDS = 3600.0
-"""Waits that the hub asks for (Retry-After) come on top of the patience, up to so much."""
+MAX_ASKED_SECONDS = 3600.0
+"""Waits that the hub asks for (Retry-After) do not count as time without an answer, up to so much."""
 
 MAX_REFUSALS = 4
 """Refusals (401, 403) of one request in a row after which it is given up: an address that was only out of date is new by then."""
@@ -28,7 +28,7 @@ NOTED_WAIT_SECONDS, NOTE_SECONDS = 5.0, 30.0
 
 
 class HubUnreachable(UserError):
-    """The hub gave no new byte for as long as the patience lasts."""
+    """The hub gave no new byte for as long as the policy allows."""
 
 
 class Failure(Exception):
@@ -42,7 +42,7 @@ class Failure(Exception):
         self.reason, self.asked_wait, self.unconnected, self.mend = reason, asked_wait, unconnected, mend
 
 
-class Patience:
+class RetryPolicy:
     """What all requests for dataset `repo` of the hub at `host` share. Any number of threads may use it."""
 
     def __init__(self, host: str, repo: str, seconds: float, report: Report) -> None:
@@ -59,7 +59,7 @@ class Patience:
         self._ended.set()
 
     def pause(self, seconds: float) -> None:
-        """Waits before the next try; raises HubUnreachable when patience is ended meanwhile."""
+        """Waits before the next try; raises HubUnreachable when the policy is ended meanwhile."""
         if self._ended.wait(seconds):
             raise HubUnreachable(f"dataset {self.repo} was closed while it was waited for")
 
@@ -73,15 +73,15 @@ class Patience:
         self._report(Note(f"{self.host}: {reason}; next try in {wait:.0f} s", warning=True))
 
 
-class Tries:
-    """One piece of work with the hub: counts failures since the last new byte, waits between them, and ends the patience."""
+class Retry:
+    """The retries of one operation: counts failures since the last new byte, waits between tries, and gives up."""
 
-    def __init__(self, patience: Patience, what: str) -> None:
-        self._patience, self._what = patience, what
+    def __init__(self, policy: RetryPolicy, what: str) -> None:
+        self._policy, self._what = policy, what
         self.progressed()
 
     def progressed(self) -> None:
-        """A new byte came: patience begins anew."""
+        """A new byte came: the count and the time start again."""
         self._began = monotonic()
         self._count = 0
         self._refusals = 0
@@ -93,28 +93,28 @@ class Tries:
         self._refusals = self._refusals + 1 if failure.mend else 0
         if self._refusals == MAX_REFUSALS:
             raise UserError(
-                f"{self._what} of dataset {self._patience.repo} is refused {MAX_REFUSALS} times with {failure.reason}: "
+                f"{self._what} of dataset {self._policy.repo} is refused {MAX_REFUSALS} times with {failure.reason}: "
                 f"if the dataset is gated, {failure.mend}"
             ) from failure
-        wait = random.uniform(0, min(FIRST_WAIT_SECONDS * 2 ** min(self._count - 1, 16), MOST_WAIT_SECONDS))
+        wait = random.uniform(0, min(FIRST_WAIT_SECONDS * 2 ** min(self._count - 1, 16), MAX_WAIT_SECONDS))
         if failure.asked_wait is not None:
             # Not all clients that were sent away at once come back at once.
             wait = failure.asked_wait + random.uniform(0, FIRST_WAIT_SECONDS)
             self._asked_seconds += wait
-        seconds = self._patience.seconds
-        if failure.unconnected and not self._patience.heard:
+        seconds = self._policy.seconds
+        if failure.unconnected and not self._policy.heard:
             seconds = min(seconds, UNCONNECTED_SECONDS)
         spent = monotonic() - self._began
-        if self._asked_seconds > MOST_ASKED_SECONDS or spent + wait > seconds + self._asked_seconds:
-            repo = self._patience.repo
+        if self._asked_seconds > MAX_ASKED_SECONDS or spent + wait > seconds + self._asked_seconds:
+            repo = self._policy.repo
             whole = self._what if repo in self._what else f"{self._what} of dataset {repo}"
             raise HubUnreachable(
-                f"{self._patience.host} gives nothing for {whole}: "
+                f"{self._policy.host} gives nothing for {whole}: "
                 f"{self._count} {'try' if self._count == 1 else 'tries'} in {spent:.0f} s, "
                 f"the last ended with: {failure.reason}"
             ) from failure
-        self._patience.note(failure.reason, wait)
-        self._patience.pause(wait)
+        self._policy.note(failure.reason, wait)
+        self._policy.pause(wait)
 
 
 def asked_wait(status: int, headers: Mapping[str, str]) -> float | None:
