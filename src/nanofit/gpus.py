@@ -7,7 +7,7 @@ take of the same memory. Apple's chips have no row, since Apple publishes no rat
 import csv
 import re
 from dataclasses import asdict, dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -54,7 +54,7 @@ class Gpu:
     speed_of: str | None = None
     given: tuple[str, ...] = ()
 
-    @property
+    @cached_property
     def compute_capability(self) -> float | None:
         """NVIDIA's as a number; None for other makers' chips."""
         return float(self.capability) if re.fullmatch(r"\d+\.\d+", self.capability) else None

@@ -9,8 +9,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from nanofit.durable import create
 from nanofit.errors import UserError
 
@@ -29,6 +27,8 @@ def exclusive(folder: Path, doing: str) -> Iterator[None]:
 
     Folders that are made for this are removed again where nothing was put into them.
     """
+    from filelock import FileLock, Timeout  # here, because commands that only answer start sooner without it
+
     made = [path for path in (folder, *folder.parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / LOCK_NAME)
@@ -63,6 +63,8 @@ def is_held(folder: Path) -> bool:
     """Whether some process holds `folder` now."""
     if not (folder / LOCK_NAME).exists():
         return False
+    from filelock import FileLock, Timeout
+
     lock = FileLock(folder / LOCK_NAME)
     try:
         lock.acquire(timeout=0)

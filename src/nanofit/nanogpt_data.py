@@ -5,7 +5,6 @@ opcodes are read one by one, those that build dictionaries, lists, strings and w
 refuses the file.
 """
 
-import pickletools
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +128,8 @@ _VALUES = frozenset(
 
 def _plain_values(raw: bytes) -> Any:
     """What the pickle `raw` holds, if that is dictionaries, lists, strings and whole numbers."""
+    import pickletools  # here, because commands that only answer start sooner without it
+
     stack: list[Any] = []
     memo: dict[Any, Any] = {}
     try:

@@ -60,20 +60,37 @@ class Sizes:
 @cache
 def sizes(config: ModelConfig) -> Sizes:
     """The sizes of `config`'s parameters, from the table. A block stands for all of them, which are alike."""
-    table = parameters(replace(config, n_layer=1))
-    block = [row for row in table if row.layer is not None]
-    rest = [row for row in table if row.layer is None]
-    in_block = sum(row.size for row in block)
-    matrices = sum(row.size for row in block if row.kind == "matrix")
+    block, rest = _sums_with_one_block(replace(config, n_layer=1))
+    total, samples, state = (config.n_layer * each + once for each, once in zip(block[:3], rest[:3], strict=True))
     return Sizes(
-        total=config.n_layer * in_block + sum(row.size for row in rest),
-        matrices=config.n_layer * matrices,
-        block=in_block,
-        block_matrices=matrices,
+        total=total,
+        matrices=config.n_layer * block[3],
+        block=block[0],
+        block_matrices=block[3],
         head=config.vocab_size * config.n_embd,
-        samples=config.n_layer * sum(_sampled(row.size) for row in block) + sum(_sampled(row.size) for row in rest),
-        adamw8bit_state=config.n_layer * sum(_state_8bit(row.size) for row in block)
-        + sum(_state_8bit(row.size) for row in rest),
+        samples=samples,
+        adamw8bit_state=state,
+    )
+
+
+@cache  # the search asks for many depths of few widths
+def _sums_with_one_block(config: ModelConfig) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Sums over the parameters in the block of `config`, which has one, and over those outside of it: entries, samples, bytes of
+    8-bit AdamW's state, entries in matrices."""
+    table = parameters(config)
+    block, rest = (
+        [(row.size, row.kind == "matrix") for row in table if (row.layer is not None) == inside]
+        for inside in (True, False)
+    )
+    return _sums(block), _sums(rest)
+
+
+def _sums(rows: list[tuple[int, bool]]) -> tuple[int, ...]:
+    return (
+        sum(size for size, _ in rows),
+        sum(_sampled(size) for size, _ in rows),
+        sum(_state_8bit(size) for size, _ in rows),
+        sum(size for size, is_matrix in rows if is_matrix),
     )
 
 
@@ -275,15 +292,16 @@ def _update(step: StepShape, iteration_width: int) -> int:
         return samples
     return samples + max(
         _muon_stack(rows, columns, count * step.config.n_layer, iteration_width)
-        for (rows, columns), count in _matrix_shapes(step.config)
+        for (rows, columns), count in _matrix_shapes(replace(step.config, n_layer=1))
     )
 
 
 @cache
 def _matrix_shapes(config: ModelConfig) -> tuple[tuple[tuple[int, int], int], ...]:
-    """The shapes of a block's matrices, the parts of a joined projection apart, and how many there are of each."""
+    """The shapes of the matrices of `config`, which has one block, and how many there are of each. The parts of a joined
+    projection count apart."""
     counts: dict[tuple[int, int], int] = {}
-    for row in parameters(replace(config, n_layer=1)):
+    for row in parameters(config):
         for rows in row.parts:
             shape = (rows, row.shape[1])
             counts[shape] = counts.get(shape, 0) + 1

@@ -5,6 +5,7 @@ Everything is linear: so much a token, and so much a pass over the model, whatev
 """
 
 from dataclasses import dataclass
+from functools import cache
 
 from nanofit.architecture import ModelConfig
 from nanofit.hyperparameters import NEWTON_SCHULZ_STEPS, OptimizerName
@@ -71,6 +72,7 @@ class Widths:
     matrices: int
 
 
+@cache
 def widths(config: ModelConfig) -> Widths:
     width, mlp = config.n_embd, config.mlp_width
     kv = config.n_kv_heads * config.head_size
