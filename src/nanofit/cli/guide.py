@@ -57,7 +57,7 @@ def _show(found: "list[Tier]") -> None:
             _memory(true.peak_memory_gib, true.fits),
             _memory(ours.peak_memory_gib, ours.fits),
         )
-        table.add_row("nanoGPT's own code, GiB", preset.claimed_vram or "", f"{tier.nanogpt_gib:.1f}", "")
+        table.add_row("nanoGPT's own, eager, GiB", preset.claimed_vram or "", f"{tier.nanogpt_gib:.1f}", "")
         table.add_row("expected loss", "", _interval(true.val_loss), _interval(ours.val_loss))
         console.print(table)
         console.print(f'  the guide: "{escape(preset.claimed_note)}"', style="dim", highlight=False)

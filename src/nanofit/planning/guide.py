@@ -6,7 +6,7 @@ from typing import Any
 from nanofit.gpu_names import find
 from nanofit.planning.audit import findings
 from nanofit.planning.chosen_recipe import recipe_of
-from nanofit.planning.guide_claims import Claim, claims_of_tier, general_claims, nanogpt_eager_bytes
+from nanofit.planning.guide_claims import Claim, claims_of_tier, general_claims, nanogpt_bytes
 from nanofit.planning.machine import Machine
 from nanofit.planning.plan import Plan, plan_recipe, recipe_document
 from nanofit.planning.predict import GIB
@@ -71,6 +71,6 @@ def _tier(preset: Preset) -> Tier:
         (*true.warnings, *findings(true)),
         tuple(claims_of_tier(preset, true)),
         tuple(general_claims(true, ours)),
-        nanogpt_eager_bytes(true.recipe) / GIB,
+        nanogpt_bytes(true.recipe, compiled=False) / GIB,
         ours,
     )

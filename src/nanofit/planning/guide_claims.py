@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from nanofit.architecture import ModelConfig, count_parameters
 from nanofit.data.source_facts import PUBLISHED_TOKENS
 from nanofit.gpu_names import find
+from nanofit.gpus import Gpu
 from nanofit.planning.loss import context_shift
 from nanofit.planning.plan import Plan
 from nanofit.planning.predict import GIB, pace, speed_on, step_on
@@ -82,11 +83,12 @@ def _of_tier(preset: Preset, plan: Plan) -> Iterator[tuple[Claim, bool]]:
         product = f"{steps:,} x {batch.micro_batch} x {batch.grad_accum} x {config.block_size:,}"
         tokens = quantity(steps * recipe.tokens_per_step)
         yield Claim(f"{preset.claimed_tokens} tokens", f"{product} is {tokens}", "counted"), True
-    if preset.claimed_vram is not None:
-        yield Claim(f"{preset.claimed_vram} of VRAM", _memory(plan), "closed form; a trace agrees within 0.002%"), False
+    of_memory = f"{preset.claimed_vram} of VRAM" if preset.claimed_vram else f"batch_size {recipe.batch.micro_batch}"
+    source = "closed form, which a trace of the eager step agrees with within 0.002%"
+    yield Claim(of_memory, _memory(plan, find(preset.card)), source), False
     wrong = [name for name in preset.named_cards if not preset.has_memory_of(find(name))]
     if wrong:
-        each = ", ".join(f"a {find(name).name} has {find(name).vram_gib:g} GB" for name in wrong)
+        each = ", ".join(f"the {find(name).name} has {find(name).vram_gib:g} GB" for name in wrong)
         yield Claim(f"cards of {preset.cards}", each, "the makers' data sheets, as in nanofit gpus"), False
     if machine is not None and recipe.schedule.warmup_steps and recipe.schedule.schedule != "constant":
         warmup = recipe.schedule.warmup_steps
@@ -100,11 +102,20 @@ def _of_tier(preset: Preset, plan: Plan) -> Iterator[tuple[Claim, bool]]:
         yield Claim(f"warm up for {warmup:,} iterations", true, "counted, and the predicted speed"), True
 
 
-def _memory(plan: Plan) -> str:
-    eager, chunked = nanogpt_eager_bytes(plan.recipe) / GIB, plan.predicted.expected_allocated_gib or 0.0
-    card = plan.machine.gpu.vram_gib if plan.machine is not None else 0.0
-    fits = "more than every card of that size has" if eager > card else "which such a card has"
-    return f"nanoGPT's code takes {eager:.0f} GiB of tensors when not compiled, {fits}; with the loss in chunks {chunked:.0f} GiB"
+def _memory(plan: Plan, of_guide: Gpu) -> str:
+    """What the plan's micro-batch takes, beside the card in question: the plan's, or the guide's where it has none."""
+    card = plan.machine.gpu if plan.machine is not None else of_guide
+    recipe, chunked = plan.recipe, plan.predicted.expected_allocated_gib
+    of_code = {
+        "compiled, as it does unless told otherwise": nanogpt_bytes(recipe, compiled=True) / GIB,
+        "not compiled": nanogpt_bytes(recipe, compiled=False) / GIB,
+    }
+    takes = " and ".join(
+        f"{gib:.0f} GiB {how}{', more than the card has' if gib > card.vram_gib else ''}"
+        for how, gib in of_code.items()
+    )
+    with_chunks = f"; with the loss in chunks {chunked:.0f} GiB" if chunked is not None else ""
+    return f"nanoGPT's tensors take {takes} (the {card.name} has {card.vram_gib:g}){with_chunks}"
 
 
 def general_claims(plan: Plan, ours: Plan) -> list[Claim]:
@@ -200,12 +211,13 @@ def _of_compilation(plan: Plan) -> Claim:
     )
 
 
-def nanogpt_eager_bytes(recipe: Recipe) -> float:
+def nanogpt_bytes(recipe: Recipe, *, compiled: bool) -> float:
     """Peak bytes of tensors of nanoGPT's own step (bf16 autocast, flash attention, AdamW fused, all logits at once, in float32
-    besides): 13.54 GiB for GPT-2 124M at 12 x 1024, 4 bytes a parameter more with accumulation.
+    besides): 13.54 GiB for GPT-2 124M at 12 x 1024 (7.8 compiled), 4 bytes a parameter more with accumulation.
 
     With P parameters, M of them in matrices (the tied head counted), N tokens a micro-batch: 12P + 2M + N[L(36C + 4H + 16) + 6C +
-    8 + 6V] + 8VN. The form agrees with a trace of nanoGPT within 0.002% (docs/log.md).
+    8 + 6V] + 8VN. The form agrees with a trace of nanoGPT within 0.002% (docs/log.md). Compiled, 4VN stand for 14VN: fused
+    kernels keep no float32 logits.
     """
     config = recipe.model_config_of_run()
     counts, tokens = count_parameters(config), recipe.batch.micro_batch * config.block_size
@@ -213,5 +225,5 @@ def nanogpt_eager_bytes(recipe: Recipe) -> float:
     return (
         (16 if recipe.batch.grad_accum > 1 else 12) * counts.total
         + 2 * counts.matmul
-        + tokens * (block + 6 * config.n_embd + 8 + 14 * config.vocab_size)
+        + tokens * (block + 6 * config.n_embd + 8 + (4 if compiled else 14) * config.vocab_size)
     )
