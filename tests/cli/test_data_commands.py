@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -190,8 +191,15 @@ def test_a_damaged_manifest_names_the_mend(nanofit: Nanofit, shards: Path) -> No
         "nanofit: shards/manifest.jsonl, line 4 is damaged (it is not valid JSON): nanofit data verify shards mends it"
     )
     ran = nanofit("data", "verify", shards)
-    assert ran.code == 0
-    assert "nanofit data prepare, as it was given before, completes the set" in ran.out
+    assert ran.code == 1
+    assert "cut back to the 2 shards before it" in " ".join(ran.out.split())
+    assert "good" not in ran.out
+    (step,) = [line for line in ran.out.splitlines() if line.startswith("not complete: nanofit data prepare ")]
+    assert step.endswith("--out shards makes the missing shards")
+    # The command that it names completes the set.
+    words = shlex.split(step.removeprefix("not complete: nanofit ").removesuffix(" makes the missing shards"))
+    assert nanofit(*words).code == 0
+    assert nanofit("data", "verify", shards).out.endswith("all good\n")
 
 
 @pytest.mark.parametrize("command", ["status", "verify"])

@@ -9,7 +9,7 @@ import pytest
 from nanofit.data import order, placing, shards, writing
 from nanofit.data.manifest import MANIFEST_NAME, read_manifest
 from nanofit.data.prepare import prepare
-from nanofit.data.verifying import remaking, verify
+from nanofit.data.verifying import verify
 from nanofit.errors import UserError
 from nanofit.evaluation.run import evaluate_run
 from nanofit.events import Note, silent
@@ -25,10 +25,8 @@ def small_shards_and_groups(monkeypatch: pytest.MonkeyPatch) -> None:
     def size(split: str, index: int) -> int:
         return 4096
 
-    for module in (placing, remaking):
-        monkeypatch.setattr(module, "ShardWriter", partial(shards.ShardWriter, size=size))
-    for module in (writing, verify):
-        monkeypatch.setattr(module, "shard_tokens", size)
+    monkeypatch.setattr(placing, "ShardWriter", partial(shards.ShardWriter, size=size))
+    monkeypatch.setattr(writing, "shard_tokens", size)
     monkeypatch.setattr(order, "GROUP_TOKENS", 1024)
     monkeypatch.setattr("os.fsync", lambda handle: None)
 

@@ -89,11 +89,12 @@ def status_command(
 def verify_command(
     folder: Path = typer.Argument(..., metavar="DIR", help="A folder of shards."),
     as_json: bool = typer.Option(False, "--json", help="Print one JSON document."),
-    repair: bool = typer.Option(True, "--repair/--no-repair", help="Redo what is bad, and only that, or only say so."),
+    repair: bool = typer.Option(True, "--repair/--no-repair", help="Make bad shards again, or only report them."),
 ) -> None:
-    """Check a folder of shards byte for byte, encode samples of its text again, and redo what is bad.
+    """Check a folder of shards byte for byte, encode samples of its text again, and repair what is bad.
 
-    What is redone comes from where it came from at first: the hub, or your text. Exit code 1 when something bad remains.
+    A bad shard is made again from its source: the hub, or your text. A damaged manifest is cut back to its last good line, and
+    `nanofit data prepare` then makes what is missing. Exit code 1 when something bad or missing remains.
 
     Example: nanofit data verify data/mine
     """
@@ -124,6 +125,7 @@ def _verified(verified: "Verified") -> dict[str, Any]:
             {"file": bad.file, "problem": bad.problem, "mended": bad.is_mended, "how": bad.how or None}
             for bad in verified.bad
         ],
+        "next_step": verified.next_step or None,
         "leftovers": list(verified.leftovers),
     }
 
@@ -146,16 +148,22 @@ def _show_verified(verified: "Verified") -> None:
         for column in ("file", "what was wrong", "now"):
             table.add_column(column, overflow="fold")
         for bad in verified.bad:
-            now = f"[green]{escape(bad.how)}[/green]" if bad.is_mended else "[red]still bad[/red]"
+            colour = "green" if bad.is_mended else "yellow" if bad.is_cut_back else "red"
+            now = bad.how if bad.is_mended or bad.is_cut_back else "still bad"
+            now = f"[{colour}]{escape(now)}[/{colour}]"
             table.add_row(escape(bad.file), escape(bad.problem), now)
         console.print(table)
-    for reason in dict.fromkeys(bad.how for bad in verified.bad if bad.how and not bad.is_mended):
+    remaining = [bad for bad in verified.bad if not bad.is_mended and not bad.is_cut_back]
+    for reason in dict.fromkeys(bad.how for bad in remaining if bad.how):
         console.print(escape(reason), soft_wrap=True)
-    mended, remaining = (sum(bad.is_mended is is_mended for bad in verified.bad) for is_mended in (True, False))
+    mended = sum(bad.is_mended for bad in verified.bad)
+    also = f", {mended} mended" if mended else ""
     if remaining:
-        console.print(f"[red]{remaining} still bad[/red]" + (f", {mended} mended" if mended else ""))
-    else:
-        console.print("[green]all good" + (f", {mended} mended" if mended else "") + "[/green]")
+        console.print(f"[red]{len(remaining)} still bad[/red]{also}")
+    elif verified.is_good:
+        console.print(f"[green]{'what is there is good' if verified.next_step else 'all good'}{also}[/green]")
+    if verified.next_step:
+        console.print(escape(f"not complete: {verified.next_step}"), soft_wrap=True)
     if verified.leftovers:
         files = ", ".join(verified.leftovers[:3]) + (" ..." if len(verified.leftovers) > 3 else "")
         count = "1 file is" if len(verified.leftovers) == 1 else f"{len(verified.leftovers)} files are"

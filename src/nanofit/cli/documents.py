@@ -251,6 +251,7 @@ class VerifyDocument(BaseModel):
     read_bytes: int
     sampled_documents: int
     bad: list[BadFile]
+    next_step: str | None = Field(description="how a set that is not complete is completed; null for others")
     leftovers: list[str]
 
 

@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 @dataclass
 class Demand:
     """How much is asked for; another thread may raise it. `tokens` of training (None: all there is); above `hold` nothing is
-    read until it is lifted."""
+    read until it is lifted. Nothing is read after chunk number `last_chunk` of the source (None: up to its end)."""
 
     tokens: int | None = None
     hold: int | None = None
+    last_chunk: int | None = None
     changed: threading.Condition = field(default_factory=threading.Condition)
 
     def set(self, tokens: int | None, hold: int | None) -> None:

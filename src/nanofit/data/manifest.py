@@ -8,13 +8,12 @@ to be as promised. A file that the manifest does not name does not exist.
 import hashlib
 import json
 import os
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, get_args
 
-from nanofit.data.manifest_line import ShardLine, Split, made_of, shard_line
+from nanofit.data.manifest_line import ShardLine, Split, check_made_of, shard_line
 from nanofit.durable import append, sync_folder, write_file
 from nanofit.errors import UserError
 from nanofit.vocabulary import VOCABULARIES, Vocabulary, vocabulary_of
@@ -104,15 +103,6 @@ class Manifest:
         return _digest([*source, *(line.sha256 for line in self.of("train")[:count])])
 
 
-@dataclass(frozen=True)
-class Lost:
-    """Line `number` of a manifest, from 1 on, which can't be used because of a `problem`; so many `shards` stand before it."""
-
-    number: int
-    shards: int
-    problem: str
-
-
 def _digest(hashes: list[str]) -> str:
     return hashlib.sha256("".join(hashes).encode()).hexdigest()
 
@@ -145,33 +135,15 @@ def append_shard(folder: Path, line: ShardLine) -> None:
 def cut_back(folder: Path, keep: int, *notes: dict[str, Any]) -> None:
     """Leaves the first line, the first `keep` shards' lines and what was said of the source's files; appends `notes`.
 
-    Closing lines go. The file is replaced whole: who reads it meanwhile sees the old one or the new one.
+    Closing lines go, and so does everything from a damaged line on. The file is replaced whole: a reader sees the old one or
+    the new one.
     """
     kept, shards = [], 0
-    for line in _lines(folder / MANIFEST_NAME):
-        if "file" in line:
-            shards += 1
-            if shards > keep:
-                continue
-        if not line.get("closed"):
+    for line, shard in _good_lines(folder / MANIFEST_NAME)[0]:
+        shards += shard is not None
+        if not line.get("closed") and (shard is None or shards <= keep):
             kept.append(line)
-    _replace_file(folder, [*kept, *notes])
-
-
-def rewrite(manifest: Manifest) -> None:
-    """Replaces the file by what `manifest` says, whole: who reads it meanwhile sees the old one or the new one. A line of a
-    shard without sha256 stands for one that is lost, and is written as one that says nothing."""
-    lines: list[dict[str, Any]] = [{"made_of": manifest.made_of}] if manifest.made_of else []
-    lines += [asdict(line) if line.sha256 else {"lost": line.file} for line in manifest.shards]
-    lines += [{"redone": file} for file in manifest.redone]
-    lines += [{"confirmed": file} for file in sorted(manifest.confirmed)]
-    if manifest.closing is not None:
-        lines.append(manifest.closing)
-    _replace_file(manifest.folder, lines)
-
-
-def _replace_file(folder: Path, lines: list[dict[str, Any]]) -> None:
-    write_file(folder / MANIFEST_NAME, b"".join(map(_text, lines)))
+    write_file(folder / MANIFEST_NAME, b"".join(map(_text, [*kept, *notes])))
 
 
 def _text(line: dict[str, Any]) -> bytes:
@@ -181,79 +153,88 @@ def _text(line: dict[str, Any]) -> bytes:
 
 def read_manifest(folder: Path) -> Manifest:
     """Reads the manifest of `folder`; a last line that a crash cut short does not count. Raises UserError if there is none."""
-    manifest, damaged = salvage(folder)
-    if damaged:
-        raise _damaged(folder / MANIFEST_NAME, damaged[0].number, damaged[0].problem)
+    manifest, damage = read_good_part(folder)
+    if damage is not None:
+        raise UserError(f"{folder / MANIFEST_NAME}, {damage}: nanofit data verify {folder} mends it")
     return manifest
 
 
-def salvage(folder: Path) -> tuple[Manifest, list[Lost]]:
-    """What the whole lines of a manifest say, and which lines say nothing. Raises UserError as `read_manifest`
-    does for a manifest that is missing or of another nanofit."""
+def read_good_part(folder: Path) -> tuple[Manifest, str | None]:
+    """What the lines before the first damaged one say, and what is wrong with that one (None: no line is damaged).
+
+    Raises UserError for a manifest that is missing or of a newer nanofit.
+    """
     file = folder / MANIFEST_NAME
     if not file.exists():
         raise UserError(f"{folder} holds no shards (no {MANIFEST_NAME}): nanofit data prepare SOURCE --out {folder}")
-    shards: list[ShardLine] = []
+    lines, damage = _good_lines(file)
+    shards = tuple(shard for _, shard in lines if shard is not None)
     origin: dict[str, Any] = {}
     confirmed: set[str] = set()
     redone: list[str] = []
-    damaged: list[Lost] = []
-    closing = None
-    for number, line in enumerate(_parsed(file), start=1):
-        version = line.pop("format_version", None) if line is not None else None
-        if version is not None and version != FORMAT_VERSION:
-            raise UserError(
-                f"{file} has format_version {version}, this nanofit reads {FORMAT_VERSION}: install a newer nanofit"
-            )
-        closing = None
-        if line is None or version is None:
-            damaged.append(
-                Lost(number, len(shards), "it is not valid JSON" if line is None else "it has no format_version")
-            )
-            continue
-        try:
-            if line.get("closed"):
-                closing = line
-            elif "made_of" in line:
-                origin = made_of(line["made_of"])
-            elif "confirmed" in line:
-                confirmed.add(line["confirmed"])
-            elif "redone" in line:
-                confirmed.discard(line["redone"])
-                redone.append(line["redone"])
-            else:
-                shard = shard_line(line)
-                if any(each.file == shard.file for each in shards):
-                    raise ValueError(f"it names {shard.file} again")
-                shards.append(shard)
-        except (ValueError, TypeError) as error:
-            damaged.append(Lost(number, len(shards), str(error)))
+    for line, _ in lines:
+        origin = line.get("made_of", origin)
+        if "confirmed" in line:
+            confirmed.add(line["confirmed"])
+        elif "redone" in line:
+            confirmed.discard(line["redone"])
+            redone.append(line["redone"])
     for tokenizer in {line.tokenizer for line in shards} | {origin.get("tokenizer", "gpt2")}:
         if tokenizer not in VOCABULARIES:
             raise UserError(
                 f"{file} names the tokenizer '{tokenizer}', which this nanofit lacks: install a newer nanofit"
             )
-    return Manifest(folder, tuple(shards), closing, origin, frozenset(confirmed), tuple(redone)), damaged
+    closing = lines[-1][0] if lines and damage is None and lines[-1][0].get("closed") else None
+    return Manifest(folder, shards, closing, origin, frozenset(confirmed), tuple(redone)), damage
 
 
-def _lines(file: Path) -> list[dict[str, Any]]:
-    """The whole lines of a manifest. Raises UserError for one that is damaged."""
-    lines = []
-    for number, line in enumerate(_parsed(file), start=1):
-        if line is None:
-            raise _damaged(file, number, "it is not valid JSON")
-        lines.append(line)
-    return lines
-
-
-def _parsed(file: Path) -> Iterator[dict[str, Any] | None]:
-    """The whole lines of a manifest, None for one that is no JSON object."""
-    for text in file.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]:
+def _good_lines(file: Path) -> tuple[list[tuple[dict[str, Any], ShardLine | None]], str | None]:
+    """The lines before the first damaged one, without their format_version, with what they say of a shard; and what is wrong
+    with the damaged one. Raises UserError for a manifest of a newer nanofit."""
+    lines: list[tuple[dict[str, Any], ShardLine | None]] = []
+    files: set[str] = set()
+    for number, text in enumerate(file.read_text(encoding="utf-8", errors="replace").split("\n")[:-1], start=1):
         try:
-            line = json.loads(text)
-        except (ValueError, RecursionError):
-            line = None
-        yield line if isinstance(line, dict) else None
+            line = _json_object(text)
+            version = line.pop("format_version", None)
+            if version is None:
+                raise ValueError("it has no format_version")
+            if version != FORMAT_VERSION:
+                raise UserError(
+                    f"{file} has format_version {version}, this nanofit reads {FORMAT_VERSION}: install a newer nanofit"
+                )
+            shard = _shard_of(line)
+            if shard is not None and shard.file in files:
+                raise ValueError(f"it names {shard.file} again")
+        except ValueError as error:
+            return lines, f"line {number} is damaged ({error})"
+        if shard is not None:
+            files.add(shard.file)
+        lines.append((line, shard))
+    return lines, None
+
+
+def _json_object(text: str) -> dict[str, Any]:
+    try:
+        line = json.loads(text)
+    except (ValueError, RecursionError):
+        line = None
+    if not isinstance(line, dict):
+        raise ValueError("it is not valid JSON")
+    return line
+
+
+def _shard_of(line: dict[str, Any]) -> ShardLine | None:
+    """What a line says of a shard; None for another line. Raises ValueError for a line that is damaged."""
+    if "made_of" in line:
+        check_made_of(line["made_of"])
+        return None
+    for kind in ("confirmed", "redone"):
+        if kind in line and not isinstance(line[kind], str):
+            raise ValueError(f"{kind} is no name of a file")
+    if any(line.get(kind) for kind in ("closed", "confirmed", "redone")):
+        return None
+    return shard_line(line)
 
 
 def mend_of_line(file: Path) -> None:
@@ -262,7 +243,3 @@ def mend_of_line(file: Path) -> None:
     whole = raw.rfind(b"\n") + 1
     if whole < len(raw):
         os.truncate(file, whole)
-
-
-def _damaged(file: Path, number: int, problem: str) -> UserError:
-    return UserError(f"{file}, line {number} is damaged ({problem}): nanofit data verify {file.parent} mends it")

@@ -83,12 +83,11 @@ def shard_line(values: dict[str, Any]) -> ShardLine:
     return line
 
 
-def made_of(values: object) -> dict[str, Any]:
-    """What a set is made of. Raises ValueError, saying what is wrong, for a field of another type."""
+def check_made_of(values: object) -> None:
+    """Raises ValueError, saying what is wrong, where `values` can't be what a set is made of: for a field of another type."""
     if not isinstance(values, dict):
         raise ValueError("made_of is no object")
     _check({name: value for name, value in values.items() if value is not None}, _MADE_OF_CHECKS)
-    return dict(values)
 
 
 def _check(values: dict[str, Any], checks: dict[str, tuple[Callable[[Any], bool], str]]) -> None:

@@ -158,13 +158,18 @@ def _prepared(found: Found, request: Request, report: Report, demand: Demand | N
         manifest = _at_hand(found, request, demand)
         if manifest is not None:
             return manifest
-        if found.local is not None:
-            _write_local(found.local, found.folder, request, demand, report)
-        else:
-            assert found.hub is not None
-            from nanofit.data.hub import sets as hub_sets  # the hub's client takes a third of a second to import
+        write_missing(found, request, report, demand)
 
-            hub_sets.write(found.hub, found.folder, request, demand, report)
+
+def write_missing(found: Found, request: Request, report: Report, demand: Demand) -> None:
+    """Writes the shards that `demand` asks for and the folder lacks, and closes the set. Raises UserError."""
+    if found.local is not None:
+        _write_local(found.local, found.folder, request, demand, report)
+    else:
+        assert found.hub is not None
+        from nanofit.data.hub import sets as hub_sets  # the hub's client takes a third of a second to import
+
+        hub_sets.write(found.hub, found.folder, request, demand, report)
 
 
 def _at_hand(found: Found, request: Request, demand: Demand) -> Manifest | None:

@@ -178,7 +178,8 @@ class _Pass:
         # Tokens of training when all that is in the queue is placed, and what validation still takes then.
         ahead = placer.written["train"]
         room = max((self._job.val_tokens or 0) - placer.written["val"], 0)
-        while not self._done.is_set():
+        last = self._demand.last_chunk
+        while not self._done.is_set() and (last is None or number <= last):
             if self._demand.holds(ahead):
                 self._tell()
                 self._demand.wait_while_held(ahead, self._done)
