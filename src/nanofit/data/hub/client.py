@@ -8,7 +8,7 @@ those of huggingface_hub's HfApi wait for ever on a connection that stalls, and 
 
 import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -129,7 +129,7 @@ class Hub:
         """Bytes [start, end) of the file, exactly."""
         return b"".join(self.stream(file, start, end))
 
-    def stream(self, file: HubFile, start: int, end: int) -> Iterator[bytes]:
+    def stream(self, file: HubFile, start: int, end: int) -> Generator[bytes, None, None]:
         """Bytes [start, end) of the file in pieces as they come, each byte once, however often a connection breaks."""
         assert 0 <= start <= end <= file.size, f"{file.path} has no bytes {start} to {end}"
         position = start

@@ -5,7 +5,7 @@ folders, as the `datasets` library does: those called train, else all that are n
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -23,7 +23,7 @@ from nanofit.data.hub.cards import (
 from nanofit.data.hub.client import Hub, HubFile
 from nanofit.data.hub.names import HubName
 from nanofit.errors import UserError, nearest
-from nanofit.events import Note, Report
+from nanofit.events import Note, Report, silent
 
 LINES_ENDINGS = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".json.gz", ".json.zst")
 
@@ -131,14 +131,16 @@ def _matching(hub: Hub, globs: Sequence[str]) -> list[HubFile]:
     return _readable(matching)
 
 
-def _for_training(files: list[HubFile], base: str, report: Report) -> list[HubFile]:
+def _for_training(
+    files: list[HubFile], base: str, report: Report, evaluation_words: Set[str] = EVALUATION_WORDS
+) -> list[HubFile]:
     """Of `files` those below `base`, or `base` itself, that their names say are for training. That others are left out is
     told. Where all are of another split and `base` was given, that split is what was asked for."""
     found = [file for file in files if not base or file.path == base or file.path.startswith(f"{base}/")]
     found = [file for file in found if _kind(file.path) == "parquet"] or found
     words = {file.path: words_of(file.path.removeprefix(base)) for file in found}
     chosen = [file for file in found if words[file.path] & TRAINING_WORDS]
-    chosen = chosen or [file for file in found if not words[file.path] & EVALUATION_WORDS]
+    chosen = chosen or [file for file in found if not words[file.path] & evaluation_words]
     chosen = chosen or (found if base else [])
     if chosen and len(chosen) < len(found):
         left_out = [file.path for file in found if file not in chosen]
@@ -151,11 +153,7 @@ def _files_before_cards(name: HubName, hub: Hub) -> list[HubFile]:
     """The files that sets were begun with before cards were read."""
     found = _readable(hub.files(name.under if name.is_fineweb else ""))
     base = name.under if name.is_fineweb or not name.under else _folder(name, found)
-    found = [file for file in found if not base or file.path == base or file.path.startswith(f"{base}/")]
-    found = [file for file in found if _kind(file.path) == "parquet"] or found
-    words = {file.path: words_of(file.path.removeprefix(base)) for file in found}
-    train = [file for file in found if words[file.path] & TRAINING_WORDS]
-    return train or [file for file in found if not words[file.path] & _WORDS_BEFORE_CARDS] or (found if base else [])
+    return _for_training(found, base, silent, _WORDS_BEFORE_CARDS)
 
 
 def _readable(files: list[HubFile]) -> list[HubFile]:

@@ -99,7 +99,7 @@ class PieceRequests:
         """Bytes [start, end) of the file; those that came with the footer are not asked for again."""
         border = min(end, footer.tail_start)
         if start < border:
-            with closing(hub.stream(footer.file, start, border)) as stream:  # type: ignore[type-var]
+            with closing(hub.stream(footer.file, start, border)) as stream:
                 for block in stream:
                     yield block
                     if self._executor.closed:

@@ -2,7 +2,7 @@
 bytes of a file on the hub: a process that finds one goes on where it ends."""
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 from nanofit.data.hub.client import HubFile
@@ -19,7 +19,7 @@ def part_path(spool: Path, file: HubFile, suffix: str) -> Path:
 
 def complete(
     part: Path, size: int, blocks: Callable[[int], Iterator[bytes]], *, durable: bool = False
-) -> Iterator[bytes]:
+) -> Generator[bytes, None, None]:
     """All `size` bytes of `part`: those that lie there, then those that `blocks` gives from an offset on, which are added to
     it. `durable` puts them on disk. Raises OSError."""
     with reopen_or_create(part) as stream:
