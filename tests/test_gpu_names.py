@@ -142,6 +142,8 @@ def test_loose_names(name: str, card: str) -> None:
         ("RTX 3070 Ti ラップトップ", "RTX 3070 Ti Laptop"),
         ("RTX 4060 笔记本", "RTX 4060 Laptop"),
         ("RTX 4060 노트북", "RTX 4060 Laptop"),
+        ("ゲフォース 4090", "RTX 4090"),
+        ("RTX3060 12ギガ", "RTX 3060 12GB"),
         ("ＲＴＸ４０９０", "RTX 4090"),
         ("ＲＴＸ　４０７０　Ｔｉ　ＳＵＰＥＲ", "RTX 4070 Ti SUPER"),
         ("RTX 4060 Ti（16GB）", "RTX 4060 Ti 16GB"),
@@ -283,3 +285,14 @@ def test_any_text_is_a_card_or_a_mistake_in_one_line(name: str) -> None:
         assert find(name) in catalogue()
     except UserError as error:
         assert len(str(error)) < 500
+
+
+def test_digits_in_another_order_name_the_nearest_card() -> None:
+    with pytest.raises(UserError, match="the nearest are RTX 4090,"):
+        find("RTX 4900")
+
+
+@pytest.mark.parametrize("name", ["4090,4090", "RTX 4090 + RTX 4090", "4090、4090"])
+def test_a_card_that_is_named_twice_is_two_cards(name: str) -> None:
+    card, count = split_count(name)
+    assert (find(card).name, count) == ("RTX 4090", 2)

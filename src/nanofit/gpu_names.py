@@ -17,7 +17,7 @@ DESCRIBE = "describe an unlisted card by --vram GIB --tflops N --bandwidth GB/S"
 
 _DECORATION = frozenset({
     *("nvidia", "geforce", "tesla", "amd", "radeon", "instinct", "gpu", "generation", "blackwell"),
-    *("workstation", "server", "edition", "hbm2", "hbm2e", "hbm3", "hbm3e", "desktop", "founders", "fe", "oc"),
+    *("ゲフォース", "workstation", "server", "edition", "hbm2", "hbm2e", "hbm3", "hbm3e", "desktop", "founders", "fe", "oc"),
     *("ジーフォース", "デスクトップ", "搭載", "グラボ", "グラフィックボード", "ビデオカード", "显卡", "台式机", "桌面版", "그래픽카드"),
 })  # fmt: skip
 
@@ -70,8 +70,11 @@ def find(name: str) -> Gpu:
 
 
 def split_count(name: str) -> tuple[str, int | None]:
-    """A card's name and the number of cards that is written with it: `2 x RTX 4090`, `4090 x2`, `4090×2`, `4090 2枚`."""
+    """A card's name and the number of cards that is written with it: `2 x RTX 4090`, `4090 x2`, `4090×2`, `4090 2枚`, `4090, 4090`."""
     text = unicodedata.normalize("NFKC", name).strip()
+    listed = re.split(r"\s*[,+&、]\s*", text.lower())
+    if len(listed) > 1 and len(set(listed)) == 1:
+        return listed[0], len(listed)
     before = re.fullmatch(r"(\d{1,2})\s*(?:[x×✕✖*]|[枚台]の)\s*(\D?.*)", text, re.IGNORECASE)
     if before is not None and before[2]:
         return before[2], int(before[1])
@@ -128,7 +131,9 @@ def _nearest(name: str, wanted: _Name) -> list[str]:
         _spelling(gpu.name): gpu.name for gpu in catalogue()
     }
     siblings = [gpu.name for gpu, own in _names() if wanted.words and own.words > wanted.words]
-    alike = [spelled[key] for key in get_close_matches(_spelling(name), spelled, n=3, cutoff=0.6)]
+    text = _spelling(name)
+    matches = get_close_matches(text, spelled, n=8, cutoff=0.6)
+    alike = [spelled[key] for key in sorted(matches, key=lambda key: sorted(key) != sorted(text))]  # 4900 is 4090
     return list(dict.fromkeys(siblings + alike))[:3]
 
 
@@ -165,7 +170,7 @@ def _read(name: str) -> tuple[frozenset[str], frozenset[int]]:
 def _plain(name: str) -> str:
     """Words of letters and digits of any script, in small letters. Full-width ones and half-width katakana become the usual ones."""
     without_marks = re.sub("[\N{TRADE MARK SIGN}\N{REGISTERED SIGN}\N{COPYRIGHT SIGN}]", " ", name)
-    return " ".join(re.findall(r"[^\W_]+", unicodedata.normalize("NFKC", without_marks).lower()))
+    return " ".join(re.findall(r"[^\W_]+", unicodedata.normalize("NFKC", without_marks).lower().replace("ギガ", "gb")))
 
 
 def _is_size(word: str) -> bool:

@@ -2,6 +2,7 @@
 
 import ast
 import re
+import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -148,6 +149,11 @@ def end_decay_with_budget(loaded: LoadedRecipe, overrides: dict[str, Any]) -> Lo
 def parse_option(name: str, text: str) -> Any:
     """The value of an option `--name=text`, read as nanoGPT reads it: a Python literal, else a string."""
     known = [*known_names(), *KNOWN_ONLY_THERE]
+    if name in ("gpu", "vram", "tflops", "bandwidth"):
+        raise UserError(
+            f"--{name} describes a card to plan for, and only nanofit plan takes it: nanofit plan --{name} {shlex.quote(text)} "
+            "--save run.toml; training takes this machine's card"
+        )
     if name not in known:
         raise UserError(f"unknown option --{name}{nearest(name, known)}")
     if field_of(name) in TEXT_FIELDS:

@@ -156,6 +156,7 @@ def test_a_long_job_has_its_garbage_collected() -> None:
     ("arguments", "said"),
     [
         (("plan", "missing.toml"), "missing.toml does not exist"),
+        (("train", "--gpu", "RTX 4090"), "only nanofit plan takes it: nanofit plan --gpu"),
         (("plan", "--n_layers", "3"), "unknown option --n_layers (did you mean 'n_layer'?)"),
         (("plan", "--n_layer"), "--n_layer needs a value: --n_layer=VALUE"),
         (("plan", "--n_layer", "--json"), "--n_layer needs a value: --n_layer=VALUE"),

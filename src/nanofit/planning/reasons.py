@@ -78,6 +78,11 @@ def _why_this_size(search: Search, plan: Plan) -> str:
         )
     if tokens / counted < SHORT_OF_TOKENS * FEWEST_TOKENS_PER_PARAMETER:
         return f"{size}: the smallest shape tried{' with the given ' + pinned[0] if pinned else ''}, since the budget has few tokens"
+    if predicted.val_loss is None:
+        return (
+            f"{size}: the best of the shapes that fit{' with the given ' + pinned[0] if pinned else ''}, by FineWeb's loss law; for other "
+            "text or tokens it ranks sizes, but predicts no loss"
+        )
     return (
         f"{size} have the lowest expected loss of the shapes that fit{' with the given ' + pinned[0] if pinned else ''}; for a fixed "
         "time a larger model on fewer tokens would lose as much as a smaller one on more (loss law fitted to 43 public runs, "
