@@ -7,7 +7,7 @@ folders, as the `datasets` library does: those called train, else all that are n
 import re
 from collections.abc import Sequence, Set
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 from nanofit.data.hub.cards import (
     EVALUATION_WORDS,
@@ -40,6 +40,23 @@ class TextFiles:
     files: tuple[HubFile, ...]
     parquet: bool
     config: str = ""
+
+
+@dataclass(frozen=True)
+class HubText:
+    """What all sources of text on the hub are (`documents.Source`): `files`, read in this order from `hub`; `val_tokens` is at
+    most a tenth of the dataset; `config` of its card, "" where none decides. `spool` is a folder for unfinished downloads."""
+
+    name: str
+    fingerprint: str
+    total_bytes: int
+    validation: str
+    comparable: bool
+    val_tokens: int
+    hub: Hub
+    files: tuple[HubFile, ...]
+    spool: Path
+    config: str
 
 
 def text_files(name: HubName, hub: Hub, report: Report, *, before_cards: bool = False) -> TextFiles:

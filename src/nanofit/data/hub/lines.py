@@ -9,14 +9,15 @@ import io
 from codecs import BOM_UTF8
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from nanofit.data.documents import CHUNK_BYTES, Chunk, Cursor, DamagedFile
 from nanofit.data.encodings import ReplacedCount, read_problem
-from nanofit.data.hub.client import Hub, HubFile
+from nanofit.data.hub.client import HubFile
+from nanofit.data.hub.files import HubText
 from nanofit.data.hub.read_ahead import ReadAhead
 from nanofit.data.hub.spool import complete, part_path
 from nanofit.data.text_rules import BadLine, text_of_line
@@ -39,21 +40,8 @@ def _part(spool: Path, file: HubFile) -> Path:
     return part_path(spool, file, _compression(file))
 
 
-@dataclass(frozen=True)
-class LinesSource:
-    """Files of lines on the hub (`documents.Source`); `val_tokens` is at most a tenth of the dataset, `config` of its card
-    the one that the files belong to, "" where none decides."""
-
-    name: str
-    fingerprint: str
-    total_bytes: int
-    validation: str
-    comparable: bool
-    val_tokens: int
-    hub: Hub
-    files: tuple[HubFile, ...]
-    spool: Path
-    config: str
+class LinesSource(HubText):
+    """Files of lines on the hub."""
 
     def read(self, cursor: Cursor | None) -> Generator[Chunk, None, None]:
         """The chunks from `cursor` on. Closing the generator ends the thread that fetches."""

@@ -10,7 +10,7 @@ from nanofit.data.engines import fast_engine
 from nanofit.data.hub.client import Hub, HubUnreachable
 from nanofit.data.hub.names import FINEWEB, HubName
 from nanofit.data.hub.pretokenised import FetchedShard, download_bytes, fetch_shards, shard_files
-from nanofit.data.hub.source import BYTES_PER_TOKEN, COMMUNITY_TOKENS, ParquetSource, before_cards, open_hub_source
+from nanofit.data.hub.source import COMMUNITY_TOKENS, ParquetSource, before_cards, open_hub_source
 from nanofit.data.manifest import (
     Manifest,
     ShardLine,
@@ -22,7 +22,7 @@ from nanofit.data.manifest import (
 from nanofit.data.placing import Job
 from nanofit.data.prepare import Request, claim, close, disk_refusal, require_space, write_to_disk
 from nanofit.data.shards import write_starts
-from nanofit.data.source_facts import problem_of_tokens
+from nanofit.data.source_facts import FINEWEB_BYTES_PER_TOKEN, problem_of_tokens
 from nanofit.data.writing import REPORT_SECONDS
 from nanofit.errors import UserError
 from nanofit.events import Note, Preparing, Report
@@ -108,7 +108,7 @@ def _made_of(name: HubName, hub: Hub, request: Request) -> dict[str, Any]:
 def _announce(name: HubName, hub: Hub, folder: Path, tokens: int | None, download: float, report: Report) -> None:
     """Says what is needed before any of it is fetched; `tokens` None is all there is. Raises UserError when the disk is
     too small for it."""
-    shards_bytes = 2 * (tokens if tokens is not None else download / BYTES_PER_TOKEN)
+    shards_bytes = 2 * (tokens if tokens is not None else download / FINEWEB_BYTES_PER_TOKEN)
     require_space(folder, shards_bytes, int(download))
     what = (
         f"{tokens / 1e6:,.0f}M tokens" if tokens is not None else f"all of it, some {shards_bytes / 2e6:,.0f}M tokens"

@@ -6,44 +6,32 @@ datasets it is their own first tokens. The sha256 of each file is formed while i
 
 import hashlib
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from nanofit.data.documents import Chunk, Cursor
 from nanofit.data.hub.client import Hub, HubFile, HubUnreachable
-from nanofit.data.hub.files import text_files
+from nanofit.data.hub.files import HubText, text_files
 from nanofit.data.hub.footers import footer_of
 from nanofit.data.hub.lines import LinesSource
 from nanofit.data.hub.names import COMMUNITY_FOLDER, FINEWEB, HubName
 from nanofit.data.hub.piece_order import TOKENS_PER_BYTE, VALIDATION_SPARE
 from nanofit.data.hub.reading import Reading
+from nanofit.data.source_facts import FINEWEB_BYTES_PER_TOKEN
 from nanofit.errors import UserError
 from nanofit.events import Note, Report
 
 COMMUNITY_TOKENS = 10_485_760
 """Length of the community's validation set: the first tokens of FineWeb's sample-10BT."""
 
-BYTES_PER_TOKEN = 3.06
-"""Bytes of FineWeb's parquet files a token."""
-
 
 @dataclass(frozen=True)
-class ParquetSource:
-    """Parquet files of the hub (`documents.Source`). `config`: of the dataset's card, "" where none decides. `community` are the
-    files that validation comes from, where those are of another dataset; `val_tokens` is at most a tenth of the dataset."""
+class ParquetSource(HubText):
+    """Parquet files of the hub. `community` are the files that validation comes from, where those are of another dataset;
+    `bytes_per_token` of the files is None where only the first footer can say."""
 
-    name: str
-    fingerprint: str
-    total_bytes: int
-    validation: str
-    comparable: bool
-    val_tokens: int
-    bytes_per_token: float | None
-    hub: Hub
-    files: tuple[HubFile, ...]
-    spool: Path
-    config: str
+    bytes_per_token: float | None = None
     community_hub: Hub | None = None
     community: tuple[HubFile, ...] = ()
 
@@ -60,7 +48,7 @@ class ParquetSource:
             text_bytes = sum(piece.text_bytes for piece in first.pieces)
             bytes_per_token = first.file.size / max(text_bytes * TOKENS_PER_BYTE, 1)
         own = 0 if self.community else self.val_tokens
-        other = self.val_tokens * VALIDATION_SPARE * BYTES_PER_TOKEN if self.community else 0
+        other = self.val_tokens * VALIDATION_SPARE * FINEWEB_BYTES_PER_TOKEN if self.community else 0
         return int(min((tokens + own) * bytes_per_token, self.total_bytes) + other)
 
 
@@ -88,7 +76,7 @@ def open_hub_source(
     in memory, which the reader of the source may remove when it is through. Raises UserError."""
     found = text_files(name, hub, report, before_cards=before_cards)
     total_bytes = sum(file.size for file in found.files)
-    val_tokens = min(val_tokens, int(total_bytes / BYTES_PER_TOKEN / 10))
+    val_tokens = min(val_tokens, int(total_bytes / FINEWEB_BYTES_PER_TOKEN / 10))
     is_community = name.repo == FINEWEB and name.under == COMMUNITY_FOLDER
     other: Sequence[HubFile] = ()
     missing = ""
@@ -97,38 +85,30 @@ def open_hub_source(
         if missing:
             report(Note(f"validation is not comparable with published losses: {missing}", warning=True))
         else:
-            val_tokens = min(val_tokens, int(sum(file.size for file in other) / BYTES_PER_TOKEN / 10))
+            val_tokens = min(val_tokens, int(sum(file.size for file in other) / FINEWEB_BYTES_PER_TOKEN / 10))
     comparable = (is_community or bool(other)) and val_tokens >= COMMUNITY_TOKENS
     validation = _validation(name.repo, val_tokens, is_community or bool(other), missing)
     rule = f"{val_tokens} {_state(validation_hub, other) if other and validation_hub else ''}"
     fingerprint = hashlib.sha256(f"{_state(hub, found.files)}\n{rule}".encode()).hexdigest()[:16]
-    if not found.parquet:
-        return LinesSource(
-            name.name,
-            fingerprint,
-            total_bytes,
-            validation,
-            comparable,
-            val_tokens,
-            hub,
-            found.files,
-            spool,
-            found.config,
-        )
-    return ParquetSource(
+    source = (ParquetSource if found.parquet else LinesSource)(
         name.name,
         fingerprint,
         total_bytes,
         validation,
         comparable,
         val_tokens,
-        BYTES_PER_TOKEN if name.is_fineweb else None,
         hub,
         found.files,
         spool,
         found.config,
-        validation_hub if other else None,
-        tuple(other),
+    )
+    if isinstance(source, LinesSource):
+        return source
+    return replace(
+        source,
+        bytes_per_token=FINEWEB_BYTES_PER_TOKEN if name.is_fineweb else None,
+        community_hub=validation_hub if other else None,
+        community=tuple(other),
     )
 
 
