@@ -39,6 +39,18 @@ def create(file: Path) -> BinaryIO:
     return file.open("x+b")
 
 
+def require_regular(file: Path) -> Path:
+    """`file`, if it is a regular file or a link to one. Raises OSError for anything else, before it is opened: a pipe would wait for
+    who writes it, and a device may never end."""
+    mode = file.stat().st_mode
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(file))
+    if not stat.S_ISREG(mode):
+        kind = "a named pipe" if stat.S_ISFIFO(mode) else "a socket" if stat.S_ISSOCK(mode) else "a device"
+        raise OSError(errno.EINVAL, f"it is {kind}; give a regular file", str(file))
+    return file
+
+
 def reopen(file: Path) -> BinaryIO:
     """Opens a file that an earlier process left unfinished, for writing and reading, at its beginning. Only a regular file with
     no other name is opened: what else stands there was planted, or is shared with a copy."""

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from nanofit.durable import create
+from nanofit.durable import create, require_regular
 from nanofit.errors import UserError
 
 
@@ -79,6 +79,6 @@ def is_held(folder: Path) -> bool:
 def holder(folder: Path) -> str:
     """The pid of the process that holds `folder`, or `?` where it left no name."""
     try:
-        return (folder / HOLDER_NAME).read_text().strip() or "?"
+        return require_regular(folder / HOLDER_NAME).read_text().strip() or "?"
     except OSError:
         return "?"

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from nanofit.capabilities import without_pretrained_weights
+from nanofit.durable import require_regular
 from nanofit.errors import MAX_VALUE_CHARACTERS, UserError, nearest
 from nanofit.recipe import known_names, lay_over, read_flag
 
@@ -101,7 +102,7 @@ class _Unreadable(Exception):
 def read_nanogpt_config(path: Path) -> NanogptConfig:
     """Reads what `path` sets. Raises UserError, with the line, for code that is not settings, and for an unknown name."""
     try:
-        tree = ast.parse(path.read_text(encoding="utf-8-sig"), filename=str(path))
+        tree = ast.parse(require_regular(path).read_text(encoding="utf-8-sig"), filename=str(path))
     except (SyntaxError, ValueError, RecursionError) as error:
         raise UserError(f"{path} is not a Python file: {error}") from None
     settings = {*known_names(), *KNOWN_ONLY_THERE}

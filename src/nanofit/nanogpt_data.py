@@ -8,6 +8,7 @@ refuses the file.
 from pathlib import Path
 from typing import Any
 
+from nanofit.durable import require_regular
 from nanofit.errors import UserError
 from nanofit.vocabulary import CHARACTERS, VOCABULARIES
 
@@ -66,7 +67,7 @@ def read_characters(meta: Path) -> str | None:
     """The characters of `meta` in the order of their ids; None where it names GPT-2's vocabulary. Raises UserError for
     anything else."""
     try:
-        raw = meta.read_bytes() if meta.stat().st_size <= MAX_BYTES else None
+        raw = require_regular(meta).read_bytes() if meta.stat().st_size <= MAX_BYTES else None
         if raw is None:
             raise _Unreadable(f"it has more than {MAX_BYTES:,} bytes")
         return _characters(_plain_values(raw))

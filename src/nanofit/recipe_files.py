@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from nanofit.durable import require_regular
 from nanofit.errors import UserError, nearest
 from nanofit.nanogpt_config import KNOWN_ONLY_THERE, leave_out_ignored, read_nanogpt_config, with_nanogpt_defaults
 from nanofit.nanogpt_data import prefer_local_dataset, with_vocabulary_of_source
@@ -93,9 +94,11 @@ def problem_of_written_recipe(file: Path) -> str | None:
     import tomllib
 
     try:
-        document = tomllib.loads(file.read_text(encoding="utf-8"))
+        document = tomllib.loads(require_regular(file).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return "is missing"
+    except OSError as error:
+        return f"can't be read ({error.strerror})"
     except (ValueError, RecursionError) as error:
         return f"is damaged ({error})"
     missing = [name for name in ("format_version", *SECTIONS) if name not in document]
@@ -171,7 +174,7 @@ def _read_toml(path: Path) -> dict[str, Any]:
     import tomllib  # here, because most commands read no TOML, and answer sooner without it
 
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        document = tomllib.loads(require_regular(path).read_text(encoding="utf-8-sig"))
     except UnicodeDecodeError:
         raise UserError(f"{path} is not a text file in UTF-8") from None
     except (

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 from typing import Literal
 
-from nanofit.durable import write_file
+from nanofit.durable import require_regular, write_file
 from nanofit.errors import UserError
 from nanofit.recipe import FORMAT_VERSION, SECTIONS, Recipe
 
@@ -46,7 +46,7 @@ def save_recipe(recipe: Recipe, file: Path, reasons: dict[str, str] | None = Non
     digest = hashlib.sha256(text.encode()).hexdigest()
     sealed = f"# Written by nanofit plan. Edit it freely: an edited file is not replaced. sha256 {digest}\n\n{text}"
     target = file.resolve()  # a link stays a link
-    before = target.read_bytes() if target.exists() else None
+    before = require_regular(target).read_bytes() if target.exists() else None
     if before == sealed.encode():
         return "unchanged"
     if before is not None and not _is_unedited(before):

@@ -15,7 +15,7 @@ from math import isfinite
 from pathlib import Path
 from typing import Any, Literal
 
-from nanofit.durable import append, sync_folder
+from nanofit.durable import append, require_regular, sync_folder
 from nanofit.errors import UserError
 from nanofit.events import Note, Report
 from nanofit.locks import is_held
@@ -162,7 +162,7 @@ def metrics_to_resume(run: RunFolder) -> Metrics:
 def _lines(file: Path) -> Iterator[dict[str, Any]]:
     if not file.exists():
         return
-    with file.open(encoding="utf-8", errors="replace") as stream:
+    with require_regular(file).open(encoding="utf-8", errors="replace") as stream:
         for text in stream:
             try:
                 line = json.loads(text)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from nanofit.data.manifest_line import ShardLine, Split, check_made_of, shard_line
-from nanofit.durable import append, sync_folder, write_file
+from nanofit.durable import append, require_regular, sync_folder, write_file
 from nanofit.errors import UserError
 from nanofit.vocabulary import VOCABULARIES, Vocabulary, vocabulary_of
 
@@ -193,7 +193,9 @@ def _good_lines(file: Path) -> tuple[list[tuple[dict[str, Any], ShardLine | None
     with the damaged one. Raises UserError for a manifest of a newer nanofit."""
     lines: list[tuple[dict[str, Any], ShardLine | None]] = []
     files: set[str] = set()
-    for number, text in enumerate(file.read_text(encoding="utf-8", errors="replace").split("\n")[:-1], start=1):
+    for number, text in enumerate(
+        require_regular(file).read_text(encoding="utf-8", errors="replace").split("\n")[:-1], start=1
+    ):
         try:
             line = _json_object(text)
             version = line.pop("format_version", None)

@@ -19,7 +19,7 @@ from nanofit.data.manifest import Manifest, Split, append_line
 from nanofit.data.places import Documents, Place, place_after, validates_by_hash
 from nanofit.data.shards import Made, ShardWriter, first_index
 from nanofit.data.tokenizers import token_byte_lengths
-from nanofit.durable import json_sha256, write_file
+from nanofit.durable import json_sha256, require_regular, write_file
 
 SNAPSHOT_NAME = ".unfinished.json"
 SNAPSHOT_SECONDS = 5.0
@@ -216,7 +216,7 @@ class Placer:
     def _read_snapshot(self) -> dict[str, Any] | None:
         """The newest snapshot, unless it is damaged, another engine goes on, or shards were taken back since."""
         try:
-            state = json.loads((self._job.folder / SNAPSHOT_NAME).read_text(encoding="utf-8"))
+            state = json.loads(require_regular(self._job.folder / SNAPSHOT_NAME).read_text(encoding="utf-8"))
             sha256 = state.pop("sha256")
             known = (state["format_version"], state["engine"], state["redone"])
         except (OSError, ValueError, KeyError, TypeError, AttributeError):

@@ -17,7 +17,7 @@ import numpy as np
 
 from nanofit.data.manifest import ShardLine, Split, append_shard
 from nanofit.data.manifest_line import HEADER_BYTES
-from nanofit.durable import create, publish, reopen, sync, temporary, write_file
+from nanofit.durable import create, publish, reopen, require_regular, sync, temporary, write_file
 from nanofit.errors import UserError
 from nanofit.quantities import GROUP_TOKENS
 
@@ -233,7 +233,7 @@ class ShardWriter:
 
 
 def file_sha256(file: Path) -> str:
-    with file.open("rb") as stream:
+    with require_regular(file).open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
@@ -247,7 +247,7 @@ def write_starts(shard: Path, starts: np.ndarray) -> str:
 def read_starts(shard: Path) -> np.ndarray:
     """Offsets in `shard`, in tokens, at which documents begin. Shape [documents], uint32. Raises UserError for a damaged sidecar."""
     file = starts_file(shard)
-    begin = np.fromfile(file, dtype="<i4", count=3) if file.exists() else np.zeros(0)
+    begin = np.fromfile(file, dtype="<i4", count=3) if file.is_file() else np.zeros(0)
     if len(begin) < 3 or begin[0] != STARTS_MAGIC or file.stat().st_size != HEADER_BYTES + 4 * begin[2]:
         raise UserError(f"{file} is missing or damaged: nanofit data verify {file.parent} makes it again")
     return np.fromfile(file, dtype="<u4", offset=HEADER_BYTES)

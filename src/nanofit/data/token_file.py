@@ -17,6 +17,7 @@ import numpy as np
 from nanofit.data.local.existing import SAMPLED, ExistingFile, identity
 from nanofit.data.manifest_line import ShardLine
 from nanofit.data.shards import MAGIC, header
+from nanofit.durable import require_regular
 from nanofit.errors import UserError
 
 BLOCK_BYTES = 2**20
@@ -36,6 +37,8 @@ class TokenFile:
             self._descriptor = _open(file)
         except FileNotFoundError:
             raise self._damaged("is missing, though the manifest names it") from None
+        except OSError as error:
+            raise self._damaged(f"can't be read ({error.strerror})") from None
         weakref.finalize(self, os.close, self._descriptor).atexit = False
         self._moving = threading.Lock()
         self._status = self._status_now()
@@ -131,7 +134,7 @@ class TokenFile:
 def _open(file: Path) -> int:
     flags = os.O_RDONLY | getattr(os, "O_BINARY", 0)
     try:
-        return os.open(file, flags)
+        return os.open(require_regular(file), flags)
     except OSError as error:
         if error.errno != errno.EMFILE:
             raise

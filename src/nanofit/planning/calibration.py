@@ -17,6 +17,7 @@ from statistics import median
 from typing import Any, Literal
 
 from nanofit.architecture import ModelConfig
+from nanofit.durable import require_regular
 from nanofit.gpus import Gpu, catalogue
 from nanofit.planning.card_memory import card_memory
 from nanofit.planning.cpu import CPU, stand_in
@@ -272,7 +273,7 @@ def read_calibration(card: str) -> CardCalibration:
 
 def _read(card: str) -> Iterator[Measurement]:
     try:
-        lines = records_file().read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = require_regular(records_file()).read_text(encoding="utf-8", errors="replace").splitlines()
     except (OSError, RuntimeError):
         return
     for text in lines:

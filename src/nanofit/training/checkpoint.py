@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from nanofit.durable import json_sha256, publish, sync, write_file
+from nanofit.durable import json_sha256, publish, require_regular, sync, write_file
 from nanofit.errors import UserError
 from nanofit.events import Note, Report
 from nanofit.model import GPT
@@ -148,7 +148,7 @@ def _load(folder: Path, model: GPT, optimizer: torch.optim.Optimizer | None) -> 
 def _read_state(folder: Path) -> tuple[TrainingState, dict[str, Any]]:
     """What state.json says, and the sha256 of each file. Raises DamagedCheckpoint, and UserError for one that is too new."""
     try:
-        document = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
+        document = json.loads(require_regular(folder / STATE_FILE).read_text(encoding="utf-8"))
         version, hashes = document["format_version"], dict(document["sha256"])
         own = hashes.pop(STATE_FILE, None)
         document["sha256"] = hashes
@@ -221,5 +221,5 @@ def _write_tensors(file: Path, tensors: dict[str, Tensor]) -> str:
 
 
 def _sha256(file: Path) -> str:
-    with file.open("rb") as stream:
+    with require_regular(file).open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

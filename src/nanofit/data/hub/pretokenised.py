@@ -112,7 +112,7 @@ def fetch_shards(hub: Hub, folder: Path, wanted_tokens: int | None, have: set[st
 def _fetch(hub: Hub, folder: Path, file: HubFile) -> str:
     """Makes `file` lie in `folder`, whole; its sha256."""
     final, part = folder / file.path, _part(folder, file)
-    if final.exists() and (sha256 := file_sha256(final)) == file.sha256:
+    if final.is_file() and (sha256 := file_sha256(final)) == file.sha256:
         return sha256
     for _ in range(MOST_FETCHES):
         sha256 = _complete(hub, file, part)

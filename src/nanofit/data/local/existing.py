@@ -16,6 +16,7 @@ import numpy as np
 from nanofit.data.manifest import MANIFEST_NAME, Manifest, ShardLine, Split
 from nanofit.data.shards import HEADER_BYTES, MAGIC, VERSION, starts_file
 from nanofit.data.tokenizers import character_byte_lengths, token_byte_lengths
+from nanofit.durable import require_regular
 from nanofit.errors import UserError
 from nanofit.nanogpt_data import META_NAME, read_characters
 from nanofit.vocabulary import CHARACTERS, DocumentVocabulary, vocabulary_of
@@ -152,7 +153,7 @@ def _llmc_set(folder: Path, shards: list[re.Match[str]]) -> ExistingSet:
 
 
 def _file(path: Path, split: Split, *, needs_header: bool = False) -> ExistingFile:
-    size = path.stat().st_size
+    size = require_regular(path).stat().st_size
     if size == 0:
         raise UserError(f"{path} is empty: make it again")
     if size % 2:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from nanofit.data.encodings import SAMPLE_BYTES, sample_problem
 from nanofit.data.local.kinds import PLAIN_ENDINGS, TEXT_ENDINGS, conversion, count_endings, ending_of, is_text, listed
 from nanofit.data.resolve import nothing_named
-from nanofit.durable import is_plain_name
+from nanofit.durable import is_plain_name, require_regular
 from nanofit.errors import UserError
 
 if TYPE_CHECKING:
@@ -130,6 +130,8 @@ def _text_files(path: Path, endings: tuple[str, ...]) -> tuple[list[Path], list[
         if not is_text(path):
             raise UserError(f"{path} is not a .txt, .md, .jsonl or .parquet file: {conversion(path)}")
         return [path], []
+    if not path.is_dir():
+        require_regular(path)
     visible = sorted(
         file
         for file in path.rglob("*")

@@ -14,6 +14,7 @@ import numpy as np
 from nanofit.data.manifest import Manifest, ShardLine
 from nanofit.data.shards import MAGIC, STARTS_MAGIC, header, starts_file
 from nanofit.data.tokenizers import Tokenizer, get_tokenizer, token_byte_lengths
+from nanofit.durable import require_regular
 from nanofit.vocabulary import VOCABULARIES
 
 SAMPLES = 64
@@ -111,7 +112,7 @@ class Check:
     def _form(self, file: Path, line: ShardLine) -> str | None:
         if not file.exists():
             return "is missing"
-        size, right = file.stat().st_size, line.header_bytes + 2 * line.tokens
+        size, right = require_regular(file).stat().st_size, line.header_bytes + 2 * line.tokens
         if size != right:
             return f"has {size:,} bytes, and {line.tokens:,} tokens take {right:,}"
         with file.open("rb") as stream:
