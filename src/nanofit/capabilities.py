@@ -20,10 +20,14 @@ def require_from_scratch(recipe: Recipe) -> None:
 def without_several_cards(recipe: Recipe) -> str:
     """Why a recipe for several cards is not trained, and what one card changes."""
     cards = recipe.run.gpus
-    cost = f"sees 1/{cards} of the tokens" if recipe.budget.hours is not None else f"takes {cards} times as long"
+    cost = (
+        f"sees about 1/{cards} of the tokens"
+        if recipe.budget.hours is not None
+        else f"takes about {cards} times as long"
+    )
     return (
         f"this recipe is for {cards} cards, and training on several cards is not there yet: plan for one card, or give train "
-        f"--gpus 1, which keeps the tokens per step and {cost}, about"
+        f"--gpus 1, which keeps the tokens per step and {cost}"
     )
 
 

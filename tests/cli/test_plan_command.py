@@ -323,7 +323,9 @@ def test_a_plan_for_several_cards_is_saved_as_one_and_not_trained_on_one_card(na
     refused = nanofit("train", file, "--out", tmp_path / "run")
     assert refused.code == 2
     assert (
-        "this recipe is for 2 cards" in refused.err and "--gpus 1" in refused.err and "1/2 of the tokens" in refused.err
+        "this recipe is for 2 cards" in refused.err
+        and "--gpus 1" in refused.err
+        and "about 1/2 of the tokens" in refused.err
     )
     assert not (tmp_path / "run").exists()
     one = load_recipe(file, {"gpus": 1}).recipe
@@ -343,5 +345,5 @@ def test_the_cards_of_a_file_count_where_the_command_names_none(nanofit: Nanofit
         (4, 4),
     ]
     assert [len(document["blockers"]) for document in documents] == [1, 0, 1]
-    assert "takes 2 times as long" in documents[0]["blockers"][0]
+    assert "takes about 2 times as long" in documents[0]["blockers"][0]
     assert plan(nanofit, file)["blockers"] == documents[0]["blockers"], "also where no card is named"

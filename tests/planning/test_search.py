@@ -112,6 +112,8 @@ def test_several_cards_share_a_step() -> None:
     assert one.predicted.val_loss is not None and two.predicted.val_loss is not None
     assert two.predicted.val_loss.mid < one.predicted.val_loss.mid
     assert any("several cards" in line for line in two.blockers)
+    batch = two.recipe.batch
+    assert any(f"micro-batch {batch.micro_batch} x {batch.grad_accum}:" in line for line in two.because)
 
 
 @pytest.mark.parametrize(

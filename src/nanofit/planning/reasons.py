@@ -35,7 +35,7 @@ def reasons_of(search: Search, plan: Plan) -> list[str]:
     if "micro_batch" not in pinned:
         is_batch = step.grad_accum == 1 and goal.machine.cards == 1
         why = "the whole batch at once fits" if is_batch else "among the largest that the guarantee lets fit"
-        reasons.append(f"micro-batch {step.micro_batch} x {step.grad_accum}: {why}")
+        reasons.append(f"micro-batch {step.micro_batch} x {recipe.batch.grad_accum}: {why}")
     if step.checkpointing != "off" and "checkpointing" not in pinned:
         reasons.append(f"checkpointing {step.checkpointing}: without it, less fits")
     if "learning_rate" not in pinned:
