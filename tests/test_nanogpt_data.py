@@ -76,7 +76,7 @@ def test_an_object_refuses_the_file_and_is_not_made(tmp_path: Path, of: object, 
         (pickle.dumps({"itos": {0: "a", 1: 7}}), "more than one character"),
         (pickle.dumps({"itos": {0: "a", 1: "a"}}), "has two ids"),
         (pickle.dumps({"itos": {0: "\ud800"}}), "UTF-16"),
-        (b"\x80\x04" + bytes(MAX_BYTES), "more than 16,777,216 bytes"),
+        (b"\x80\x04" + bytes(MAX_BYTES), "more than 4,194,304 bytes"),
     ],
 )
 def test_what_is_no_vocabulary_is_refused_in_one_line(tmp_path: Path, meta: bytes, said: str) -> None:
