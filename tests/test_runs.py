@@ -72,6 +72,9 @@ def test_checkpoints_are_found_oldest_first_and_unfinished_ones_are_not(tmp_path
 def test_a_folder_without_a_recipe_is_no_run(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"is no run folder \(it has no recipe\.toml\)"):
         open_run(tmp_path)
+    (tmp_path / "ckpt.pt").touch()
+    with pytest.raises(UserError, match=r"is no run folder \(.*ckpt\.pt is a checkpoint of nanoGPT"):
+        open_run(tmp_path)
     (tmp_path / "recipe.toml").touch()
     assert open_run(tmp_path) == RunFolder(tmp_path)
 

@@ -23,7 +23,7 @@ from nanofit.recipe import (
     known_names,
     lay_over,
 )
-from nanofit.runs import RunFolder, run_at
+from nanofit.runs import RunFolder, nanogpt_checkpoint_in, run_at
 
 TEXT_FIELDS = frozenset(
     name
@@ -115,8 +115,7 @@ def _like_nanogpt(path: Path, values: dict[str, Any], warnings: list[str], overr
     loaded = _built(path, with_nanogpt_defaults(given), warnings + left_out)
     out = Path(loaded.recipe.run.out or "")
     if given.get("init_from") == "resume" and run_at(out) is None:
-        theirs = f"{out / 'ckpt.pt'} is a checkpoint of nanoGPT, which nanofit does not read yet"
-        found = theirs if (out / "ckpt.pt").is_file() else f"there is no run in {out}"
+        found = nanogpt_checkpoint_in(out) or f"there is no run in {out}"
         raise UserError(
             f"{path}: init_from = 'resume', and {found}: --init_from=scratch begins a run, in an --out of its own"
         )

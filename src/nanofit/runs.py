@@ -65,8 +65,15 @@ def open_run(path: Path) -> RunFolder:
     """The run at `path`; raises UserError when there is none."""
     run = RunFolder(path)
     if not run.exists:
-        raise UserError(f"{path} is no run folder (it has no recipe.toml): nanofit runs lists those in runs/")
+        missing = nanogpt_checkpoint_in(path) or "it has no recipe.toml"
+        raise UserError(f"{path} is no run folder ({missing}): nanofit runs lists those in runs/")
     return run
+
+
+def nanogpt_checkpoint_in(folder: Path) -> str | None:
+    """Says that the checkpoint of nanoGPT's in `folder` is not read; None where there is none."""
+    file = folder / "ckpt.pt"
+    return f"{file} is a checkpoint of nanoGPT, which nanofit does not read yet" if file.is_file() else None
 
 
 def run_at(path: Path) -> RunFolder | None:
