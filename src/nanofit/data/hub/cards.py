@@ -139,7 +139,16 @@ def glob_pattern(pattern: str) -> re.Pattern[str]:
     parts = re.split(r"(\*\*/|\*\*|\*|\?|\[[^]]+\])", pattern)
     wild = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
     translated = [
-        wild.get(part) or ("[" + part[1:-1].replace("!", "^", 1) + "]" if part.startswith("[") else re.escape(part))
+        wild.get(part) or (_character_set(part[1:-1]) if re.fullmatch(r"\[[^]]+\]", part) else re.escape(part))
         for part in parts
     ]
-    return re.compile("".join(translated))
+    try:
+        return re.compile("".join(translated))
+    except re.error:  # a range from a later to an earlier character
+        return re.compile(re.escape(pattern))
+
+
+def _character_set(content: str) -> str:
+    """`content` of a glob's square brackets, in a regular expression: only `!` at its beginning and `-` have a meaning."""
+    negated = content.startswith("!") and content != "!"
+    return ("[^" if negated else "[") + re.sub(r"([\\^\[&~|])", r"\\\1", content[negated:]) + "]"
