@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from nanofit.errors import UserError
-from nanofit.locks import exclusive, holder, is_held
+from nanofit.locks import HOLDER_NAME, exclusive, holder, is_held
 
 HOLD = """
 import sys, pathlib
@@ -85,3 +85,10 @@ def test_an_error_inside_lets_go(tmp_path: Path) -> None:
 def test_looking_at_a_folder_does_not_write_into_it(tmp_path: Path) -> None:
     assert not is_held(tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_work_that_is_done_does_not_fail_for_what_stands_under_the_holders_name(tmp_path: Path) -> None:
+    (tmp_path / HOLDER_NAME).mkdir()
+    with exclusive(tmp_path, "testing"):
+        pass
+    assert not is_held(tmp_path)

@@ -22,6 +22,7 @@ def main(words: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.kills", description="kill -9 of training runs.")
     parser.add_argument("--kills", type=int, default=300)
     parser.add_argument("--seed", type=int, default=SEED)
+    parser.add_argument("--only", choices=["hours", "steps", "tokens"], help="kill runs of this budget alone")
     parser.add_argument("--out", type=Path, default=OUT)
     options = parser.parse_args(words)
     # One thread, and nothing of the user's own: set before torch is imported.
@@ -29,7 +30,7 @@ def main(words: list[str] | None = None) -> int:
     os.environ |= {"OMP_NUM_THREADS": "1", "NANOFIT_HOME": str(work / "home")}
     options.out.parent.mkdir(parents=True, exist_ok=True)
     try:
-        for session in measure(work, options.kills, options.seed):
+        for session in measure(work, options.kills, options.seed, options.only):
             document = _with_session(options.out, session)
             options.out.write_text(json.dumps(document, indent=1) + "\n")
     finally:
@@ -46,13 +47,15 @@ def _with_session(out: Path, session: dict[str, Any]) -> dict[str, Any]:
     return {"format_version": 1, "machine": machine, **totals, "steps_that_differ": 0, "sessions": sessions}
 
 
-def measure(work: Path, kills: int, seed: int) -> Iterator[dict[str, Any]]:
-    """Kills runs in hours, steps and tokens in turn, until there were `kills` kills. Each run is compared at its end; then
-    comes what was done so far."""
+def measure(work: Path, kills: int, seed: int, only: str | None) -> Iterator[dict[str, Any]]:
+    """Kills runs in hours, steps and tokens in turn, or in `only` one of these budgets, until there were `kills` kills.
+
+    Each run is compared at its end; then comes what was done so far.
+    """
     from benchmarks.kills.runs import ARCHITECTURES, BUDGETS, KilledRun, Tally
 
     generator, tally, begin = random.Random(seed), Tally(), time.monotonic()
-    for number, budget in zip(itertools.count(), itertools.cycle(BUDGETS), strict=False):
+    for number, budget in zip(itertools.count(), itertools.cycle([only] if only else BUDGETS), strict=False):
         missing = kills - tally.kills.total()
         if missing <= 0:
             break
@@ -64,12 +67,13 @@ def measure(work: Path, kills: int, seed: int) -> Iterator[dict[str, Any]]:
         shutil.rmtree(run.home)
         yield {
             "seed": seed,
-            "command": f"python -m benchmarks.kills --kills {kills} --seed {seed}",
+            "command": f"python -m benchmarks.kills --kills {kills} --seed {seed}{f' --only {only}' if only else ''}",
             "kills": tally.kills.total(),
             "before_first_checkpoint": tally.early.total(),
             "runs": tally.runs.total(),
             "kills_of": dict(tally.kills),
             "before_first_checkpoint_of": dict(tally.early),
+            "in_last_third_of_budget_of": dict(tally.last_third),
             "runs_of": dict(tally.runs),
             "steps_compared_of": dict(tally.steps_compared),
             "places": dict(sorted(tally.places.items())),

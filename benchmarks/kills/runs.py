@@ -12,19 +12,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.kills.life import early_place, late_place, live
+from benchmarks.kills.life import PHASES, Place, early_place, late_place, live
 from nanofit.runs import RunFolder, metrics_to_resume, read_metrics
 
 STEPS = 75
 HOURS = 24 / 3600
-KILLED_SHARE = 1 / 3
-"""Of its hours, a run is killed in the first third: what is left after its last kill has many corrections of its length."""
+CHECKPOINT_INTERVAL = {"hours": 40, "steps": 30, "tokens": 30}
+"""Steps. In hours, the length of the run is first set at step 25, before the first checkpoint."""
 
-CHECKPOINT_INTERVAL = {"hours": 100, "steps": 30, "tokens": 30}
-"""Steps. In hours, most of the time before the first checkpoint is after the length of the run was first set."""
+EARLY = 5
+"""Kills of one run that aim at the time before its first checkpoint."""
 
-EARLY, LATE = 5, 7
-"""Kills of one run that aim at the time before its first checkpoint, and anywhere."""
+LATE = {"hours": 20, "steps": 7, "tokens": 7}
+"""Kills of one run that aim at any time. In hours there are enough of them to reach its last third."""
 
 ARCHITECTURES = ({"arch": "nanochat"}, {"arch": "gpt2", "optimizer": "adamw", "learning_rate": 3e-3})
 BUDGETS: dict[str, dict[str, Any]] = {
@@ -57,10 +57,12 @@ class NotTheSame(Exception):
 
 @dataclass
 class Tally:
-    """What was done: kills by budget, those before the run's first checkpoint, and what was being done."""
+    """What was done: kills by budget, those before the run's first checkpoint, those in the last third of the budget, and
+    what was being done."""
 
     kills: Counter[str] = field(default_factory=Counter)
     early: Counter[str] = field(default_factory=Counter)
+    last_third: Counter[str] = field(default_factory=Counter)
     places: Counter[str] = field(default_factory=Counter)
     runs: Counter[str] = field(default_factory=Counter)
     steps_compared: Counter[str] = field(default_factory=Counter)
@@ -86,12 +88,13 @@ class KilledRun:
         """Kills the run up to `most` times, the first ones before its first checkpoint, and lets it end."""
         tally.runs[self.budget] += 1
         killed = 0
-        for number in range(min(EARLY + LATE, most)):
-            if self.budget == "hours" and metrics_to_resume(self.run).seconds > KILLED_SHARE * 3600 * HOURS:
-                break
-            place = (
-                early_place(generator, self._interval) if number < EARLY else late_place(generator, 2 * self._interval)
-            )
+        for number in range(min(EARLY + LATE[self.budget], most)):
+            if number < EARLY:
+                place = early_place(generator, self._interval)
+            elif self.run.checkpoint_steps():
+                place = late_place(generator, 2 * self._interval)
+            else:
+                place = Place("line", self._interval + generator.randint(3, 30), generator.choice(PHASES))
             code, doing = live(self.command(), self.home, place)
             if code == 0:
                 break
@@ -99,9 +102,15 @@ class KilledRun:
             killed += 1
             tally.kills[self.budget] += 1
             tally.early[self.budget] += not self.run.checkpoint_steps()
+            tally.last_third[self.budget] += self._share_done() > 2 / 3
             tally.places[doing] += 1
         code, _ = live(self.command(), self.home, None)
         self._require(code == 0, f"after {killed} kills: exit code {code}")
+
+    def _share_done(self) -> float:
+        """How much of its budget the run has used."""
+        metrics = metrics_to_resume(self.run)
+        return metrics.seconds / 3600 / HOURS if self.budget == "hours" else metrics.last.get("step", 0) / STEPS
 
     def compare(self, tally: Tally) -> None:
         """Holds the run against one life of the same length. Raises NotTheSame."""

@@ -44,7 +44,8 @@ def exclusive(folder: Path, doing: str) -> Iterator[None]:
             stream.write(b"%d" % os.getpid())
         yield
     finally:
-        (folder / HOLDER_NAME).unlink(missing_ok=True)
+        with suppress(OSError):  # what was done in the folder is done, whatever stands under that name
+            (folder / HOLDER_NAME).unlink()
         if folder in made:
             _remove_empty(made)
         lock.release()

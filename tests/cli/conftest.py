@@ -7,7 +7,7 @@ import pytest
 from nanofit_command import Nanofit, Ran
 
 from nanofit.cli.app import _run
-from nanofit.cli.streams import write_any_text
+from nanofit.cli.streams import prepare_streams
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def nanofit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     def run(*arguments: str | Path) -> Ran:
         monkeypatch.setattr(sys, "argv", ["nanofit", *map(str, arguments)])
         capsys.readouterr()
-        write_any_text()  # as main does
+        prepare_streams()  # as main does
         code = _run()
         out, err = capsys.readouterr()
         return Ran(code, out, err)

@@ -266,6 +266,21 @@ main()
         assert process.stderr.read() == ""
 
 
+def test_ctrl_c_while_modules_are_loaded_is_130(tmp_path: Path) -> None:
+    code = """
+import sys
+class CtrlC:
+    def find_spec(self, name, path, target=None):
+        if name == "nanofit.cli.plan":
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, CtrlC())
+from nanofit.cli import main
+main()
+"""
+    ran = subprocess.run([sys.executable, "-c", code, "runs"], cwd=tmp_path, capture_output=True, timeout=60)
+    assert (ran.returncode, ran.stdout, ran.stderr) == (130, b"", b"")
+
+
 def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
     reading, writing = os.pipe()
     os.close(reading)

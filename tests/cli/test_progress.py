@@ -71,7 +71,7 @@ def test_a_set_that_is_done_has_nothing_left() -> None:
 def screen(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
     """What a terminal of 120 columns gets."""
     file = io.StringIO()
-    monkeypatch.setattr(progress, "_LastingConsole", lambda stderr: Console(file=file, force_terminal=True, width=120))
+    monkeypatch.setattr(progress, "Console", lambda stderr: Console(file=file, force_terminal=True, width=120))
     monkeypatch.setenv("TERM", "xterm")
     return file
 
@@ -177,7 +177,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch, width: int, *told: Event) -> list[str
     """What a terminal of `width` columns shows at the end of these events, without what was before."""
     file = io.StringIO()
     console = Console(file=file, force_terminal=True, width=width, color_system=None)
-    monkeypatch.setattr(progress, "_LastingConsole", lambda stderr: console)
+    monkeypatch.setattr(progress, "Console", lambda stderr: console)
     monkeypatch.setenv("TERM", "xterm")
     with Watcher() as watcher:
         for event in told:

@@ -14,7 +14,7 @@ SOURCES = Path(__file__).parents[2] / "src" / "nanofit"
 
 def written(text: str, encoding: str, cwd: Path) -> bytes:
     """What a process of ours writes to a stdout of that encoding."""
-    code = f"from nanofit.cli.streams import write_any_text; write_any_text(); print({text!r}, end='')"
+    code = f"from nanofit.cli.streams import prepare_streams; prepare_streams(); print({text!r}, end='')"
     environment = os.environ | {"PYTHONIOENCODING": encoding}
     ran = subprocess.run([sys.executable, "-c", code], cwd=cwd, env=environment, capture_output=True, check=True)
     return ran.stdout
@@ -54,3 +54,24 @@ def test_the_characters_of_our_screens_have_ascii_forms() -> None:
     files = [file for file in (SOURCES / "cli").glob("*.py") if file.name not in ("loss_chart.py", "streams.py")]
     used = {character for file in files for character in file.read_text(encoding="utf-8") if not character.isascii()}
     assert used <= set(ASCII_FORMS)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
+def test_what_stderr_cannot_take_ends_no_command(tmp_path: Path) -> None:
+    """A log file on a full disk, a reader that went away, a terminal that was closed."""
+    code = """
+import sys
+from nanofit.cli.progress import Watcher
+from nanofit.cli.streams import prepare_streams
+from nanofit.events import Note
+prepare_streams()
+with Watcher() as report:
+    report(Note("a note"))
+print("a line", file=sys.stderr)
+"""
+    reading, closed = os.pipe()
+    os.close(reading)
+    with Path("/dev/full").open("wb") as full:
+        for stderr in (full, closed):
+            assert subprocess.run([sys.executable, "-c", code], cwd=tmp_path, stderr=stderr).returncode == 0
+    os.close(closed)

@@ -1,5 +1,6 @@
 """The recipe that a run folder has, whatever became of recipe.toml, and a checkpoint whose state.json was changed."""
 
+import errno
 import json
 import os
 import shutil
@@ -15,7 +16,7 @@ from nanofit.evaluation.run import evaluate_run
 from nanofit.events import Event, Note, Report, silent
 from nanofit.recipe import Recipe, build_recipe
 from nanofit.runs import RunFolder, read_metrics
-from nanofit.training import Stopped, train
+from nanofit.training import Stopped, checkpoint, train
 from nanofit.training.checkpoint import RECIPE_FILE, STATE_FILE
 from nanofit.training.resume import recipe_of_resumed_run
 
@@ -248,3 +249,53 @@ def test_a_run_goes_on_without_an_optimizer_field_that_is_newer_than_it() -> Non
     assert not resumed.optimizer_settings.decay_embeddings
     with pytest.raises(UserError, match="decay_embeddings: False -> True"):
         recipe_of_resumed_run(given.with_values(decay_embeddings=False), given, 5, 60.0, "--fresh starts over")
+
+
+# Files of a checkpoint that can't be read, and what stands under the names that a checkpoint needs
+
+
+def test_a_checkpoint_that_cannot_be_read_is_damaged_but_one_without_permission_is_not(
+    place: Path, run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, newest = checkpoint._sha256, run.checkpoint_folder(run.checkpoint_steps()[-1])
+
+    def failing(number: int) -> Callable[[Path], str]:
+        def sha256(file: Path) -> str:
+            if file == newest / checkpoint.MODEL_FILE:
+                raise OSError(number, os.strerror(number), str(file))
+            return real(file)
+
+        return sha256
+
+    monkeypatch.setattr(checkpoint, "_sha256", failing(errno.EACCES))
+    with pytest.raises(PermissionError):
+        train(recipe_for(place), run.path, report=silent)
+    assert newest.is_dir()
+
+    monkeypatch.setattr(checkpoint, "_sha256", failing(errno.EIO))
+    notes: list[Event] = []
+    train(recipe_for(place), run.path, report=notes.append)
+    assert any(isinstance(note, Note) and "can't be read: Input/output error" in note.text for note in notes)
+    assert losses(run) == losses(RunFolder(place / "whole"))
+
+
+def test_what_stands_under_a_temporary_name_is_replaced_and_a_link_is_not_followed(
+    place: Path, run: RunFolder, tmp_path: Path
+) -> None:
+    (tmp_path / "victim").mkdir()
+    (tmp_path / "victim" / "precious").touch()
+    newest = run.checkpoint_folder(run.checkpoint_steps()[-1])
+    (newest / checkpoint.MODEL_FILE).unlink()
+    newest.with_name(f"damaged-{newest.name}").write_text("a file")
+    run.checkpoint_folder(6).with_name(".tmp-step-00000006").symlink_to(tmp_path / "victim")
+    run.checkpoint_folder(8).with_name(".tmp-step-00000008").write_text("a file")
+    train(recipe_for(place), run.path, report=silent)
+    assert losses(run) == losses(RunFolder(place / "whole"))
+    assert run.checkpoint_steps()[-1] == 8
+    assert (tmp_path / "victim" / "precious").exists()
+
+
+def test_the_files_of_a_checkpoint_have_the_permissions_of_any_new_file(run: RunFolder) -> None:
+    """safetensors makes its files readable by their owner alone."""
+    files = run.checkpoint_folder(run.checkpoint_steps()[-1]).iterdir()
+    assert {file.stat().st_mode for file in files} == {run.metrics_file.stat().st_mode}

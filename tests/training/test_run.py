@@ -241,7 +241,7 @@ def test_killed_with_9_at_several_steps_and_resumed_it_equals_the_uninterrupted_
     assert weights(run) == weights(uninterrupted)
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_the_command_saves_and_exits_with_the_signals_code(
     corpus: Path, tmp_path: Path, number: signal.Signals, code: int
 ) -> None:

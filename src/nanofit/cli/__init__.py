@@ -6,6 +6,7 @@ What is set here, before anything is loaded, makes a command that only answers s
 import atexit
 import gc
 import os
+import sys
 from typing import NoReturn
 
 
@@ -17,6 +18,8 @@ def main() -> NoReturn:
     atexit.register(gc.freeze)
     # pydantic would read the metadata of every installed package for plugins; a recipe's checks need none.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
-    from nanofit.cli.app import main as run
-
+    try:
+        from nanofit.cli.app import main as run
+    except KeyboardInterrupt:
+        sys.exit(130)
     run()

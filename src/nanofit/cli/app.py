@@ -1,7 +1,8 @@
 """The `nanofit` command: its verbs, and how an error becomes one line, a document and an exit code.
 
 Exit codes: 0 success, 1 a failure of ours (with a traceback), 2 the user's mistake (one line), 130 after Ctrl-C,
-143 after SIGTERM. With `--json` an error is also a JSON document on stdout (docs/json.md).
+143 after SIGTERM, 129 after a closed terminal (SIGHUP) in training. With `--json` an error is also a JSON document on
+stdout (docs/json.md).
 """
 
 import json
@@ -17,7 +18,7 @@ import nanofit
 from nanofit.cli import data, gpus, guide, plan, probe, quickstart, run, runs, train
 from nanofit.cli.command import Command
 from nanofit.cli.overrides import RecipeCommand
-from nanofit.cli.streams import write_any_text
+from nanofit.cli.streams import prepare_streams
 from nanofit.errors import UserError
 
 ERROR_FORMAT_VERSION = 1
@@ -66,7 +67,7 @@ def _root(
 def main() -> NoReturn:
     """Runs the command line and exits."""
     signal.signal(signal.SIGTERM, _exit_on_sigterm)
-    write_any_text()
+    prepare_streams()
     sys.exit(_run())
 
 

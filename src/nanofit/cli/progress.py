@@ -26,7 +26,7 @@ class Watcher:
     """Shows events as they come; use as a context manager around the work and pass it as `report`."""
 
     def __init__(self) -> None:
-        self._console = _LastingConsole(stderr=True)
+        self._console = Console(stderr=True)
         self._live = self._console.is_terminal and not self._console.is_dumb_terminal
         self._bar: Progress | None = None
         self._task_kind = ""
@@ -210,13 +210,6 @@ class PreparingPace:
             place.append(f"slowest: {slowest}")
         verb = "downloaded" if event.is_download else "read"
         return [*place, f"{size(event.read_bytes)} of {size(event.total_bytes)} {verb}"]
-
-
-class _LastingConsole(Console):
-    """A console whose reader may go away (`nanofit train 2>&1 | head`) without ending the work."""
-
-    def on_broken_pipe(self) -> None:
-        self.quiet = True
 
 
 class _Count(ProgressColumn):

@@ -5,6 +5,7 @@ files and of its own content. The recipe that the weights were trained with lies
 what a run resumes from.
 """
 
+import errno
 import hashlib
 import json
 import shutil
@@ -17,7 +18,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from nanofit.durable import json_sha256, publish, require_regular, sync, write_file
+from nanofit.durable import json_sha256, publish, remove, require_regular, sync, write_file
 from nanofit.errors import UserError
 from nanofit.events import Note, Report
 from nanofit.model import GPT
@@ -30,6 +31,9 @@ from nanofit.training.disk import require_free
 FORMAT_VERSION = 1
 MODEL_FILE, OPTIMIZER_FILE, STATE_FILE = "model.safetensors", "optimizer.safetensors", "state.json"
 RECIPE_FILE = "recipe.toml"
+
+DAMAGE = (errno.EIO, errno.EBADMSG, errno.ENOENT, errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.EINVAL)
+"""Errors of reading a checkpoint's file that say that the checkpoint is damaged; EINVAL is that of a pipe in its place."""
 
 
 @dataclass(frozen=True)
@@ -68,17 +72,17 @@ def save_checkpoint(
     weights = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
     moments = _optimizer_tensors(model, optimizer)
     temporary = target.with_name(f".tmp-{target.name}")
-    shutil.rmtree(temporary, ignore_errors=True)
+    remove(temporary)
     try:
         temporary.mkdir(parents=True)
         size = sum(tensor.nbytes for tensor in (*weights.values(), *moments.values()))
         require_free(temporary, size + 2**20)
+        write_file(temporary / RECIPE_FILE, recipe_toml(recipe))
         hashes = {
+            RECIPE_FILE: _sha256(temporary / RECIPE_FILE),
             MODEL_FILE: _write_tensors(temporary / MODEL_FILE, weights),
             OPTIMIZER_FILE: _write_tensors(temporary / OPTIMIZER_FILE, moments),
         }
-        write_file(temporary / RECIPE_FILE, recipe_toml(recipe))
-        hashes[RECIPE_FILE] = _sha256(temporary / RECIPE_FILE)
         document: dict[str, Any] = {"format_version": FORMAT_VERSION, **asdict(state), "sha256": hashes}
         document["sha256"] = hashes | {STATE_FILE: json_sha256(document)}
         write_file(temporary / STATE_FILE, json.dumps(document, indent=1))
@@ -110,7 +114,7 @@ def load_newest_checkpoint(
             report(Note(f"{folder} is damaged ({error}); the one before it is used", warning=True))
             if optimizer is not None:  # training will write this step again
                 aside = folder.with_name(f"damaged-{folder.name}")
-                shutil.rmtree(aside, ignore_errors=True)
+                remove(aside)
                 folder.rename(aside)
     return None
 
@@ -155,7 +159,9 @@ def _read_state(folder: Path) -> tuple[TrainingState, dict[str, Any]]:
         sha256 = json_sha256(document)
         del document["format_version"], document["sha256"]
         state = TrainingState(**document)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except OSError as error:
+        raise _damage(STATE_FILE, error) from None
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DamagedCheckpoint(f"{STATE_FILE} can't be read: {error}") from None
     # Checkpoints of older versions have neither a recipe nor a hash of their own.
     if own != sha256 and not (own is None and RECIPE_FILE not in hashes):
@@ -170,10 +176,19 @@ def _read_state(folder: Path) -> tuple[TrainingState, dict[str, Any]]:
 
 
 def _require_intact(folder: Path, name: str, hashes: dict[str, Any]) -> None:
-    if not (folder / name).exists():
-        raise DamagedCheckpoint(f"{name} is missing")
-    if _sha256(folder / name) != hashes.get(name):
+    try:
+        sha256 = _sha256(folder / name)
+    except OSError as error:
+        raise _damage(name, error) from None
+    if sha256 != hashes.get(name):
         raise DamagedCheckpoint(f"{name} is altered")
+
+
+def _damage(name: str, error: OSError) -> Exception:
+    """The error to raise for a file that can't be read. Missing permission or memory is no damage, and stays as it is."""
+    if error.errno not in DAMAGE:
+        return error
+    return DamagedCheckpoint(f"{name} can't be read: {error.strerror}")
 
 
 def _optimizer_tensors(model: GPT, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
@@ -215,6 +230,7 @@ def _write_tensors(file: Path, tensors: dict[str, Tensor]) -> str:
         # safetensors reports a full disk in words only.
         require_free(file.parent, sum(tensor.nbytes for tensor in tensors.values()))
         raise OSError(f"{file}: {error}") from error
+    shutil.copymode(file.parent / RECIPE_FILE, file)  # safetensors makes files that only their owner can read
     with file.open("rb+") as stream:
         sync(stream)
     return _sha256(file)
