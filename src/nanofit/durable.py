@@ -74,20 +74,50 @@ def reopen_or_create(file: Path) -> BinaryIO:
     return stream
 
 
-def append(stream: FileIO, end: int, content: bytes, *, durable: bool) -> int:
-    """Writes `content` at offset `end` of an unbuffered file and returns the new end; `durable` puts it on disk. When the disk
-    refuses, nothing of `content` stays."""
-    rest = memoryview(content)
-    try:
-        stream.seek(end)
-        while rest:
-            rest = rest[stream.write(rest) :]
-        if durable:
-            os.fsync(stream.fileno())
-    except OSError:
-        stream.truncate(end)
-        raise
-    return end + len(content)
+class JsonLines:
+    """A file of JSON objects, one per line, that only grows. Opening it cuts off a last line that a crash left unfinished, so that
+    what is appended begins a line of its own."""
+
+    def __init__(self, file: Path, format_version: int) -> None:
+        self._format_version = format_version
+        if not file.exists():
+            file.touch()
+            sync_folder(file.parent)
+        # Unbuffered: what a full disk refuses must not be tried again by the truncation, or when the file is closed.
+        self._stream = file.open("r+b", buffering=0)
+        self._end = _whole_lines(self._stream)
+        self._stream.truncate(self._end)
+
+    def append(self, line: dict[str, Any], durable: bool = False) -> None:
+        """Writes one line; `durable` puts it on disk before returning. When the disk refuses, nothing of the line stays."""
+        rest = memoryview((json.dumps({"format_version": self._format_version} | line) + "\n").encode())
+        end = self._end + len(rest)
+        try:
+            self._stream.seek(self._end)
+            while rest:
+                rest = rest[self._stream.write(rest) :]
+            if durable:
+                os.fsync(self._stream.fileno())
+        except OSError:
+            self._stream.truncate(self._end)
+            raise
+        self._end = end
+
+    def close(self) -> None:
+        self._stream.close()
+
+
+def _whole_lines(stream: FileIO) -> int:
+    """The length of the file up to its last newline."""
+    end = stream.seek(0, os.SEEK_END)
+    while end > 0:
+        begin = max(end - 4096, 0)
+        stream.seek(begin)
+        newline = stream.read(end - begin).rfind(b"\n")
+        if newline >= 0:
+            return begin + newline + 1
+        end = begin
+    return 0
 
 
 def json_sha256(document: dict[str, Any]) -> str:

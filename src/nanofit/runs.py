@@ -7,15 +7,13 @@ checkpoints/step-00001234/  model.safetensors, optimizer.safetensors, state.json
 """
 
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from io import FileIO
 from math import isfinite
 from pathlib import Path
 from typing import Any, Literal
 
-from nanofit.durable import append, require_regular, sync_folder
+from nanofit.durable import JsonLines, require_regular
 from nanofit.errors import UserError
 from nanofit.events import Note, Report
 from nanofit.locks import is_held
@@ -85,37 +83,11 @@ def run_at(path: Path) -> RunFolder | None:
     return run if run.plan_file.is_file() or run.metrics_file.is_file() else None
 
 
-class MetricsLog:
-    """Appends to metrics.jsonl. Each line is whole on disk or not there: one that fails to be written is taken back."""
+class MetricsLog(JsonLines):
+    """metrics.jsonl, open for new lines."""
 
     def __init__(self, file: Path) -> None:
-        if not file.exists():
-            file.touch()
-            sync_folder(file.parent)
-        self._stream = file.open("r+b", buffering=0)
-        self._end = _whole_lines(self._stream)
-        self._stream.truncate(self._end)
-
-    def append(self, line: dict[str, Any], durable: bool = False) -> None:
-        """Writes one line; `durable` puts it on disk before returning. Raises OSError, the file unchanged, on a full disk."""
-        raw = (json.dumps({"format_version": FORMAT_VERSION} | line) + "\n").encode()
-        self._end = append(self._stream, self._end, raw, durable=durable)
-
-    def close(self) -> None:
-        self._stream.close()
-
-
-def _whole_lines(stream: FileIO) -> int:
-    """The length of the file up to its last newline: what a crash left half-written does not count."""
-    end = stream.seek(0, os.SEEK_END)
-    while end > 0:
-        begin = max(end - 4096, 0)
-        stream.seek(begin)
-        newline = stream.read(end - begin).rfind(b"\n")
-        if newline >= 0:
-            return begin + newline + 1
-        end = begin
-    return 0
+        super().__init__(file, FORMAT_VERSION)
 
 
 @dataclass(frozen=True)

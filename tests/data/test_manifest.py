@@ -19,7 +19,6 @@ from nanofit.data.manifest import (
     cut_back,
     is_complete,
     is_prepared,
-    mend_of_line,
     read_manifest,
 )
 from nanofit.errors import UserError
@@ -256,14 +255,13 @@ def test_what_is_appended_after_a_line_was_cut_short_is_a_line_of_its_own(tmp_pa
     whole = file.read_bytes()
     for cut in range(len(whole.splitlines()[-1]) + 2):
         file.write_bytes(whole[: len(whole) - cut])
-        mend_of_line(file)
         append_line(tmp_path, {"closed": True, "again": cut})
         again = read_manifest(tmp_path)
         assert again.shards == manifest.shards
         assert again.closing == {"closed": True, "again": cut}
     file.write_bytes(b'{"format_ver')
-    mend_of_line(file)
-    assert file.read_bytes() == b""
+    append_line(tmp_path, {"confirmed": "a"})
+    assert lines_in(tmp_path) == [{"format_version": 1, "confirmed": "a"}]
 
 
 def test_a_disk_that_fills_amid_a_line_leaves_whole_lines(tmp_path: Path) -> None:

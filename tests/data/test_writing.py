@@ -64,8 +64,6 @@ def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def write(source: Listed, folder: Path, most: int | None = None, val_tokens: int | None = 50) -> Written:
     folder.mkdir(exist_ok=True)
-    if (folder / manifests.MANIFEST_NAME).exists():
-        manifests.mend_of_line(folder / manifests.MANIFEST_NAME)
     made_of = {"tokenizer": "bytes", "val_tokens": val_tokens}
     job = Job(source, folder, "bytes", made_of, val_tokens, 0.3, window=4)
     return write_set(job, reference_engine("bytes"), Demand(most), silent)

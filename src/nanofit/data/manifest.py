@@ -7,14 +7,14 @@ to be as promised. A file that the manifest does not name does not exist.
 
 import hashlib
 import json
-import os
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, get_args
 
 from nanofit.data.manifest_line import ShardLine, Split, check_made_of, shard_line
-from nanofit.durable import append, require_regular, sync_folder, write_file
+from nanofit.durable import JsonLines, require_regular, write_file
 from nanofit.errors import UserError
 from nanofit.vocabulary import VOCABULARIES, Vocabulary, vocabulary_of
 
@@ -119,12 +119,8 @@ def is_complete(folder: Path) -> bool:
 
 def append_line(folder: Path, line: dict[str, Any]) -> None:
     """Appends one line to the manifest and puts it on disk. Raises OSError, and then nothing of the line stays."""
-    # Unbuffered: what a full disk refuses must not be tried again by the truncation, or when the file is closed.
-    with (folder / MANIFEST_NAME).open("ab", buffering=0) as stream:
-        end = stream.tell()
-        append(stream, end, _text(line), durable=True)
-    if end == 0:
-        sync_folder(folder)
+    with closing(JsonLines(folder / MANIFEST_NAME, FORMAT_VERSION)) as lines:
+        lines.append(line, durable=True)
 
 
 def append_shard(folder: Path, line: ShardLine) -> None:
@@ -237,11 +233,3 @@ def _shard_of(line: dict[str, Any]) -> ShardLine | None:
     if any(line.get(kind) for kind in ("closed", "confirmed", "redone")):
         return None
     return shard_line(line)
-
-
-def mend_of_line(file: Path) -> None:
-    """Takes a last line away that a crash cut short, so that what is appended begins a line of its own."""
-    raw = file.read_bytes()
-    whole = raw.rfind(b"\n") + 1
-    if whole < len(raw):
-        os.truncate(file, whole)

@@ -24,7 +24,6 @@ from nanofit.data.manifest import (
     Manifest,
     append_line,
     is_prepared,
-    mend_of_line,
     read_manifest,
 )
 from nanofit.data.placing import SNAPSHOT_NAME, Job
@@ -303,8 +302,6 @@ def claim(folder: Path, name: str) -> None:
     if is_prepared(folder) and not read_manifest(folder).made_of:
         (folder / MANIFEST_NAME).unlink()  # an unfinished set from before sets could be gone on with
     create(marker).close()
-    if is_prepared(folder):
-        mend_of_line(folder / MANIFEST_NAME)
 
 
 def _ours(folder: Path, name: str, ending: str) -> list[Path]:
