@@ -19,7 +19,7 @@ COMMUNITY_FOLDER = "sample/10BT"
 
 _FINEWEBS = {"fineweb": FINEWEB, "fineweb-edu": "HuggingFaceFW/fineweb-edu"}
 _SAMPLES = {"sample-10BT": 9.5e9, "sample-100BT": 95e9, "sample-350BT": 330e9}  # up to how many tokens one is taken
-_PRETOKENISED = ("kjj0/fineweb10B-gpt2", "kjj0/fineweb100B-gpt2")
+PRETOKENISED = ("kjj0/fineweb10B-gpt2", "kjj0/fineweb100B-gpt2")  # with tokenizer `gpt2`
 _CRAWL = re.compile(r"CC-MAIN-\d{4}-\d{2}")
 
 
@@ -43,7 +43,7 @@ class HubName:
 def hub_name(spec: str, wanted_tokens: float | None = None) -> HubName | None:
     """The dataset that `spec` names, None where it names none; of FineWeb without a subset, the smallest that holds
     `wanted_tokens`. Raises UserError for what is almost a name."""
-    if spec in _PRETOKENISED:
+    if spec in PRETOKENISED:
         return _dataset(spec, "main", "")
     head, colon, subset = spec.partition(":")
     if head in _FINEWEBS:
@@ -124,7 +124,7 @@ def _from_address(spec: str, path: str) -> HubName:
 
 def _dataset(repo: str, revision: str, under: str, config: str = "") -> HubName:
     # The hub finds a repository whatever the case of its name.
-    repo = {known.lower(): known for known in (*_FINEWEBS.values(), *_PRETOKENISED)}.get(repo.lower(), repo)
+    repo = {known.lower(): known for known in (*_FINEWEBS.values(), *PRETOKENISED)}.get(repo.lower(), repo)
     for head, fineweb in _FINEWEBS.items():
         # A conversion by the hub has folders of its own.
         if repo == fineweb and not revision.startswith("refs/convert/"):
@@ -132,7 +132,7 @@ def _dataset(repo: str, revision: str, under: str, config: str = "") -> HubName:
     owner, name = repo.split("/")
     at = "" if revision == "main" else f"@{_written(revision)}"
     words = [word for word in (owner, name, under, config, revision if at else "") if word]
-    kind = "tokens" if repo in _PRETOKENISED else "text"
+    kind = "tokens" if repo in PRETOKENISED else "text"
     spec = f"hf://datasets/{repo}{at}" + (f"/{under}" if under else f":{config}" if config else "")
     if kind == "tokens" and not at and not under:
         spec, words = repo, [name]
@@ -154,7 +154,7 @@ def _folder_name(text: str) -> str:
 
 
 def _refuse_near_names(spec: str, head: str) -> None:
-    known = [*_FINEWEBS, *_PRETOKENISED]
+    known = [*_FINEWEBS, *PRETOKENISED]
     if spec.lower().startswith("kjj0/") or "/" not in spec:
         folded = {name.lower(): name for name in known}
         word = spec if "/" in spec else head

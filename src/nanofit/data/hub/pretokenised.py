@@ -14,15 +14,13 @@ from pathlib import Path
 import numpy as np
 
 from nanofit.data.hub.client import Hub, HubFile
+from nanofit.data.hub.names import PRETOKENISED
 from nanofit.data.hub.spool import complete
 from nanofit.data.shards import HEADER_BYTES, HEADER_INTS, MAGIC, VERSION, Split, file_sha256
 from nanofit.data.tokenizers import get_tokenizer
 from nanofit.durable import publish
 from nanofit.errors import UserError
 from nanofit.vocabulary import VOCABULARIES
-
-SETS = ("kjj0/fineweb10B-gpt2", "kjj0/fineweb100B-gpt2")
-"""Known sets, both made with tokenizer `gpt2`."""
 
 SHARD_NAME = re.compile(r"[^/\\\0]+_(train|val)_[0-9]{6}\.bin")
 MOST_FETCHES = 3
@@ -56,7 +54,7 @@ def shard_files(hub: Hub, wanted_tokens: int | None) -> list[HubFile]:
     if not files["train"] or not files["val"]:
         raise UserError(
             f"dataset {hub.repo} has no shards NAME_train_000001.bin and NAME_val_000000.bin: "
-            "give a dataset of parquet or jsonl files, or one of " + ", ".join(SETS)
+            "give a dataset of parquet or jsonl files, or one of " + ", ".join(PRETOKENISED)
         )
     needed, tokens = [], 0
     for file in files["train"]:
