@@ -199,5 +199,5 @@ def test_the_shape_of_pretrained_weights_wins_as_in_nanogpt(tmp_path: Path) -> N
 
 
 def test_a_rate_that_would_rise_to_min_lr_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="min_lr 6e-05 is larger than learning_rate 3e-05"):
+    with pytest.raises(UserError, match=r"min_lr 0\.00006 is larger than learning_rate 0\.00003"):
         recipe_of(tmp_path, "learning_rate = 3e-5\n")
