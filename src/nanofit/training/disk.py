@@ -29,12 +29,13 @@ def when_there_is_space(
         except OSError as error:
             if error.errno not in _FULL:
                 raise
-            report(
-                Waiting(
-                    f"the disk is full: {what} can't be written to {folder}. Free some space and the run goes on by "
-                    "itself; Ctrl-C ends it, and the last checkpoint stays"
+            if not waited:
+                report(
+                    Waiting(
+                        f"the disk is full: {what} can't be written to {folder}. Free some space and the run goes on by "
+                        "itself; Ctrl-C ends it, and the last checkpoint stays"
+                    )
                 )
-            )
             waited = True
             stop.raise_if_requested()
             stop.wait(RETRY_SECONDS)
