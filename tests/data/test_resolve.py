@@ -44,6 +44,8 @@ def test_a_path_that_is_not_there_is_refused_with_the_nearest_name(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "my_texts").mkdir()
     assert "no source 'my_texs' (did you mean 'my_texts'?)" in refusal("my_texs")
+    (tmp_path / "link").symlink_to("nowhere")
+    assert refusal("link") == "link is a link to nowhere, which does not exist: give the path of the text itself"
     assert refusal("missing") == (
         "no source 'missing': there is no such file or folder, and no data/missing/train.bin; give a file or a folder of text "
         "(.txt, .md, .jsonl, .parquet), fineweb, hf://datasets/OWNER/NAME, or python"

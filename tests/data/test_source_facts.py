@@ -106,6 +106,7 @@ def test_what_stops_training_is_the_problem(tmp_path: Path) -> None:
     [
         ("a.txt", JAPANESE.encode("cp932") * 9, "a.txt (likely Shift-JIS); convert such files: iconv -f CP932"),
         ("a.txt", JAPANESE.encode("utf-16") * 9, "a.txt (likely UTF-16)"),
+        ("a b.txt", JAPANESE.encode("utf-16") * 9, "-t UTF-8 'a b.txt' > 'a b.utf8.txt', and remove"),
         ("a.txt", b"%PDF-1.7\n" + bytes(range(128, 256)) * 9, "a.txt (a PDF file); remove what is no text"),
         ("a.jsonl", b'{"body": "x"}\n' * 99, 'a.jsonl, line 1 has no "text": its keys are body'),
         ("a.jsonl.gz", b"no gzip" * 99, "a.jsonl.gz is damaged or cut off"),

@@ -6,6 +6,7 @@ text, and a model trained on it learns replacement characters: the preparation s
 
 import codecs
 import re
+import shlex
 import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -178,10 +179,9 @@ def _kind(raw: bytes, guess: str | None) -> str:
 def _mend(file: Path, guess: str | None) -> str:
     if guess is None:
         return "remove what is no text, or give it the ending of what it is"
-    name, ending = file.name, file.suffix.lower()
+    name, ending = shlex.quote(file.name), file.suffix.lower()
     unpack = {".gz": "gunzip -c", ".zst": "zstdcat"}.get(ending)
     if unpack:
-        return f"convert such files: {unpack} {name} | iconv -f {guess} -t UTF-8 > {file.stem}"
-    return (
-        f"convert such files: iconv -f {guess} -t UTF-8 {name} > {file.stem}.utf8{file.suffix}, and remove the old ones"
-    )
+        return f"convert such files: {unpack} {name} | iconv -f {guess} -t UTF-8 > {shlex.quote(file.stem)}"
+    converted = shlex.quote(f"{file.stem}.utf8{file.suffix}")
+    return f"convert such files: iconv -f {guess} -t UTF-8 {name} > {converted}, and remove the old ones"

@@ -59,7 +59,9 @@ def _existing_set(path: Path) -> "ExistingSet | None":
 
 def nothing_named(spec: str) -> str:
     """What to say of a name that stands for nothing."""
-    path = Path(spec)
+    path = Path(spec).expanduser()
+    if path.is_symlink():
+        return f"{path} is a link to {path.readlink()}, which does not exist: give the path of the text itself"
     is_name = path.name == spec and not path.suffix
     if spec in NANOGPT_DATASETS:
         return (

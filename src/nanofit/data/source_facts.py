@@ -153,8 +153,8 @@ def problem_of_length(tokens: float, split: str, block_size: int) -> str | None:
     if tokens > block_size:
         return None
     return (
-        f"the corpus is too short: {tokens:,.0f} {split} tokens, and one window takes {block_size + 1:,}: give more text, or a "
-        "smaller block_size"
+        f"the corpus is too short: {tokens:,.0f} {split} tokens, and one window takes {block_size + 1:,}: give more text, more "
+        "documents, or a smaller block_size"
     )
 
 

@@ -4,6 +4,7 @@ Prose in plain text is read, markup as it stands (.md, .rst, .tex). Source code,
 syntax is to be learned is for the user to say, by converting them or by giving them the ending .txt.
 """
 
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -19,8 +20,8 @@ ENDINGS_BEFORE_MARKUP = (".txt", ".jsonl", ".jsonl.gz", ".json.gz", ".jsonl.zst"
 SHOWN_KINDS = 5
 
 _CONVERSIONS = {
-    ".pdf": "pdftotext {file} {stem}.txt",
-    **dict.fromkeys((".docx", ".odt", ".epub", ".html", ".htm", ".rtf"), "pandoc -t plain {file} -o {stem}.txt"),
+    ".pdf": "pdftotext {file} {text}",
+    **dict.fromkeys((".docx", ".odt", ".epub", ".html", ".htm", ".rtf"), "pandoc -t plain {file} -o {text}"),
     ".doc": "soffice --convert-to txt:Text {file}",
     **dict.fromkeys((".zip", ".tar", ".7z", ".rar", ".tgz"), "unpack it, and give the folder"),
     **dict.fromkeys((".gz", ".zst", ".xz", ".bz2"), "unpack it first"),
@@ -58,4 +59,4 @@ def listed(endings: Mapping[str, int]) -> str:
 def conversion(file: Path) -> str:
     """How to make text of a file that is not read."""
     mend = _CONVERSIONS.get(ending_of(file), "convert it, or give it the ending .txt if it is plain text")
-    return mend.format(file=file.name, stem=file.stem)
+    return mend.format(file=shlex.quote(file.name), text=shlex.quote(f"{file.stem}.txt"))
