@@ -10,7 +10,7 @@ quickstart: $(VENV)/.installed
 	$(BIN)/nanofit quickstart
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
@@ -35,7 +35,7 @@ lowest:
 	$(LOWEST)/bin/python .ci/lowest_versions.py >$(LOWEST)/constraints.txt
 	grep '^torch==' constraints.txt >>$(LOWEST)/constraints.txt
 	$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check -c $(LOWEST)/constraints.txt -e '.[dev]'
-	$(LOWEST)/bin/python -m pytest -n 2
+	$(LOWEST)/bin/python -m pytest -n 2 --dist worksteal
 
 clean:
 	rm -rf $(VENV) $(LOWEST)

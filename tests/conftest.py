@@ -1,5 +1,6 @@
 """What all tests share: hypothesis settings that do not depend on the machine, and where the checkout is."""
 
+import os
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
@@ -9,6 +10,10 @@ from hypothesis import settings
 
 from fake_card import FakeCard
 from nanofit.measuring import probe
+
+# One thread for each process, before torch is imported: the shapes of tests are too small for more, and threads of several
+# workers that wait actively for one another take the cores from the work.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # The same examples on every machine, no clock, nothing kept on disk.
 settings.register_profile("nanofit", deadline=None, max_examples=40, derandomize=True, database=None)
