@@ -1,7 +1,6 @@
 """The device benchmark in its small form: the whole command, what a cut run leaves, its tokens file, its wheels, its mistakes."""
 
 import json
-import os
 import subprocess
 import sys
 import zipfile
@@ -66,21 +65,15 @@ def tokens_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "tokens.npz"
 
 
-def run(*options: str) -> dict[str, Any]:
-    """The small form in a process of its own, as a user runs it; the JSON that it wrote."""
-    out = Path(options[options.index("--out") + 1])
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "benchmarks.device", "--small", *options]
-    answer = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=REPOSITORY)
-    assert answer.returncode == 0, answer.stderr
-    return json.loads(out.read_text())
-
-
 def test_the_small_form_measures_every_part(tokens_file: Path, tmp_path: Path) -> None:
     (tmp_path / "nanoGPT").mkdir()
     (tmp_path / "nanoGPT" / "model.py").write_text(NANOGPT_MODEL)
     out = tmp_path / "out" / "small.json"
-    result = run("--tokens", str(tokens_file), "--nanogpt", str(tmp_path / "nanoGPT"), "--out", str(out))
+    options = ["--small", "--tokens", str(tokens_file), "--nanogpt", str(tmp_path / "nanoGPT"), "--out", str(out)]
+    command = [sys.executable, "-m", "benchmarks.device", *options]
+    answer = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY)
+    assert answer.returncode == 0, answer.stderr
+    result = json.loads(out.read_text())
     assert (result["format_version"], result["benchmark"], result["form"]) == (1, "device", "small")
     parts = result["parts"]
     assert list(parts) == PARTS
@@ -90,7 +83,7 @@ def test_the_small_form_measures_every_part(tokens_file: Path, tmp_path: Path) -
     assert parts["card"]["kind"] == "cpu"
     assert parts["card"]["product"]["flops"] > 0
     rows = parts["memory"]["rows"]
-    assert len(rows) >= 20
+    assert len(rows) == 9
     assert {row["recipe"]["arch"] for row in rows} == {"gpt2", "nanochat", "qwen3"}
     assert {row["recipe"]["checkpointing"] for row in rows} == {"off", "half", "all"}
     for row in rows:
@@ -112,21 +105,15 @@ def test_the_small_form_measures_every_part(tokens_file: Path, tmp_path: Path) -
     assert parts["resume"]["after_resuming"] == {"train_loss": 0.0, "val_loss": 0.0}, "on a CPU a run repeats itself"
 
 
-def test_a_run_without_time_still_has_the_facts(tmp_path: Path) -> None:
-    parts = run("--minutes", "0", "--out", str(tmp_path / "cut.json"))["parts"]
-    assert parts["card"]["kind"] == "cpu"
-    assert "product" not in parts["card"]
-    skipped = [name for name in PARTS if name != "card"]
-    assert all(parts[name]["status"] == "skipped" and parts[name]["reason"] for name in skipped)
-    assert parts["loss"]["reason"] == "needs --tokens"
-
-
-def test_a_part_that_fails_hangs_or_dies_stops_no_other(tmp_path: Path) -> None:
+def test_a_part_that_fails_hangs_or_dies_stops_no_other_and_a_run_without_time_still_has_the_facts(
+    tmp_path: Path,
+) -> None:
     """In a process of its own, since parts fork it."""
     program = f"""
 import json, os, time
 from pathlib import Path
 from benchmarks.device import parts
+from benchmarks.device.__main__ import main
 from benchmarks.device.session import Session
 
 def fails(session):
@@ -149,12 +136,12 @@ found = {{}}
 chosen = tuple(parts.Part(each.__name__, each, 0, 0) for each in (fails, dies, works, hangs))
 session = Session("cpu", True, Path({str(tmp_path)!r}), None, None, time.monotonic() + 0.8)
 parts.run_parts(chosen, session, 0, lambda name, piece: found.setdefault(name, {{}}).update(piece))
+main(["--small", "--minutes", "0", "--out", {str(tmp_path / "cut.json")!r}])
 print(json.dumps(found))
 """
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-c", program]
-    answer = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, cwd=REPOSITORY)
-    found = json.loads(answer.stdout)
+    answer = subprocess.run(command, capture_output=True, text=True, check=True, cwd=REPOSITORY)
+    found = json.loads(answer.stdout.splitlines()[-1])
     assert {name: part["status"] for name, part in found.items()} == {
         "fails": "failed",
         "dies": "failed",
@@ -163,6 +150,13 @@ print(json.dumps(found))
     }
     assert all(part["first"] == 1 for part in found.values()), "what was measured before stays"
     assert found["fails"]["error"] == "RuntimeError: one line"
+
+    cut = json.loads((tmp_path / "cut.json").read_text())["parts"]
+    assert cut["card"]["kind"] == "cpu"
+    assert "product" not in cut["card"]
+    skipped = [name for name in PARTS if name != "card"]
+    assert all(cut[name]["status"] == "skipped" and cut[name]["reason"] for name in skipped)
+    assert cut["loss"]["reason"] == "needs --tokens"
 
 
 def test_the_tokens_file_gives_back_the_tokens_of_the_corpus(tokens_file: Path, tmp_path: Path) -> None:

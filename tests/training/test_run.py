@@ -553,9 +553,7 @@ def assert_rates_follow_from_the_events(run: RunFolder) -> None:
     assert rates == {step: horizon.learning_rate(step - 1) for step in rates}
 
 
-def test_hours_become_steps_by_measured_speed(
-    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_hours_become_steps_by_measured_speed(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A budget of 3 real seconds from now: the run ends by itself, with the steps that its newest event says."""
     monkeypatch.setattr(nanofit, "STARTED", time.monotonic())
     outcome = train(recipe_in_hours(corpus, 3), tmp_path / "run", report=lambda event: None)

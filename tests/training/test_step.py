@@ -23,6 +23,7 @@ def recipe_for(**changes: Any) -> Recipe:
         "block_size": 16,
         "micro_batch": 4,
         "grad_accum": 2,
+        "loss_chunk": 32,
         "steps": 100,
     }
     return build_recipe(values | changes)
@@ -99,7 +100,7 @@ def test_update_ratios_are_those_of_the_weights_by_kind() -> None:
 
 @pytest.mark.parametrize("checkpointing", ["off", "half"])
 def test_compiled_it_gives_the_losses_of_eager_mode(checkpointing: str) -> None:
-    recipe = recipe_for(checkpointing=checkpointing, loss_chunk=32)
+    recipe = recipe_for(checkpointing=checkpointing)
     losses = []
     for compiles in (False, True):
         events: list[Event] = []
@@ -115,7 +116,7 @@ def test_one_compilation_serves_every_block() -> None:
 
     torch.compiler.reset()
     counters.clear()
-    recipe = recipe_for(n_layer=12, n_embd=16)
+    recipe = recipe_for(n_layer=12)  # of the width that the tests above compiled, so that the compiler's cache has it
     step = step_of(recipe, [], compiles=True)
     for number in range(3):
         step(rows(recipe, number), 1.0, number)

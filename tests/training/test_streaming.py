@@ -21,6 +21,8 @@ from nanofit.training import Stopped, train
 TINY: dict[str, Any] = {
     "source": "fineweb:sample-10BT",
     "tokenizer": "bytes",
+    "arch": "gpt2",
+    "optimizer": "adamw",
     "n_layer": 1,
     "n_head": 1,
     "n_embd": 8,
@@ -73,14 +75,7 @@ def whole(repo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "run"
 
 
-def test_losses_are_the_same_to_the_last_bit_while_data_arrives(whole: Path, hub: LocalHub) -> None:
-    outcome = train(recipe(), Path("runs/streamed"), report=silent)
-    assert losses("runs/streamed") == losses(whole)
-    assert len(losses(whole)) == TINY["steps"]
-    assert outcome.val_loss == read_metrics(RunFolder(whole).metrics_file).losses("val_loss")[-1][1]
-
-
-def test_late_data_is_waited_for_said_and_counted(whole: Path, hub: LocalHub) -> None:
+def test_data_that_comes_late_is_waited_for_and_losses_are_the_same_to_the_last_bit(whole: Path, hub: LocalHub) -> None:
     said: list[Event] = []
     hub.link.bytes_per_second = 50_000
 
@@ -89,8 +84,10 @@ def test_late_data_is_waited_for_said_and_counted(whole: Path, hub: LocalHub) ->
         if isinstance(event, Waiting):
             hub.link.bytes_per_second = None
 
-    train(recipe(), Path("runs/late"), report=report)
+    outcome = train(recipe(), Path("runs/late"), report=report)
     assert losses("runs/late") == losses(whole)
+    assert len(losses(whole)) == TINY["steps"]
+    assert outcome.val_loss == read_metrics(RunFolder(whole).metrics_file).losses("val_loss")[-1][1]
     waiting = [event for event in said if isinstance(event, Waiting)]
     assert waiting
     assert "waiting for data" in waiting[0].reason
@@ -100,15 +97,21 @@ def test_late_data_is_waited_for_said_and_counted(whole: Path, hub: LocalHub) ->
 def test_a_run_that_is_stopped_while_it_waits_saves_and_goes_on(whole: Path, hub: LocalHub) -> None:
     hub.add(Stall(path="parquet", after_bytes=1000, times=None))
 
-    def report(event: Event) -> None:
+    def stop_waiting(event: Event) -> None:
         if isinstance(event, Waiting):
             os.kill(os.getpid(), signal.SIGINT)
 
+    def stop_at_step_2(event: Event) -> None:
+        if isinstance(event, Progress) and event.step == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+
     with pytest.raises(Stopped):
-        train(recipe(), Path("runs/stopped"), report=report)
+        train(recipe(), Path("runs/stopped"), report=stop_waiting)
+    assert losses("runs/stopped") == []
     hub.heal()
-    train(recipe(), Path("runs/stopped"), report=silent)
-    assert losses("runs/stopped") == losses(whole)
+    with pytest.raises(Stopped):
+        train(recipe(), Path("runs/stopped"), report=stop_at_step_2)
+    assert losses("runs/stopped") == losses(whole)[:2]
 
 
 def test_a_longer_budget_asks_for_more_data(whole: Path, hub: LocalHub) -> None:
@@ -137,7 +140,7 @@ def test_a_run_that_was_stopped_at_its_last_step_lifts_the_hold_for_its_validati
     """Only a step lifted it before, and this run has none to take."""
     text = tmp_path / "text.txt"
     text.write_text("".join(f"The moon is round, said {number}.\n\n" for number in range(40_000)))
-    last = recipe(source=str(text), folder=str(tmp_path / "shards"), steps=2, checkpoint_interval=2)
+    last = recipe(source=str(text), folder=str(tmp_path / "shards"), steps=2, checkpoint_interval=2, micro_batch=64)
     validation = feeding.Feed.validation
     monkeypatch.setattr(feeding.Feed, "validation", lambda self: validation(self) if self._hold is None else None)
     waits: list[Event] = []
