@@ -110,9 +110,10 @@ def test_what_stops_training_is_the_problem(tmp_path: Path) -> None:
         ("a.txt", b"%PDF-1.7\n" + bytes(range(128, 256)) * 9, "a.txt (a PDF file); remove what is no text"),
         ("a.jsonl", b'{"body": "x"}\n' * 99, 'a.jsonl, line 1 has no "text": its keys are body'),
         ("a.jsonl.gz", b"no gzip" * 99, "a.jsonl.gz is damaged or cut off"),
-        ("a.jsonl.gz", gzip.compress(JAPANESE.encode("euc_jp") * 9), "a.jsonl.gz (likely EUC-JP)"),
+        ("a.jsonl.gz", gzip.compress(JAPANESE.encode("euc_jp") * 9, mtime=0), "a.jsonl.gz (likely EUC-JP)"),
         ("a.parquet", b"PAR1 and no more" * 99, "a.parquet is not a parquet file"),
     ],
+    ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_a_plan_refuses_text_in_the_words_of_its_preparation(
     tmp_path: Path, name: str, content: bytes, said: str

@@ -10,8 +10,8 @@ from nanofit.planning.memory import peak_holding
 from nanofit.planning.step import step_shape
 from nanofit.recipe import Precision, build_recipe
 
-SMALL = {"n_layer": 6, "n_head": 6, "n_embd": 384, "block_size": 512}
-MEDIUM = {"n_layer": 12, "n_head": 12, "n_embd": 768, "block_size": 1024}
+SMALL = {"n_layer": 3, "n_head": 6, "n_embd": 384, "block_size": 512}
+MEDIUM = {"n_layer": 4, "n_head": 12, "n_embd": 768, "block_size": 1024}
 
 GRID: list[dict[str, Any]] = [
     {**MEDIUM, "arch": "gpt2", "optimizer": "adamw", "micro_batch": 12},
@@ -41,7 +41,7 @@ def test_the_closed_form_finds_the_peak_of_the_real_step(values: dict[str, Any],
 
 
 def test_a_muon_iteration_in_float32_is_followed_too() -> None:
-    recipe = build_recipe({"steps": 10, "n_layer": 8, "n_head": 8, "n_embd": 1024, "micro_batch": 1, "block_size": 64})
+    recipe = build_recipe({"steps": 10, "n_layer": 2, "n_head": 8, "n_embd": 1024, "micro_batch": 1, "block_size": 64})
     step = step_shape(recipe, "float16", compiles=False)
     peaks = [trace_peak_bytes(recipe, step, dtype) for dtype in (torch.bfloat16, torch.float32)]
     assert peaks[0] < peaks[1]
