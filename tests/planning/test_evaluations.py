@@ -1,5 +1,6 @@
 """Evaluations take at most a twentieth of a run's time: what that leaves of the ones that a recipe asks for."""
 
+import re
 from typing import Any
 
 import pytest
@@ -61,17 +62,32 @@ VALUES: dict[str, Any] = {"micro_batch": 8, "block_size": 128, "eval_interval": 
 
 def test_a_recipe_in_steps_is_warned_with_settings_that_have_no_warning() -> None:
     recipe = build_recipe(VALUES | {"steps": 1500})
-    (warning,) = evaluation_warnings(recipe, 1500)
-    assert warning.startswith(
-        "evaluations take 28% of the time: eval_interval 500 with eval_tokens 46,080 makes that 4%"
-    )
-    assert evaluation_warnings(recipe.with_values(eval_interval=500, eval_tokens=46_080), 1500) == []
+    assert evaluation_warnings(recipe, 1500) == [
+        "Evaluations take 28% of the time. With --eval_tokens=25600 they take 4%."
+    ]
+    assert evaluation_warnings(recipe.with_values(eval_tokens=25_600), 1500) == []
+
+
+def test_fewer_evaluations_are_enough_where_five_of_them_are_affordable() -> None:
+    recipe = build_recipe(VALUES | {"steps": 15_000, "eval_tokens": 131_072})
+    (warning,) = evaluation_warnings(recipe, 15_000)
+    assert re.fullmatch(r"Evaluations take 15% of the time\. With --eval_interval=(\d+) they take \d%\.", warning)
+    interval = int(re.findall(r"\d+", warning)[1])
+    assert interval % 250 == 0
+    assert evaluation_warnings(recipe.with_values(eval_interval=interval), 15_000) == []
+
+
+def test_a_tiny_run_that_can_afford_no_evaluation_is_told_what_helps_most() -> None:
+    recipe = build_recipe(VALUES | {"steps": 8, "micro_batch": 1, "block_size": 64, "eval_interval": 2})
+    (warning,) = evaluation_warnings(recipe, 8)
+    assert re.fullmatch(r"Evaluations take 100% of the time\. With --eval_tokens=64 they take 17%\.", warning)
 
 
 @pytest.mark.parametrize("steps", [None, 1500])
 def test_a_recipe_in_hours_is_told_that_training_reduces_them(steps: int | None) -> None:
     (warning,) = evaluation_warnings(build_recipe(VALUES | {"hours": 1}), steps)
-    assert "of the hours: training reduces them to 5%" in warning
+    assert "of the hours, so training reduces them to 5%" in warning
+    assert re.search(r"other runs\. With --eval_\w+=\d+ they take \d% and are not reduced\.$", warning)
 
 
 def test_an_evaluation_reads_no_more_than_the_validation_split() -> None:

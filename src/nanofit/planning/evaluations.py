@@ -70,24 +70,33 @@ def evaluation_warnings(recipe: Recipe, steps: int | None) -> list[str]:
     share = _share(asked, recipe, counted_steps)
     if share <= MAX_SHARE:
         return []
-    setting = "eval_tokens, eval_iters x batch_size x block_size"
-    if recipe.budget.hours is not None:
-        return [
-            f"evaluations would take {figure(100 * share, 2)}% of the hours: training reduces them to {MAX_SHARE:.0%}, and a loss that is "
-            f"measured on fewer tokens does not compare with other runs; raise eval_interval, or lower {setting}"
-        ]
-    better = asked.within(
-        counted_steps * recipe.tokens_per_step,
-        steps=counted_steps,
-        seconds_per_token=FORWARD_SHARE,
-        batch_tokens=recipe.batch.micro_batch * recipe.model.block_size,
+    option, share_with_it = _mend(asked, recipe, counted_steps)
+    if recipe.budget.hours is None:
+        return [f"Evaluations take {figure(100 * share, 2)}% of the time. With {option} they take {share_with_it:.0%}."]
+    mend = f"With {option} they take {share_with_it:.0%}" + (
+        " and are not reduced." if share_with_it <= MAX_SHARE else "."
     )
-    changes = [f"eval_interval {better.interval:,}"] if better.interval > asked.interval else []
-    changes += [f"eval_tokens {better.tokens:,}"] if better.tokens < asked.tokens else []
     return [
-        f"evaluations take {share:.0%} of the time: {' with '.join(changes)} makes that "
-        f"{_share(better, recipe, counted_steps):.0%} ({setting})"
+        f"Evaluations would take {figure(100 * share, 2)}% of the hours, so training reduces them to {MAX_SHARE:.0%}, and a loss on fewer "
+        f"tokens does not compare with other runs. {mend}"
     ]
+
+
+def _mend(asked: Evaluations, recipe: Recipe, steps: int) -> tuple[str, float]:
+    """The one option that makes `asked` affordable in a run of `steps` steps, and the share of the time that is left: fewer
+    evaluations if enough of them stay, else fewer tokens; where neither does, the one that helps more."""
+    batch_tokens = recipe.batch.micro_batch * recipe.model.block_size
+    tokens = steps * recipe.tokens_per_step
+    within = asked.within(tokens, steps=steps, seconds_per_token=FORWARD_SHARE, batch_tokens=batch_tokens)
+    each = REDUCED_SHARE * tokens / (asked.count(steps) * FORWARD_SHARE)
+    rarer = Evaluations(within.interval, asked.tokens)
+    shorter = Evaluations(asked.interval, min(asked.tokens, max(int(each / batch_tokens), 1) * batch_tokens))
+    options = [
+        (f"--eval_interval={rarer.interval}", _share(rarer, recipe, steps)),
+        (f"--eval_tokens={shorter.tokens}", _share(shorter, recipe, steps)),
+    ]
+    affordable = [option for option in options if option[1] <= MAX_SHARE]
+    return affordable[0] if affordable else min(options, key=lambda option: option[1])
 
 
 def _share(evaluations: Evaluations, recipe: Recipe, steps: int) -> float:
