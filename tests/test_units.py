@@ -2,7 +2,7 @@
 
 import pytest
 
-from nanofit.units import duration, figure, flops, hours_between, hours_text, number, quantity, size
+from nanofit.units import counted, duration, figure, flops, hours_between, hours_text, number, quantity, size
 
 
 @pytest.mark.parametrize(
@@ -98,3 +98,8 @@ def test_bounds_are_in_the_unit_of_what_they_bound() -> None:
 )
 def test_operations(value: float, text: str) -> None:
     assert flops(value) == text
+
+
+@pytest.mark.parametrize(("count", "text"), [(0, "0 steps"), (1, "1 step"), (1000, "1,000 steps")])
+def test_counts_have_their_noun_in_the_right_number(count: int, text: str) -> None:
+    assert counted(count, "step") == text

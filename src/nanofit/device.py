@@ -19,6 +19,7 @@ from nanofit.gpu_names import find_by_device_name
 from nanofit.gpus import has_tensor_cores
 from nanofit.planning.cpu import GAUGE_TFLOPS
 from nanofit.recipe import Precision, RunSection
+from nanofit.units import counted
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -105,6 +106,13 @@ def choose_device(
     return Device(torch_device, _device_name(torch_device), precision, compiles, reasons)
 
 
+def usable_here(settings: RunSection) -> RunSection:
+    """The [run] section of a run that was begun on another machine, with float32 for float16 where no GPU is at hand."""
+    if settings.precision == "float16" and not is_cuda(settings):
+        return settings.model_copy(update={"precision": "float32"})
+    return settings
+
+
 def is_cuda(settings: RunSection) -> bool:
     """Whether a recipe's [run] section means a CUDA card here."""
     return (_best_device() if settings.device == "auto" else settings.device).startswith("cuda")
@@ -114,6 +122,15 @@ def _best_device() -> str:
     if torch.cuda.is_available():
         return "cuda"
     return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def is_available(wanted: str) -> bool:
+    """Whether this machine has the device that torch calls `wanted`."""
+    try:
+        _available(wanted)
+    except UserError:
+        return False
+    return True
 
 
 def _available(wanted: str) -> torch.device:
@@ -176,7 +193,7 @@ def _device_name(device: torch.device) -> str:
         return torch.cuda.get_device_name(device)
     if device.type == "mps":
         return "Apple GPU"
-    return f"CPU, {torch.get_num_threads()} threads"
+    return f"CPU, {counted(torch.get_num_threads(), 'thread')}"
 
 
 def _peak_resident_bytes() -> int:

@@ -1,4 +1,4 @@
-"""The one error that a user's mistake raises.
+"""The one error that a user's mistake raises, and the one of a run that was asked to stop.
 
 Whoever raises it says in one line what is wrong and how to mend it; the command line prints that line and exits with
 code 2. Anything else that escapes is a defect of ours and shows its traceback.
@@ -6,6 +6,7 @@ code 2. Anything else that escapes is a defect of ours and shows its traceback.
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from signal import Signals
 from typing import Any
 
 MAX_VALUE_CHARACTERS = 60
@@ -14,6 +15,14 @@ MAX_VALUE_CHARACTERS = 60
 
 class UserError(Exception):
     """A mistake in what the user gave: the message is one line, with the mend."""
+
+
+class Stopped(Exception):
+    """A run was asked to stop by a signal, and did, with everything saved."""
+
+    def __init__(self, signal_number: int) -> None:
+        super().__init__(f"stopped by {Signals(signal_number).name}")
+        self.signal_number = signal_number
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

@@ -20,6 +20,7 @@ from nanofit.reporting.curve import Curve, Level, as_png, loss_curve
 from nanofit.runs import RunFolder, read_metrics, summarize
 from nanofit.training import Outcome, train
 from nanofit.training.resume import stored_recipe
+from nanofit.units import counted
 
 SECONDS = 150
 """How long training takes, preparation of the data included."""
@@ -77,7 +78,7 @@ def quickstart(out: Path, report: Report) -> QuickstartResult:
     as_png(
         curve,
         picture,
-        f"nanofit quickstart: {plan.predicted.params_total / 1e6:.1f}M parameters, {outcome.steps:,} steps",
+        f"nanofit quickstart: {plan.predicted.params_total / 1e6:.1f}M parameters, {counted(outcome.steps, 'step')}",
     )
     text = "".join(sample_run(out, PROMPT, report, tokens=SAMPLE_TOKENS, temperature=0.7, seed=1))
     return QuickstartResult(
@@ -87,7 +88,7 @@ def quickstart(out: Path, report: Report) -> QuickstartResult:
 
 def _recipe(run: RunFolder, report: Report) -> Recipe:
     """The starter for this machine's device with a budget of minutes; an unfinished run keeps the recipe that it has."""
-    if run.exists and summarize(run).state == "stopped":
+    if run.checkpoint_steps() and summarize(run).state != "finished":
         return stored_recipe(run, report)
     kind = choose_device(RunSection()).kind
     overrides = {"hours": SECONDS / 3600, "val_tokens": 400_000, **_EVALUATIONS}

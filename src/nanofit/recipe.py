@@ -16,7 +16,7 @@ from nanofit.hyperparameters import OptimizerName, OptimizerSettings, optimizer_
 from nanofit.quantities import GROUP_TOKENS, hours, token_count
 from nanofit.recipe_errors import explain
 from nanofit.schedule import Schedule, Shape
-from nanofit.units import hours_text, number
+from nanofit.units import counted, hours_text, number
 from nanofit.vocabulary import CHARACTERS, Vocabulary, vocabulary_of
 
 FORMAT_VERSION = 1
@@ -291,7 +291,7 @@ class Recipe(_Section):
         """The budget as a person says it: `2,000 steps`."""
         if self.budget.hours is not None:
             return hours_text(self.budget.hours)
-        return next(f"{value:,} {name}" for name, value in self.budget if value is not None)
+        return next(counted(value, name.removesuffix("s")) for name, value in self.budget if value is not None)
 
     def model_config_of_run(self) -> ModelConfig:
         """The shape of the model, every derived value filled in."""

@@ -148,16 +148,23 @@ def end_decay_with_budget(loaded: LoadedRecipe, overrides: dict[str, Any]) -> Lo
     return LoadedRecipe(loaded.recipe.with_values(decay_steps=None), [*loaded.warnings, moved])
 
 
+def require_known_option(name: str) -> None:
+    """Raises UserError unless `name` is a field of a recipe or a setting of nanoGPT."""
+    known = [*known_names(), *KNOWN_ONLY_THERE]
+    if name not in known:
+        raise UserError(
+            f"unknown option --{name}{nearest(name, known) or ': neither this command nor a recipe has one of that name'}"
+        )
+
+
 def parse_option(name: str, text: str) -> Any:
     """The value of an option `--name=text`, read as nanoGPT reads it: a Python literal, else a string."""
-    known = [*known_names(), *KNOWN_ONLY_THERE]
     if name in ("gpu", "vram", "tflops", "bandwidth"):
         raise UserError(
             f"--{name} describes a card to plan for, and only nanofit plan takes it: nanofit plan --{name} {shlex.quote(text)} "
             "--save run.toml; training takes this machine's card"
         )
-    if name not in known:
-        raise UserError(f"unknown option --{name}{nearest(name, known)}")
+    require_known_option(name)
     if field_of(name) in TEXT_FIELDS:
         return text[1:-1] if re.fullmatch(r"'.*'|\".*\"", text) else text
     if text.lower() in ("true", "false"):

@@ -20,7 +20,7 @@ from nanofit.locks import is_held
 
 FORMAT_VERSION = 1
 
-State = Literal["new", "running", "stopped", "finished"]
+State = Literal["new", "running", "stopped", "failed", "finished"]
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,11 @@ class RunFolder:
         """The steps of the finished checkpoints, oldest first."""
         names = (folder.name.removeprefix("step-") for folder in self.checkpoints_folder.glob("step-????????"))
         return sorted(int(name) for name in names if name.isdecimal())
+
+    @property
+    def has_saved(self) -> bool:
+        """Whether a step was ever saved here, even if every checkpoint was found damaged since and moved aside."""
+        return bool(self.checkpoint_steps()) or any(self.checkpoints_folder.glob("damaged-step-*"))
 
     @property
     def exists(self) -> bool:
@@ -133,9 +138,9 @@ def read_metrics(file: Path) -> Metrics:
 
 
 def metrics_to_resume(run: RunFolder) -> Metrics:
-    """The metrics that a run resumes from; empty where it has saved no checkpoint. Such a run starts again, with all of its
+    """The metrics that a run resumes from; empty where it never saved a checkpoint. Such a run starts again, with all of its
     hours."""
-    return read_metrics(run.metrics_file) if run.checkpoint_steps() else Metrics()
+    return read_metrics(run.metrics_file) if run.has_saved else Metrics()
 
 
 def _lines(file: Path) -> Iterator[dict[str, Any]]:
@@ -160,7 +165,8 @@ def _has_good_types(line: dict[str, Any]) -> bool:
 @dataclass(frozen=True)
 class RunSummary:
     """A run in one line. `steps` is None while hours set it and the speed is not measured; `val_loss` in nats per token, and
-    `val_reduced` where that was measured on fewer tokens than the recipe says, to keep the hours."""
+    `val_reduced` where that was measured on fewer tokens than the recipe says, to keep the hours. `reason` says why a run that
+    is stopped or failed has ended, None where that is not known."""
 
     path: Path
     step: int
@@ -169,6 +175,7 @@ class RunSummary:
     val_loss: float | None
     state: State
     val_reduced: bool = False
+    reason: str | None = None
 
 
 def summarize(run: RunFolder) -> RunSummary:
@@ -181,14 +188,18 @@ def summarize(run: RunFolder) -> RunSummary:
     losses = metrics.losses("val_loss")
     val_step, val_loss = losses[-1] if losses else (None, None)
     val_reduced = val_step is not None and bool(metrics.steps[val_step].get("val_reduced"))
-    finished = bool(metrics.events) and metrics.events[-1]["event"] == "finished"
+    newest = metrics.events[-1] if metrics.events else {}
+    ended = newest.get("event")
+    reason = None
     if is_held(run.path):
         state: State = "running"
-    elif finished:
+    elif ended == "finished":
         state = "finished"
+    elif ended in ("stopped", "failed"):
+        state, reason = ended, newest.get("reason")
     else:
         state = "stopped" if step or run.checkpoint_steps() else "new"
-    return RunSummary(run.path, step, horizon, metrics.last.get("tokens", 0), val_loss, state, val_reduced)
+    return RunSummary(run.path, step, horizon, metrics.last.get("tokens", 0), val_loss, state, val_reduced, reason)
 
 
 def list_runs(folder: Path, report: Report) -> list[RunSummary]:

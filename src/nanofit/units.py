@@ -21,6 +21,11 @@ def number(value: float) -> str:
     return f"{int(value):,}" if value == int(value) else f"{Decimal(str(value)):,f}"
 
 
+def counted(count: int, noun: str) -> str:
+    """A number with its noun, whose plural ends in s: `1 step`, `1,000 steps`."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
 def quantity(value: float) -> str:
     """A number of tokens or parameters: 1234567 as 1.23M."""
     for limit, suffix in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):

@@ -174,6 +174,13 @@ def test_a_long_job_has_its_garbage_collected() -> None:
         (("train", "--until", "soon"), "--until 'soon' is no time: write 07:00, or '2026-11-25 07:00'"),
         (("train", "--until", "2020-01-01 07:00"), "is past: give a time to come"),
         (("plan", "--until", "07:00"), "unknown option --until"),
+        (("train", "--json"), "unknown option --json: neither this command nor a recipe has one of that name"),
+        (
+            ("train", "--json", "--fresh"),
+            "unknown option --json: neither this command nor a recipe has one of that name",
+        ),
+        (("plan", "--fresh"), "unknown option --fresh"),
+        (("train", "--n_layer"), "--n_layer needs a value"),
         (("eval", "missing"), "missing is no run folder"),
         (("sample", "missing", "prompt"), "missing is no run folder"),
         (("sample", "missing"), "PROMPT"),

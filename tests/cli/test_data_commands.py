@@ -127,7 +127,7 @@ def test_status_of_a_tail_that_is_not_confirmed(nanofit: Nanofit, shards: Path) 
     (shards / "manifest.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     status = status_of(nanofit, shards)
     assert status["unconfirmed"] == {"shards": 1, "tokens": trained["tokens"], "files": ["b.parquet"]}
-    assert "not confirmed yet: 1 shards" in nanofit("data", "status", shards).out
+    assert "not confirmed yet: 1 shard," in nanofit("data", "status", shards).out
 
 
 def test_status_while_it_is_prepared(nanofit: Nanofit, tmp_path: Path) -> None:

@@ -37,6 +37,7 @@ def test_the_json_has_exactly_the_contracts_fields(nanofit: Nanofit, two_runs: P
             "val_loss": None,
             "state": "new",
             "val_reduced": False,
+            "reason": None,
         },
         {
             "path": "runs/b",
@@ -46,6 +47,7 @@ def test_the_json_has_exactly_the_contracts_fields(nanofit: Nanofit, two_runs: P
             "val_loss": 3.25,
             "state": "finished",
             "val_reduced": False,
+            "reason": None,
         },
     ]
 
@@ -54,6 +56,26 @@ def test_the_table(nanofit: Nanofit, two_runs: Path) -> None:
     _, new, finished = nanofit("runs").out.splitlines()
     assert new.split() == ["runs/a", "new", "0", "0", "-"]
     assert finished.split() == ["runs/b", "finished", "20", "of", "20", "81.9k", "3.2500"]
+
+
+@pytest.mark.parametrize(
+    ("event", "state", "line"),
+    [
+        ("failed", "failed", "runs/a failed: the hub is not there"),
+        ("stopped", "stopped", "runs/a has no step: the hub is not there"),
+    ],
+)
+def test_why_a_run_that_never_took_a_step_has_ended(
+    nanofit: Nanofit, two_runs: Path, event: str, state: str, line: str
+) -> None:
+    log = MetricsLog(two_runs / "a" / "metrics.jsonl")
+    log.append({"event": "started", "step": 0, "steps": 20, "seconds": 0.0})
+    log.append({"event": event, "step": 0, "steps": 20, "seconds": 9.0, "reason": "the hub is not there"})
+    log.close()
+    ran = nanofit("runs")
+    assert ran.out.splitlines()[1].split()[:2] == ["runs/a", state]
+    assert ran.out.splitlines()[-1] == line
+    assert json.loads(nanofit("runs", "--json").out)[0]["reason"] == "the hub is not there"
 
 
 def test_another_folder_or_one_run(nanofit: Nanofit, two_runs: Path) -> None:

@@ -220,8 +220,39 @@ def test_plan_takes_a_run_folder_too(nanofit: Nanofit, run_folder: Path) -> None
 def test_what_is_said_of_a_stopped_run_is_what_is_saved(tmp_path: Path) -> None:
     """Ctrl-C before step 1 said "saved" when nothing was."""
     nothing = "stopped before a first step was saved; the same command again starts from the beginning"
-    assert stopped_text(tmp_path / "runs" / "none", "the same command") == nothing
+    assert stopped_text(tmp_path / "runs" / "none", "the same command") == "stopped; nothing was started"
+    (tmp_path / "begun").mkdir()
+    (tmp_path / "begun" / "metrics.jsonl").touch()
+    assert stopped_text(tmp_path / "begun", "the same command") == nothing
     run = RunFolder(tmp_path)
     run.checkpoint_folder(200).mkdir(parents=True)
     saved = f"stopped; step 200 is saved in {tmp_path}, and the same command again goes on from there"
     assert stopped_text(tmp_path, "the same command") == saved
+
+
+@pytest.mark.parametrize(
+    ("begun", "note"), [(False, "stopped; nothing was started"), (True, "stopped; step 7 is saved")]
+)
+@pytest.mark.parametrize(("stop", "code"), [(KeyboardInterrupt(), 130), (SystemExit(143), 143)])
+def test_a_signal_while_torch_is_loaded_is_a_line(
+    nanofit: Nanofit,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    begun: bool,
+    note: str,
+    stop: BaseException,
+    code: int,
+) -> None:
+    def stopped(*arguments: Any, **options: Any) -> None:
+        raise stop
+
+    monkeypatch.setattr(training, "train", stopped)
+    if begun:
+        (tmp_path / "runs" / "starter" / "checkpoints" / "step-00000007").mkdir(parents=True)
+    if code == 143:
+        with pytest.raises(SystemExit):
+            nanofit("train")
+    else:
+        ran = nanofit("train")
+        assert ran.code == code
+        assert note in ran.err

@@ -163,7 +163,7 @@ def test_replaced_documents_are_counted_and_said(tmp_path: Path) -> None:
     assert manifest.closing is not None
     assert manifest.closing["replaced_documents"] == 4
     assert [note.text for note in said if isinstance(note, events.Note) and note.warning] == [
-        "bytes that are not UTF-8 were replaced, in 4 document(s) of 0.txt, 1.txt, 2.txt and 1 more files"
+        "bytes that are not UTF-8 were replaced, in 4 documents of 0.txt, 1.txt, 2.txt and 1 more file"
     ]
 
 

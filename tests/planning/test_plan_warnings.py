@@ -34,7 +34,7 @@ def test_a_pinned_shape_is_planned_with_fewer_tokens_than_it_wants() -> None:
 def test_few_steps_are_said() -> None:
     plan = planned("RTX 4090", 1, micro_batch=64, grad_accum=640)
     assert plan.predicted.steps is not None and plan.predicted.steps < 200
-    assert f"{plan.predicted.steps:,} steps are few" in warned(plan)
+    assert f"a run of {plan.predicted.steps:,} steps is short" in warned(plan)
     params = law_parameters(plan.recipe.model_config_of_run())
     assert plan.predicted.tokens is not None and plan.predicted.tokens / params > 8
 

@@ -124,7 +124,7 @@ def test_several_cards_share_a_step() -> None:
             {"hours": 0.01},
             r"36 seconds is too short .* about 1\.5 minutes pass until the first step",
         ),
-        (Machine(find("RTX 4090")), {"tokens": 1000}, "1,000 tokens are too few: one window has 1,024"),
+        (Machine(find("RTX 4090")), {"tokens": 1000}, "a budget of 1,000 tokens is too small: one window has 1,024"),
         (Machine(replace(find("RTX 4090"), usable_gib=1.0)), {"hours": 24}, r"offers 0\.5 GiB .* needs 1\.\d"),
         (Machine(replace(find("RTX 4090"), usable_gib=0.4)), {"hours": 24}, r"offers 0\.0 GiB"),
         (
@@ -222,7 +222,7 @@ def test_a_small_corpus_is_planned_for_as_long_as_it_is_good_for(tmp_path: Path)
     assert plan.recipe.budget.hours is None
     assert plan.predicted.epochs == pytest.approx(MAX_EPOCHS, rel=0.01)
     assert plan.predicted.params_non_embedding < 3e6
-    assert any(line.startswith("24 hours are more than this text is good for") for line in plan.warnings)
+    assert any(line.startswith("a budget of 24 hours is more than this text is good for") for line in plan.warnings)
     assert not any("twice" in other.why for other in plan.alternatives)
     given = plan_for(goal_of(Machine(find("RTX 4090")), {"tokens": "100M", "source": str(tmp_path)}))
     assert given.recipe.budget.tokens == 10**8, "tokens that were asked for are kept"

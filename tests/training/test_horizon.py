@@ -221,7 +221,10 @@ def test_hours_that_are_over_before_any_measurement_end_the_run_after_the_step_i
     # Start, a step, a checkpoint, two evaluations, the exit.
     assert machine.age == pytest.approx(2 + 20 + 0.2 + sum(machine.evaluated.values()) + EXIT_SECONDS)
     (note,) = machine.notes
-    assert "15 seconds were too short: they end at step 1 with the learning rate at 100% of its peak" in note
+    assert (
+        "a budget of 15 seconds was too short: the run ends at step 1 with the learning rate at 100% of its peak"
+        in note
+    )
 
 
 def test_a_compilation_that_takes_most_of_the_hours_leaves_the_rest_to_steps() -> None:
@@ -348,7 +351,7 @@ def test_fewer_hours_are_a_correction() -> None:
     assert machine.last_rates[-1] < 0.001 * PEAK
     assert_never_rises(machine)
     assert rates_by_the_log(machine) == machine.rates
-    assert "6 minutes are now 3,4" in machine.notes[-1]
+    assert "the run now has 3,4" in machine.notes[-1]
 
 
 def test_a_length_is_said_again_only_when_it_became_another_one() -> None:
@@ -360,10 +363,10 @@ def test_a_length_is_said_again_only_when_it_became_another_one() -> None:
             note.text for note in notes_of_change(Change(10, steps, 1.0, costs), noted, Horizon(recipe, []), recipe)
         ]
 
-    assert said(1000, None) == ["1 hour are 1,000 steps at the measured speed"]
+    assert said(1000, None) == ["the run has 1,000 steps: as many as the measured speed makes in 1 hour"]
     assert said(700, 1000) == said(1400, 1000) == []
-    assert said(600, 1000) == ["1 hour are now 600 steps, they were 1,000"]
-    assert said(1600, 1000) == ["1 hour are now 1,600 steps, they were 1,000"]
+    assert said(600, 1000) == ["the run now has 600 steps in 1 hour, it had 1,000"]
+    assert said(1600, 1000) == ["the run now has 1,600 steps in 1 hour, it had 1,000"]
 
 
 def test_a_change_replaces_those_of_its_step_and_of_later_ones() -> None:

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 import nanofit
+from nanofit.errors import UserError
 from nanofit.events import silent
 from nanofit.recipe import Recipe, build_recipe
 from nanofit.recipe_files import load_recipe
@@ -206,13 +207,31 @@ def test_a_run_that_saved_no_step_starts_again_with_all_of_its_hours(
     assert again.seconds == uninterrupted.seconds
 
 
-def test_a_run_whose_checkpoints_are_all_damaged_starts_again(corpus: Path, tmp_path: Path, clock: Clock) -> None:
-    run = RunFolder(tmp_path / "run")
-    recipe = recipe_for(corpus, "hours")
-    train(recipe, run.path, report=silent)
-    expected = losses(read_metrics(run.metrics_file))
+@pytest.mark.parametrize("budget", BUDGETS)
+def test_a_run_whose_checkpoints_are_all_damaged_starts_again_in_the_time_that_is_left(
+    corpus: Path, tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch, budget: str
+) -> None:
+    whole = RunFolder(tmp_path / "whole")
+    recipe = recipe_for(corpus, budget)
+    states = states_of(recipe, whole.path, tmp_path, monkeypatch)
+    run = next(run for run in (RunFolder(state.folder) for state in states) if run.checkpoint_steps())
+    used = read_metrics(run.metrics_file).seconds
     for step in run.checkpoint_steps():
         (run.checkpoint_folder(step) / "model.safetensors").write_bytes(b"")
     clock.seconds = 0.0
-    train(recipe, run.path, report=silent)
-    assert losses(read_metrics(run.metrics_file)) == expected
+    notes: list[Any] = []
+    outcome = train(recipe, run.path, report=notes.append)
+    metrics = read_metrics(run.metrics_file)
+    assert min(step for step, _ in metrics.losses("train_loss")) <= 1
+    if recipe.budget.hours is None:
+        assert losses(metrics) == losses(read_metrics(whole.metrics_file))
+        return
+    assert any("it starts again in the time that is left (" in str(note) for note in notes)
+    assert outcome.seconds == pytest.approx(3600 * recipe.budget.hours, rel=0.05)
+    assert used < clock.seconds + used <= 1.05 * 3600 * recipe.budget.hours
+    for step in run.checkpoint_steps():
+        (run.checkpoint_folder(step) / "model.safetensors").write_bytes(b"")
+    for _ in range(2):  # what was set aside by the first still counts for the second
+        with pytest.raises(UserError, match=r"and it has used .* of its .*: give more --hours, or start over"):
+            train(recipe, run.path, report=silent)
+    assert metrics_to_resume(run).seconds == pytest.approx(outcome.seconds, rel=0.05)

@@ -15,9 +15,11 @@ from nanofit.errors import UserError
 from nanofit.evaluation.run import evaluate_run
 from nanofit.events import Event, Note, Report, silent
 from nanofit.recipe import Recipe, build_recipe
-from nanofit.runs import RunFolder, read_metrics
+from nanofit.recipe_files import load_recipe
+from nanofit.runs import RunFolder, read_metrics, summarize
 from nanofit.training import Stopped, checkpoint, train
 from nanofit.training.checkpoint import RECIPE_FILE, STATE_FILE
+from nanofit.training.loop import TrainingLoop
 from nanofit.training.resume import recipe_of_resumed_run
 
 
@@ -41,13 +43,14 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "text.jsonl").write_text("\n".join(json.dumps({"text": text}) for text in texts))
     train(recipe_for(folder), folder / "whole", report=silent)
 
-    def stop_after_4(event: Event) -> None:
-        if getattr(event, "step", None) == 4:
-            os.kill(os.getpid(), signal.SIGINT)
-
     with pytest.raises(Stopped):
         train(recipe_for(folder), folder / "half", report=stop_after_4)
     return folder
+
+
+def stop_after_4(event: Event) -> None:
+    if getattr(event, "step", None) == 4:
+        os.kill(os.getpid(), signal.SIGINT)
 
 
 @pytest.fixture
@@ -171,7 +174,7 @@ def test_a_lost_recipe_is_found_again_in_the_checkpoint(
     assert evaluate_run(run.path, into(notes)) == before
     assert len(notes) == 1
     assert notes[0].endswith(": going by the copy in the checkpoint of step 4")
-    with pytest.raises(UserError, match=r"the recipe changed since this run began at step 4 \(learning_rate"):
+    with pytest.raises(UserError, match=r"this run is saved at step 4 with another recipe \(learning_rate"):
         train(recipe_for(place, learning_rate=0.5), run.path, report=silent)
     train(recipe_for(place), run.path, report=silent)
     assert losses(run) == losses(RunFolder(place / "whole"))
@@ -299,3 +302,152 @@ def test_the_files_of_a_checkpoint_have_the_permissions_of_any_new_file(run: Run
     """safetensors makes its files readable by their owner alone."""
     files = run.checkpoint_folder(run.checkpoint_steps()[-1]).iterdir()
     assert {file.stat().st_mode for file in files} == {run.metrics_file.stat().st_mode}
+
+
+# A run that has saved nothing
+
+
+@pytest.fixture
+def unsaved(place: Path, tmp_path: Path) -> RunFolder:
+    """A run that was killed after 4 steps, none of them saved."""
+    shutil.copytree(place / "half", tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "checkpoints")
+    return RunFolder(tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"steps": 3}, "(budget: 8 steps -> 3 steps)"),
+        ({"steps": None, "tokens": 256}, "(budget: 8 steps -> 256 tokens)"),
+        ({"steps": None, "hours": 3 / 3600}, "(budget: 8 steps -> 3 seconds)"),
+        ({"steps": 2, "seed": 3}, "(seed: 1337 -> 3; budget: 8 steps -> 2 steps)"),
+    ],
+)
+def test_a_run_that_saved_nothing_starts_over_with_the_new_settings(
+    place: Path, unsaved: RunFolder, changes: dict[str, Any], said: str
+) -> None:
+    notes: list[str] = []
+    given = recipe_for(place, **changes)
+    outcome = train(given, unsaved.path, report=into(notes))
+    assert f"no step of this run is saved: it starts over with the new settings {said}" in notes
+    assert load_recipe(unsaved.recipe_file).recipe.budget == given.budget
+    assert unsaved.checkpoint_steps()[-1] == outcome.steps
+    fresh = RunFolder(unsaved.path.parent / "fresh")
+    if given.steps is not None:
+        train(given, fresh.path, report=silent)
+        assert losses(unsaved) == losses(fresh)
+
+
+def test_a_run_that_saved_nothing_and_lost_its_recipe_starts_over(place: Path, unsaved: RunFolder) -> None:
+    unsaved.recipe_file.unlink()
+    train(recipe_for(place), unsaved.path, report=silent)
+    assert losses(unsaved) == losses(RunFolder(place / "whole"))
+
+
+def test_a_recipe_that_the_user_saved_in_the_folder_is_not_replaced(place: Path, unsaved: RunFolder) -> None:
+    unsaved.metrics_file.unlink()
+    unsaved.plan_file.unlink()
+    text = unsaved.recipe_file.read_text()
+    with pytest.raises(
+        UserError, match=r"is another recipe, which training would replace \(budget: 8 steps -> 3 steps\)"
+    ):
+        train(recipe_for(place, steps=3), unsaved.path, report=silent)
+    assert unsaved.recipe_file.read_text() == text
+    train(recipe_for(place), unsaved.path, report=silent)
+
+
+# Another device
+
+
+def test_a_run_of_a_gpu_goes_on_without_one(place: Path, run: RunFolder) -> None:
+    """A run in float16, whose recipe and checkpoint say so; the newest has the state of a loss scaler."""
+    shutil.rmtree(run.checkpoint_folder(2))
+    recipe = run.checkpoint_folder(4) / RECIPE_FILE
+    for file in (recipe, run.recipe_file):
+        file.write_text(file.read_text().replace('precision = "float32"', 'precision = "float16"'))
+    of_an_older_version(run)
+    scaler = {
+        "scale": 65536.0,
+        "growth_factor": 2.0,
+        "backoff_factor": 0.5,
+        "growth_interval": 2000,
+        "_growth_tracker": 4,
+    }
+    change_state(run, 4, lambda state: state.update(scaler=scaler))
+    notes: list[str] = []
+    train(recipe_for(place), run.path, report=into(notes))
+    assert "float16 needs a GPU: here this run goes on in float32" in notes
+    assert losses(run) == losses(RunFolder(place / "whole"))
+    assert load_recipe(run.recipe_file).recipe.run.precision == "float16"  # what was asked for stays
+    train(recipe_for(place, precision="float32", steps=9), run.path, report=into(notes))
+    assert "this run goes on in float32, it was in float16" in notes
+    assert load_recipe(run.recipe_file).recipe.run.precision == "float32"
+
+
+def test_a_run_changes_its_precision_by_request(place: Path, tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "run")
+    with pytest.raises(Stopped):
+        train(recipe_for(place, precision="bfloat16"), run.path, report=stop_after_4)
+    notes: list[str] = []
+    train(recipe_for(place, precision="float32"), run.path, report=into(notes))
+    assert "this run goes on in float32, it was in bfloat16" in notes
+    whole = dict(losses(RunFolder(place / "whole")))
+    for step, loss in losses(run):
+        assert loss == pytest.approx(whole[step], rel=3e-2)
+
+
+def test_a_run_of_a_cuda_device_is_used_without_one(place: Path, run: RunFolder) -> None:
+    expected = evaluate_run(run.path, silent)
+    of_an_older_version(run)
+    run.recipe_file.write_text(run.recipe_file.read_text().replace('device = "cpu"', 'device = "cuda:7"'))
+    notes: list[str] = []
+    assert evaluate_run(run.path, into(notes)) == expected
+    assert "there is no cuda:7 here: the best device that there is takes its place" in notes
+    with pytest.raises(UserError, match=r"no CUDA device here|no device cuda:7"):
+        train(load_recipe(run.recipe_file).recipe, run.path, report=silent)
+    train(load_recipe(run.recipe_file).recipe.with_values(device="cpu"), run.path, report=silent)
+    assert losses(run) == losses(RunFolder(place / "whole"))
+
+
+# Why a run ended
+
+
+def test_a_run_that_stopped_or_failed_says_why(place: Path, run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert (summarize(run).state, summarize(run).reason) == ("stopped", "stopped by SIGINT")
+
+    def fails(*arguments: Any, **options: Any) -> None:
+        raise UserError("the validation text is gone")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("nanofit.training.loop.validate", fails)
+        with pytest.raises(UserError):
+            train(recipe_for(place), run.path, report=silent)
+    assert (summarize(run).state, summarize(run).reason) == ("failed", "the validation text is gone")
+    train(recipe_for(place), run.path, report=silent)
+    assert (summarize(run).state, summarize(run).reason) == ("finished", None)
+    assert losses(run) == losses(RunFolder(place / "whole"))
+
+
+def test_a_run_whose_data_never_came_says_what_it_waited_for(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = RunFolder(tmp_path / "run")
+
+    def never(self: TrainingLoop, batches: Any) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        self.data_is_late()
+
+    with monkeypatch.context() as patch:
+        patch.setattr("nanofit.training.loop.next", lambda batches: never(loops[-1], batches), raising=False)
+        loops: list[TrainingLoop] = []
+        begin = TrainingLoop.run
+        patch.setattr(TrainingLoop, "run", lambda self, batches: (loops.append(self), begin(self, batches)))
+        with pytest.raises(Stopped):
+            train(recipe_for(place), run.path, report=silent)
+    summary = summarize(run)
+    assert summary.state == "stopped"
+    assert summary.reason is not None
+    assert summary.reason.startswith("stopped by SIGINT while waiting for data")
+    train(recipe_for(place), run.path, report=silent)
+    assert losses(run) == losses(RunFolder(place / "whole"))

@@ -273,7 +273,7 @@ def test_a_longer_budget_goes_on_and_a_shorter_one_is_refused(corpus: Path, tmp_
         (
             {"hours": 1},
             {"steps": 500},
-            r"1 hour -> 500 steps; a run in hours goes on by --hours, of which .* are used",
+            r"1 hour -> 500 steps; a run in hours goes on by --hours, and this one has used .*",
         ),
         ({"steps": 2}, {"hours": 1}, r"goes on by --steps 2 or more, or by --tokens"),
         ({"tokens": 500}, {"hours": 1}, r"goes on by --steps 2 or more, or by --tokens"),
@@ -363,7 +363,7 @@ def test_a_step_cut_into_other_micro_batches_is_the_same_run_and_the_smaller_one
     with pytest.raises(Stopped):
         train(cut(8, 1), run.path, report=events)
     assert micro_batch() == 4
-    note = "this run goes on with 4 windows x 2 a step: as many as 8 x 1, in smaller micro-batches"
+    note = "this run goes on with 4 windows x 2 per step: as many as 8 x 1, in smaller micro-batches"
     assert Note(note) in events.events
     train(cut(2, 4), run.path, report=lambda event: None)
     assert micro_batch() == 2
@@ -578,7 +578,7 @@ def test_a_machine_that_becomes_four_times_as_slow_half_way_keeps_the_hours(
     # The last update is one step above the floor, as in a schedule that nothing corrected.
     assert rates[-1] - 1e-3 <= 2 * (rates[-2] - rates[-1])
     texts = [note.text for note in notes if isinstance(note, Note)]
-    assert sum("steps at the measured speed" in text for text in texts) == 1
+    assert sum("as many as the measured speed makes" in text for text in texts) == 1
     assert any("steps, they were" in text for text in texts)
 
 
@@ -627,7 +627,7 @@ def test_hours_grow_into_a_schedule_of_their_own_and_shrink_as_a_correction(
     assert rate_of(first + 1) == pytest.approx(0.5 * 5e-2, rel=0.1)
     with pytest.raises(
         UserError,
-        match=r"of which 1\d\.?\d* seconds are used already; more --hours than that go on\): --fresh",
+        match=r"and the run has used 1\d\.?\d* seconds; more --hours than that go on\): --fresh",
     ):
         train_for(9)
     last = train_for(15)
@@ -664,7 +664,7 @@ def test_hours_that_are_too_short_end_the_run_with_everything_saved(
     outcome = train(recipe_in_hours(corpus, 5, warmup_steps=0), tmp_path / "run", report=events.append)
     assert (outcome.steps, outcome.run.checkpoint_steps()) == (1, [1])
     assert outcome.val_loss is not None
-    assert any(isinstance(event, Note) and event.warning and "were too short" in event.text for event in events)
+    assert any(isinstance(event, Note) and event.warning and "was too short" in event.text for event in events)
     assert summarize(outcome.run).state == "finished"
 
 

@@ -19,7 +19,7 @@ from nanofit.cli import data, gpus, guide, plan, probe, quickstart, run, runs, t
 from nanofit.cli.command import Command
 from nanofit.cli.overrides import RecipeCommand
 from nanofit.cli.streams import prepare_streams
-from nanofit.errors import UserError
+from nanofit.errors import Stopped, UserError
 
 ERROR_FORMAT_VERSION = 1
 
@@ -87,9 +87,8 @@ def _run() -> int:
         message = _mistake(error)
         if message is not None:
             return _report(2, message)
-        # Looked up by name: the class is on a floor that imports torch, which most commands never do.
-        if type(error).__name__ == "Stopped":
-            return _report(128 + getattr(error, "signal_number", signal.SIGINT), str(error))
+        if isinstance(error, Stopped):
+            return _report(128 + error.signal_number, str(error))
         _report(1, f"{type(error).__name__}: {error}")
         raise
 

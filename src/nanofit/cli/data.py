@@ -134,13 +134,13 @@ def _show_verified(verified: "Verified") -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from nanofit.units import quantity, size
+    from nanofit.units import counted, quantity, size
 
     manifest = verified.manifest
     tokens = quantity(sum(line.tokens for line in manifest.shards))
-    checked = f"{len(manifest.shards)} shards, {tokens} tokens, {size(verified.read_bytes)} read"
+    checked = f"{counted(len(manifest.shards), 'shard')}, {tokens} tokens, {size(verified.read_bytes)} read"
     if verified.sampled_documents:
-        checked += f", {verified.sampled_documents:,} documents encoded again with the reference"
+        checked += f", {counted(verified.sampled_documents, 'document')} encoded again with the reference"
     console = _console()
     console.print(escape(f"{manifest.folder}: {checked}"), soft_wrap=True)
     if verified.bad:
@@ -166,8 +166,8 @@ def _show_verified(verified: "Verified") -> None:
         console.print(escape(f"not complete: {verified.next_step}"), soft_wrap=True)
     if verified.leftovers:
         files = ", ".join(verified.leftovers[:3]) + (" ..." if len(verified.leftovers) > 3 else "")
-        count = "1 file is" if len(verified.leftovers) == 1 else f"{len(verified.leftovers)} files are"
-        console.print(escape(f"{count} not in the manifest and can be removed: {files}"), soft_wrap=True)
+        count = counted(len(verified.leftovers), "file")
+        console.print(escape(f"not in the manifest and not needed: {count} ({files})"), soft_wrap=True)
 
 
 def _print_status(folder: Path, as_json: bool) -> None:
@@ -185,7 +185,7 @@ def _show_status(folder: Path) -> None:
 
     from nanofit.data.local.kinds import listed
     from nanofit.data.status import status_of
-    from nanofit.units import quantity, size
+    from nanofit.units import counted, quantity, size
 
     status = status_of(folder)
     facts = status.json()
@@ -223,7 +223,7 @@ def _show_status(folder: Path) -> None:
         named = ", ".join(files[:4]) + (f" and {len(files) - 4} more" if len(files) > 4 else "")
         console.print(
             escape(
-                f"not confirmed yet: {unconfirmed['shards']} shards, {quantity(unconfirmed['tokens'])} tokens, whose files "
+                f"not confirmed yet: {counted(unconfirmed['shards'], 'shard')}, {quantity(unconfirmed['tokens'])} tokens, whose files "
                 f"no process has read from start to end: {named}"
             ),
             soft_wrap=True,

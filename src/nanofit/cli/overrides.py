@@ -44,9 +44,13 @@ def _split(args: list[str], own: set[str]) -> tuple[list[str], dict[str, str]]:
         if not option.startswith("--") or option in own:
             rest.append(argument)
             continue
+        name = option[2:].replace("-", "_")
         if not equals:
             value = next(remaining, None)
             if value is None or value.startswith("--"):
+                from nanofit.recipe_files import require_known_option
+
+                require_known_option(name)
                 raise UserError(f"{option} needs a value: {option}=VALUE")
-        overrides[option[2:].replace("-", "_")] = value
+        overrides[name] = value
     return rest, overrides

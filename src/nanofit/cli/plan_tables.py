@@ -10,7 +10,7 @@ from rich.text import Text
 from nanofit.planning.loss import bits_per_byte, law_parameters
 from nanofit.planning.outlook import tokens_within
 from nanofit.planning.predict import GIB, checkpoint_bytes, rests_on
-from nanofit.units import figure, flops, hours_between, hours_text, quantity, size
+from nanofit.units import counted, figure, flops, hours_between, hours_text, quantity, size
 
 if TYPE_CHECKING:
     from nanofit.planning.interval import Interval
@@ -49,7 +49,7 @@ def recipe_table(plan: "Plan") -> Table:
     again = {"off": "", "half": "; half of the activations computed again", "all": "; activations computed again"}
     final = "no decay" if schedule.schedule == "constant" else f"learning rates fall to {figure(schedule.min_lr)}"
     rows = {
-        "model": f"{model.arch}, {model.n_layer} layers x {model.n_head} heads x {model.n_embd} wide, "
+        "model": f"{model.arch}, {counted(model.n_layer, 'layer')} x {counted(model.n_head, 'head')} x {model.n_embd} wide, "
         f"context {model.block_size:,}",
         "parameters": f"{quantity(predicted.params_total)}: {quantity(predicted.params_non_embedding)} in the blocks, "
         f"{quantity(predicted.params_total - predicted.params_non_embedding)} in {_outside_the_blocks(recipe)} "
@@ -59,7 +59,7 @@ def recipe_table(plan: "Plan") -> Table:
         f"{predicted.tokens_per_step:,} tokens per step{again[recipe.run.checkpointing]}",
         "budget": _budget(plan),
         "optimizer": _optimizer(recipe),
-        "schedule": f"{schedule.schedule}, warm-up {schedule.warmup_steps:,} steps, {final}",
+        "schedule": f"{schedule.schedule}, warm-up {counted(schedule.warmup_steps, 'step')}, {final}",
     }
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(style="bold", no_wrap=True)
@@ -73,7 +73,9 @@ def _budget(plan: "Plan") -> str:
     if predicted.steps is None or predicted.tokens is None:
         return f"{hours_text(hours or 0.0)}; the steps follow from the speed, measured when training starts"
     about = "" if hours is None else f"{hours_text(hours)}, about "
-    return f"{about}{predicted.steps:,} steps, {quantity(predicted.tokens)} tokens, {flops(predicted.flops or 0)}"
+    return (
+        f"{about}{counted(predicted.steps, 'step')}, {quantity(predicted.tokens)} tokens, {flops(predicted.flops or 0)}"
+    )
 
 
 def _of_source(plan: "Plan") -> str:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from nanofit.cli.train import stopped_text
+from nanofit.cli.train import says_what_is_saved
 
 if TYPE_CHECKING:
     from nanofit.quickstart import QuickstartResult
@@ -19,18 +19,13 @@ def quickstart(
     Example: nanofit quickstart
     """
     from nanofit.cli.progress import Watcher
-    from nanofit.quickstart import quickstart as run_quickstart
-    from nanofit.training import Stopped
+    from nanofit.events import Note
 
-    with Watcher() as report:
-        from nanofit.events import Note
-
+    with Watcher() as report, says_what_is_saved(out, "nanofit quickstart", report):
         report(Note("loading torch and preparing data; training begins in a few seconds"))
-        try:
-            result = run_quickstart(out, report)
-        except Stopped:
-            report(Note(stopped_text(out, "nanofit quickstart")))
-            raise
+        from nanofit.quickstart import quickstart as run_quickstart
+
+        result = run_quickstart(out, report)
     _show(result, out)
 
 

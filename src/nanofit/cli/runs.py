@@ -41,6 +41,11 @@ def runs(
         table.add_row(escape(str(run.path)), run.state, steps, quantity(run.tokens), loss)
     console = Console()
     console.print(table if found else escape(f"no runs in {folder}"))
+    for run in found:
+        if run.state == "failed":
+            console.print(escape(f"{run.path} failed: {run.reason}"), highlight=False)
+        elif run.reason is not None and not run.step:
+            console.print(escape(f"{run.path} has no step: {run.reason}"), highlight=False)
     if any(run.val_reduced for run in found):
         console.print(
             "* on fewer tokens than the recipe says, to keep the hours: nanofit eval RUN measures all of them"

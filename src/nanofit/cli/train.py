@@ -1,14 +1,19 @@
 """`nanofit train`."""
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 import nanofit
 from nanofit.cli.overrides import overrides_of
+
+if TYPE_CHECKING:
+    from nanofit.events import Report
 
 UNNAMED_RUN = Path("runs") / "starter"
 """The run of a command that names neither a recipe nor a folder."""
@@ -90,17 +95,12 @@ def train(
         report(Note(f"run folder: {out}"))
         if seconds is not None:
             report(Note(f"until {until} is {hours_text(seconds / 3600)}"))
-        report(Activity("loading torch"))
-        from nanofit.training import Stopped
-        from nanofit.training import train as train_run
+        with says_what_is_saved(out, "the same command", report):
+            report(Activity("loading torch"))
+            from nanofit.training import train as train_run
 
-        report(Activity())
-
-        try:
+            report(Activity())
             outcome = train_run(loaded.recipe, out, fresh=fresh, probes=not no_probe, report=report)
-        except Stopped:
-            report(Note(stopped_text(out, "the same command")))
-            raise
     loss = f"{outcome.val_loss:.4f}" if outcome.val_loss is not None else "not measured"
     nats = (
         "nats a token (on few tokens, not comparable: nanofit eval measures all)"
@@ -111,14 +111,30 @@ def train(
     say(f'next: nanofit eval {out} · nanofit sample {out} "Once"')
 
 
+@contextmanager
+def says_what_is_saved(out: Path, command: str, report: "Report") -> Iterator[None]:
+    """Within it the run in `out` is trained. When a signal stops that, a note says what is saved, and what `command` does when
+    it is given again."""
+    from nanofit.errors import Stopped
+    from nanofit.events import Note
+
+    try:
+        yield
+    except (Stopped, KeyboardInterrupt, SystemExit):  # the last two while torch is loaded
+        report(Note(stopped_text(out, command)))
+        raise
+
+
 def stopped_text(out: Path, command: str) -> str:
-    """The note after a stop of the run in `out`: what is saved, and what `command` does when it is given again."""
     from nanofit.runs import RunFolder
 
-    steps = RunFolder(out).checkpoint_steps()
-    if not steps:
+    run = RunFolder(out)
+    steps = run.checkpoint_steps()
+    if steps:
+        return f"stopped; step {steps[-1]:,} is saved in {out}, and {command} again goes on from there"
+    if run.exists:
         return f"stopped before a first step was saved; {command} again starts from the beginning"
-    return f"stopped; step {steps[-1]:,} is saved in {out}, and {command} again goes on from there"
+    return "stopped; nothing was started"
 
 
 def _seconds_until(until: str, overrides: dict[str, Any]) -> float:

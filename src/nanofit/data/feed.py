@@ -68,6 +68,7 @@ class Feed:
         self._error: Exception | None = None
         self._ended = False
         self.latest: Preparing | None = None
+        self._said = ""  # the last note of a preparer
         self._thread: threading.Thread | None = None
         self._static = self._static_set(found)
         self._seen = self._static or Manifest(found.folder, (), None, {"tokenizer": request.tokenizer})
@@ -159,7 +160,7 @@ class Feed:
     def state(self) -> str:
         """What preparing is at, in a few words, for who waits."""
         if self.latest is None:
-            return "the first bytes are on their way"
+            return f"nothing has come yet ({self._said})" if self._said else "the first bytes are on their way"
         return f"{self.latest.tokens:,} tokens prepared"
 
     def _ask(self, tokens: int, hold: int | None) -> None:
@@ -281,6 +282,8 @@ class Feed:
                 elif isinstance(event, str):
                     message = event
                 else:
+                    if isinstance(event, Note):
+                        self._said = event.text
                     self._report(event)
         return child.returncode, message
 

@@ -34,6 +34,7 @@ from nanofit.durable import create
 from nanofit.errors import UserError
 from nanofit.events import Note, Report
 from nanofit.locks import exclusive
+from nanofit.units import counted
 
 if TYPE_CHECKING:
     from nanofit.data.local.mixing import LocalSource
@@ -243,7 +244,7 @@ def _write_local(source: "LocalSource", folder: Path, request: Request, demand: 
         (folder / PREPARING_NAME).unlink(missing_ok=True)
         raise UserError(f"{source.name} holds no tokens: point --source at text")
     if written.replaced_documents:
-        text = f"bytes that are not UTF-8 were replaced, in {written.replaced_documents:,} document(s)"
+        text = f"bytes that are not UTF-8 were replaced, in {counted(written.replaced_documents, 'document')}"
         text += _files_named(source.replaced_in)
         report(Note(text, warning=True))
     close(folder, source.name, {"exhausted": True, "replaced_documents": written.replaced_documents})
@@ -255,7 +256,7 @@ def _files_named(files: list[Path]) -> str:
         return ""
     more = len(files) - SHOWN_FILES
     return f" of {', '.join(file.name for file in files[:SHOWN_FILES])}" + (
-        f" and {more} more files" if more > 0 else ""
+        f" and {counted(more, 'more file')}" if more > 0 else ""
     )
 
 

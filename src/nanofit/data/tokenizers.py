@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from nanofit.errors import UserError
+from nanofit.units import counted
 from nanofit.vocabulary import CHARACTERS, VOCABULARIES, Vocabulary
 
 if TYPE_CHECKING:
@@ -111,7 +112,7 @@ class CharacterTokenizer:
         if unknown:
             named = ", ".join(map(repr, unknown[:5])) + (" ..." if len(unknown) > 5 else "")
             raise UserError(
-                f"this model knows {len(self._ids)} characters, and {named} is none of them: leave it out of the prompt"
+                f"this model knows {counted(len(self._ids), 'character')}, and {named} is none of them: leave it out of the prompt"
             )
         return np.array([self._ids[character] for character in text], dtype=np.uint16)
 

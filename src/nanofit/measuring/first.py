@@ -7,6 +7,7 @@ from nanofit.measuring.probe import ProbeFailed, ProbeResult, probe
 from nanofit.planning.calibration import read_calibration
 from nanofit.planning.step import step_shape
 from nanofit.recipe import Recipe
+from nanofit.units import counted
 
 SHORTEST_HOURS = 0.25
 """Of a budget that a probe is worth: it takes a minute or two, most of it compilation, of the run's own hours."""
@@ -33,7 +34,7 @@ def fitted_to_card(recipe: Recipe, device: Device, report: Report) -> Recipe:
         given, fits = recipe.batch, result.recipe.batch
         report(
             Note(
-                f"micro-batches of {given.micro_batch} do not fit: {fits.micro_batch} windows x {fits.grad_accum} make the same "
+                f"micro-batches of {given.micro_batch} do not fit: {counted(fits.micro_batch, 'window')} x {fits.grad_accum} make the same "
                 f"{recipe.tokens_per_step:,} tokens a step"
             )
         )

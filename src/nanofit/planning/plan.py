@@ -14,7 +14,7 @@ from nanofit.planning.machine import Machine
 from nanofit.planning.predict import Predicted, final_rate_share, predict, source_facts
 from nanofit.planning.repetition import FREE_EPOCHS, effective_tokens
 from nanofit.recipe import Recipe
-from nanofit.units import figure, quantity
+from nanofit.units import counted, figure, quantity
 
 FORMAT_VERSION = 1
 """Of a plan's document."""
@@ -122,7 +122,7 @@ def schedule_warnings(recipe: Recipe, steps: int | None = None) -> list[str]:
     found = []
     if schedule.warmup_steps >= steps:
         found.append(
-            f"warm-up takes {schedule.warmup_steps:,} steps and the run has {steps:,}: it never reaches its learning rate"
+            f"warm-up takes {counted(schedule.warmup_steps, 'step')} and the run has {steps:,}: it never reaches its learning rate"
         )
     if schedule.schedule != "constant" and schedule.decay_steps is not None:
         decay_end, final = schedule.decay_steps, recipe.schedule_over(steps).learning_rate(steps)

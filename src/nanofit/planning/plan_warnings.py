@@ -11,7 +11,7 @@ from nanofit.planning.search import (
 )
 from nanofit.planning.speed import speed_notes
 from nanofit.recipe import Recipe
-from nanofit.units import figure, hours_text
+from nanofit.units import counted, figure, hours_text
 
 SHORT_OF_TOKENS = 0.97
 """Of the fewest tokens per parameter, from which down a plan warns: evaluations and whole steps take a little from any budget."""
@@ -49,8 +49,9 @@ def hours_left(recipe: Recipe, goal: Goal, plan: Plan) -> list[str]:
         return []
     rest = f" (about {hours_text(took.mid)})" if goal.machine.calibration is not None or not goal.machine.is_cpu else ""
     return [
-        f"{hours_text(goal.hours)} are more than this text is good for: the plan ends when it was read {figure(epochs, 2)} times{rest}, "
-        "since further passes teach next to nothing and overfit (arXiv:2305.16264); more text would lower the loss, more hours would not"
+        f"a budget of {hours_text(goal.hours)} is more than this text is good for: the plan ends when it was read "
+        f"{figure(epochs, 2)} times{rest}, since further passes teach next to nothing and overfit (arXiv:2305.16264); "
+        "more text would lower the loss, more hours would not"
     ]
 
 
@@ -73,8 +74,8 @@ def unusual(search: Search, plan: Plan) -> list[str]:
         )
     if predicted.steps < FEWEST_STEPS:
         found.append(
-            f"{predicted.steps:,} steps are few: from {FEWEST_STEPS} on a run is long enough for its schedule; smaller batches make more "
-            "steps (micro_batch, grad_accum)"
+            f"a run of {counted(predicted.steps, 'step')} is short: from {FEWEST_STEPS} on it is long enough for its "
+            "schedule; smaller batches make more steps (micro_batch, grad_accum)"
         )
     return found
 

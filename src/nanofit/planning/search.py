@@ -23,7 +23,7 @@ from nanofit.planning.repetition import MAX_EPOCHS, MAX_PARAMETERS_PER_TOKEN
 from nanofit.planning.rules import block_parameters, recommended_tokens_per_step
 from nanofit.planning.step import StepShape
 from nanofit.recipe import loss_chunk_tokens
-from nanofit.units import hours_text
+from nanofit.units import counted, hours_text
 from nanofit.vocabulary import vocabulary_of
 
 FEWEST_TOKENS_PER_PARAMETER = 8
@@ -307,25 +307,25 @@ class Search:
         machine, config = self.goal.machine, step.config
         needed = memory_on(step, machine).least / GIB
         return UserError(
-            f"{machine.gpu.name} offers {machine.budget_gib:.1f} GiB to a run, and the smallest model tried ({config.n_layer} layers "
-            f"of {config.n_embd}, micro-batch {step.micro_batch}) needs {needed:.1f} GiB at least: plan for a card with more "
-            "memory, or give a smaller model, micro_batch, block_size or vocabulary"
+            f"{machine.gpu.name} offers {machine.budget_gib:.1f} GiB to a run, and the smallest model tried ("
+            f"{counted(config.n_layer, 'layer')} of {config.n_embd}, micro-batch {step.micro_batch}) needs {needed:.1f} GiB at "
+            "least: plan for a card with more memory, or give a smaller model, micro_batch, block_size or vocabulary"
         )
 
     def _needs_budget(self, step: StepShape) -> UserError:
         goal, machine = self.goal, self.goal.machine
         if goal.tokens is not None:
             return UserError(
-                f"{goal.tokens:,} tokens are too few: one window has {step.config.block_size:,}; give more --tokens, or a "
-                "smaller block_size"
+                f"a budget of {counted(goal.tokens, 'token')} is too small: one window has {step.config.block_size:,}; give "
+                "more --tokens, or a smaller block_size"
             )
         hours = (
             start_seconds(machine)
             + step.tokens_per_step * machine.cards / (speed_on(step, machine).mid * TRAINING_SHARE)
         ) / 3600
         return UserError(
-            f"{hours_text(goal.hours or 0)} is too short on {machine.gpu.name}: about {hours_text(hours)} pass until the first "
-            "step is done; give more --hours"
+            f"a budget of {hours_text(goal.hours or 0)} is too short on {machine.gpu.name}: the first step is done after about "
+            f"{hours_text(hours)}; give more --hours"
         )
 
     def _candidate(self, step: StepShape) -> Candidate:

@@ -5,7 +5,7 @@ from nanofit.planning.cpu import cpu_card, gauged_cpu
 from nanofit.planning.machine import Machine
 from nanofit.planning.predict import predict
 from nanofit.recipe import Recipe
-from nanofit.units import duration, figure, hours_text, quantity
+from nanofit.units import counted, duration, figure, hours_text, quantity
 
 
 def cpu_note(recipe: Recipe, step: int) -> str:
@@ -22,8 +22,7 @@ def cpu_note(recipe: Recipe, step: int) -> str:
     assert speed is not None and hours is not None and steps is not None and tokens is not None
     said = f"no GPU was found, so this trains on the CPU, at about {figure(speed.mid, 2)} tokens/s ({rests_on})"
     if recipe.budget.hours is not None:
-        return (
-            f"{said}: about {figure(steps, 2)} steps, {quantity(tokens)} tokens, in {hours_text(recipe.budget.hours)}"
-        )
+        about = "1 step" if steps == 1 else f"{figure(steps, 2)} steps"
+        return f"{said}: about {about}, {quantity(tokens)} tokens, in {hours_text(recipe.budget.hours)}"
     left = max(steps - step, 0)
-    return f"{said}: {left:,} steps in about {duration(3600 * hours.mid * left / steps)}"
+    return f"{said}: {counted(left, 'step')} in about {duration(3600 * hours.mid * left / steps)}"

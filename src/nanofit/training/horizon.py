@@ -12,7 +12,7 @@ from nanofit.events import Note
 from nanofit.planning.plan import schedule_warnings
 from nanofit.recipe import Recipe
 from nanofit.schedule import Segment
-from nanofit.units import hours_text
+from nanofit.units import counted, hours_text
 
 UNKNOWN_STEPS = 10**9
 """Stands for the length of a run until its speed is known: the rate then stays at its peak, as it would at the start."""
@@ -174,12 +174,13 @@ def notes_of_change(change: Change, noted_steps: int | None, horizon: Horizon, r
     budget = hours_text(hours)
     rate = horizon.multiplier(change.step - 1) if change.step else 1.0
     if change.steps == change.step and rate > NOT_DECAYED and recipe.schedule.schedule != "constant":
-        end = f"they end at step {change.step:,} with the learning rate at {rate:.0%} of its peak"
-        return [Note(f"{budget} were too short: {end}; more hours go on from here", warning=True)]
+        end = f"the run ends at step {change.step:,} with the learning rate at {rate:.0%} of its peak"
+        return [Note(f"a budget of {budget} was too short: {end}; more hours go on from here", warning=True)]
+    steps = counted(change.steps, "step")
     if noted_steps is None:
         warnings = schedule_warnings(recipe.with_values(steps=max(change.steps, 1)))
-        said = Note(f"{budget} are {change.steps:,} steps at the measured speed")
+        said = Note(f"the run has {steps}: as many as the measured speed makes in {budget}")
         return [said, *(Note(warning, warning=True) for warning in warnings)]
     if max(change.steps, noted_steps) > NOTABLE_FACTOR * min(change.steps, noted_steps):
-        return [Note(f"{budget} are now {change.steps:,} steps, they were {noted_steps:,}")]
+        return [Note(f"the run now has {steps} in {budget}, it had {noted_steps:,}")]
     return []

@@ -5,14 +5,7 @@ import threading
 import time
 from types import FrameType
 
-
-class Stopped(Exception):
-    """The run was asked to stop, and did, with everything saved."""
-
-    def __init__(self, signal_number: int) -> None:
-        super().__init__(f"stopped by {signal.Signals(signal_number).name}")
-        self.signal_number = signal_number
-
+from nanofit.errors import Stopped
 
 SAME_CTRL_C_SECONDS = 1.0
 """A SIGINT this soon after the first signal is the same Ctrl-C: the key was held, or a program around this one passed it on."""

@@ -7,7 +7,7 @@ depends on follows from the step's number, so a run that was stopped anywhere go
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -19,7 +19,7 @@ from nanofit.architecture import flops_per_token
 from nanofit.data.batches import WAIT_SECONDS
 from nanofit.data.feed import Feed
 from nanofit.device import Device
-from nanofit.errors import UserError
+from nanofit.errors import Stopped, UserError
 from nanofit.evaluation.validation import evaluating, validate
 from nanofit.events import Activity, Evaluated, Note, Progress, Report, Waiting
 from nanofit.planning.predict import CHECKPOINT_BYTES_PER_SECOND, checkpoint_bytes
@@ -30,7 +30,7 @@ from nanofit.training.disk import when_there_is_space
 from nanofit.training.evaluation_budget import EVENT, EvaluationBudget
 from nanofit.training.health import SpikeWatch
 from nanofit.training.horizon import Change, Horizon, notes_of_change
-from nanofit.training.interrupts import Stopped, StopRequest
+from nanofit.training.interrupts import StopRequest
 from nanofit.training.pace import Pace
 from nanofit.training.step import StepResult, TrainStep
 from nanofit.training.tracking import Tracking
@@ -173,9 +173,9 @@ class TrainingLoop:
 
     def data_is_late(self) -> None:
         """Called again and again, on this thread, while a step's data is not there."""
+        self._is_late = True
         if self._stop.requested:
             raise _StopAsked
-        self._is_late = True
         now = self._clock()
         if self._told_late is None or now - self._told_late > LATE_SECONDS:
             self._told_late = now
@@ -397,10 +397,22 @@ class TrainingLoop:
         self._compiles_forward = False
         return self.evaluations.between_batches(tokens, total)
 
+    def note_end(self, error: BaseException) -> None:
+        """Writes why this process ends before the run does: "stopped" for a signal, "failed" for all else. Where even that
+        can't be written, the process ends without it."""
+        is_stop = isinstance(error, (Stopped, KeyboardInterrupt))
+        reason = str(error) or ("stopped by SIGINT" if is_stop else type(error).__name__)
+        if is_stop and self._is_late:
+            reason += f" while waiting for data: {self._feed.state}"
+        with suppress(OSError):
+            self._log.append(self._event("stopped" if is_stop else "failed") | {"reason": reason}, durable=True)
+
+    def _event(self, name: str) -> dict[str, Any]:
+        return {"event": name, "step": self.step, "steps": self.horizon.steps(self.step), "seconds": self.seconds}
+
     def _write_event(self, name: str, **more: float) -> None:
         """An event, on disk before anything follows from it."""
-        place = {"event": name, "step": self.step, "steps": self.horizon.steps(self.step), "seconds": self.seconds}
-        self._write(place | more, durable=True)
+        self._write(self._event(name) | more, durable=True)
 
     def _write(self, line: dict[str, Any], durable: bool = False) -> None:
         with self._pause():  # a wait for space is not the steps'

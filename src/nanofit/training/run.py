@@ -11,7 +11,7 @@ from nanofit.data.batches import AHEAD, StepBatches, check_ahead
 from nanofit.data.feed import Feed
 from nanofit.data.manifest import is_complete
 from nanofit.data.prepare import Request
-from nanofit.device import Device, choose_device, is_cuda
+from nanofit.device import Device, choose_device, is_cuda, usable_here
 from nanofit.durable import write_file
 from nanofit.errors import UserError
 from nanofit.events import Note, Report
@@ -29,9 +29,13 @@ from nanofit.runs import Metrics, MetricsLog, RunFolder, metrics_to_resume, read
 from nanofit.training.checkpoint import load_newest_checkpoint
 from nanofit.training.interrupts import StopRequest
 from nanofit.training.loop import TrainingLoop, out_of_memory
-from nanofit.training.resume import recipe_of_resumed_run, stored_recipe
+from nanofit.training.resume import recipe_to_go_on
 from nanofit.training.step import TrainStep
 from nanofit.training.tracking import Tracking
+from nanofit.units import hours_text
+
+USED_UP = 0.95
+"""Share of its hours after which a run that lost all checkpoints is not started again: the rest makes no model."""
 
 
 @dataclass(frozen=True)
@@ -78,26 +82,14 @@ def _move_aside(run: RunFolder) -> Path:
 
 def _train(recipe: Recipe, run: RunFolder, report: Report, stop: StopRequest) -> Outcome:
     past = metrics_to_resume(run)
+    settings = recipe.run
     if run.exists:
-        stored = stored_recipe(run, report)
-        step = past.last.get("step", 0)
-        given = recipe.batch
-        recipe = recipe_of_resumed_run(stored, recipe, step, past.seconds, "--fresh starts over")
-        if stored.budget != recipe.budget:
-            report(
-                Note(
-                    f"the budget of this run is now {recipe.budget_text}, it was {stored.budget_text}; the schedule follows it"
-                )
-            )
-        if recipe.batch != given:
-            report(
-                Note(
-                    f"this run goes on with {recipe.batch.micro_batch} windows x {recipe.batch.grad_accum} a step: as many as "
-                    f"{given.micro_batch} x {given.grad_accum}, in smaller micro-batches"
-                )
-            )
+        recipe = recipe_to_go_on(run, recipe, past, report)
+        settings = usable_here(recipe.run)
+        if settings.precision != recipe.run.precision:
+            report(Note(f"{recipe.run.precision} needs a GPU: here this run goes on in {settings.precision}"))
     device = choose_device(
-        recipe.run,
+        settings,
         training_flops=plan_recipe(recipe).predicted.flops,
         training_seconds=3600 * recipe.budget.hours if recipe.budget.hours is not None else None,
     )
@@ -122,14 +114,14 @@ def _train_on(
     state = load_newest_checkpoint(run, model, optimizer, report)
     if state is not None:
         _require_same_data(feed, state.data_digest, report)
-        train_step.scaler.load_state_dict(state.scaler)
+        if state.scaler:  # empty unless the checkpoint was made in float16
+            train_step.scaler.load_state_dict(state.scaler)
         # A machine that loses its power may keep a checkpoint and lose the lines before it, which are not synced one by one.
         step, seconds = state.step, max(past.seconds, state.seconds)
     else:
-        if read_metrics(run.metrics_file).last.get("step", 0):
-            hours = ", with all of its hours" if recipe.budget.hours is not None else ""
-            report(Note(f"no step of this run is saved: it starts again{hours}", warning=True))
-        past, step, seconds = Metrics(), 0, 0.0
+        if past.seconds:
+            _start_again_in_time(recipe, past.seconds, report)
+        past, step, seconds = Metrics(), 0, past.seconds
     if device.kind == "cpu" and recipe.run.device == "auto" and step != recipe.steps:
         report(Note(cpu_note(recipe, step)))
     report(Note(f"{device.name}; {'; '.join(device.reasons)}"))
@@ -165,6 +157,9 @@ def _train_on(
             late=loop.data_is_late,
         ) as batches:
             loop.run(batches)
+    except BaseException as error:
+        loop.note_end(error)
+        raise
     finally:
         log.close()
         tracking.close()
@@ -173,6 +168,19 @@ def _train_on(
     if measured is not None:
         keep([measured], report)
     return Outcome(run, loop.step, loop.step * recipe.tokens_per_step, loop.val_loss, loop.seconds, loop.val_reduced)
+
+
+def _start_again_in_time(recipe: Recipe, seconds: float, report: Report) -> None:
+    """Says that a run of which no checkpoint is intact starts again. Its hours go on to count from the `seconds` that it has
+    used. Raises UserError where no time is left."""
+    hours, text = recipe.budget.hours, "no checkpoint of this run is intact"
+    if hours is None:
+        report(Note(f"{text}: it starts again", warning=True))
+        return
+    used = f"it has used {hours_text(seconds / 3600)} of its {hours_text(hours)}"
+    if seconds > USED_UP * 3600 * hours:
+        raise UserError(f"{text}, and {used}: give more --hours, or start over with --fresh")
+    report(Note(f"{text}: it starts again in the time that is left ({used})", warning=True))
 
 
 def _feed(recipe: Recipe, run: RunFolder, report: Report) -> Feed:
@@ -234,7 +242,7 @@ def _in_full(recipe: Recipe, run: RunFolder, feed: Feed, device: Device) -> Reci
         vocab_size=recipe.vocab_size,
         n_kv_head=recipe.model_config_of_run().n_kv_heads,
         folder=str(feed.folder.resolve()),
-        precision=device.precision,
+        precision=device.precision if recipe.run.precision == "auto" else recipe.run.precision,
         compile=device.compile,
         out=str(run.path),
     )

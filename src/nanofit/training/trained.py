@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from nanofit.device import Device, choose_device, is_cuda
+from nanofit.device import Device, choose_device, is_available, usable_here
 from nanofit.errors import UserError
-from nanofit.events import Report
+from nanofit.events import Note, Report
 from nanofit.model import GPT, build_model
 from nanofit.recipe import Recipe
 from nanofit.runs import open_run
@@ -31,9 +31,10 @@ def load_trained(path: Path, report: Report) -> TrainedRun:
     run = open_run(path)
     recipe = stored_recipe(run, report)
     settings = recipe.run
-    if settings.precision == "float16" and not is_cuda(settings):  # trained on a GPU, used on a machine without one
-        settings = settings.model_copy(update={"precision": "float32"})
-    device = choose_device(settings)
+    if settings.device != "auto" and not is_available(settings.device):
+        report(Note(f"there is no {settings.device} here: the best device that there is takes its place"))
+        settings = settings.model_copy(update={"device": "auto"})
+    device = choose_device(usable_here(settings))
     model = build_model(recipe.model_config_of_run(), device.torch_device)
     model.loss_chunk = recipe.loss_chunk
     state = load_newest_checkpoint(run, model, None, report)

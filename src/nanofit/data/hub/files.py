@@ -24,6 +24,7 @@ from nanofit.data.hub.client import Hub, HubFile
 from nanofit.data.hub.names import HubName
 from nanofit.errors import UserError, nearest
 from nanofit.events import Note, Report, silent
+from nanofit.units import counted
 
 LINES_ENDINGS = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".json.gz", ".json.zst")
 
@@ -88,7 +89,7 @@ def text_files(name: HubName, hub: Hub, report: Report, *, before_cards: bool = 
         )
     folders = sorted({str(PurePosixPath(file.path).parent) for file in chosen})
     if len(folders) > 1 and not name.is_fineweb:
-        report(Note(f"{name.spec} reads {len(chosen)} files of {len(folders)} folders: {_listed(folders)}"))
+        report(Note(f"{name.spec} reads {counted(len(chosen), 'file')} of {len(folders)} folders: {_listed(folders)}"))
     return TextFiles(tuple(chosen), _kind(chosen[0].path) == "parquet", config)
 
 
