@@ -45,7 +45,7 @@ def test_progress_and_warnings_go_to_stderr(nanofit: Nanofit, texts: Path) -> No
     (texts / "bad.txt").write_bytes(b"text " * 300 + b"\xff" * 10)
     ran = nanofit("data", "prepare", texts, "--tokenizer", "bytes")
     assert ran.code == 0
-    assert "bytes that are not UTF-8 were replaced, in 1 document(s) of bad.txt" in ran.err
+    assert "bytes that are not UTF-8 were replaced, in 1 document of bad.txt" in ran.err
     assert "preparing data" in ran.err
     assert "preparing data" not in ran.out
     (folder,) = Path("data").iterdir()

@@ -122,7 +122,7 @@ def test_several_cards_share_a_step() -> None:
         (
             Machine(find("RTX 4090")),
             {"hours": 0.01},
-            r"36 seconds is too short .* about 1\.5 minutes pass until the first step",
+            r"a budget of 36 seconds is too short .* first step is done after about 1\.5 minutes",
         ),
         (Machine(find("RTX 4090")), {"tokens": 1000}, "a budget of 1,000 tokens is too small: one window has 1,024"),
         (Machine(replace(find("RTX 4090"), usable_gib=1.0)), {"hours": 24}, r"offers 0\.5 GiB .* needs 1\.\d"),
