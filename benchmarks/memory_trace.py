@@ -14,10 +14,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from nanofit.measuring.trace import trace_peak_bytes
-from nanofit.planning.memory import peak_holding
+from nanofit.config.recipe import build_recipe
+from nanofit.planning.memory.peak import peak_holding
 from nanofit.planning.step import step_shape
-from nanofit.recipe import build_recipe
+from nanofit.profiling.trace import trace_peak_bytes
 
 CONFIGURATIONS = 96
 MOST_GIB = 200

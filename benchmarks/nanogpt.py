@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from nanofit.architecture import ModelConfig
-    from nanofit.data.manifest import Manifest
+    from nanofit.config.architecture import ModelConfig
+    from nanofit.data.shards.manifest import Manifest
     from nanofit.model import GPT
 
 DATASET = "benchmark"
@@ -34,7 +34,7 @@ CONFIG = "config/train_shakespeare_char.py"
 
 def copy_checkout(checkout: Path, target: Path) -> None:
     """Copies what nanoGPT trains with to the new folder `target`. Raises UserError when `checkout` is none."""
-    from nanofit.errors import UserError
+    from nanofit.common.errors import UserError
 
     for needed in ("train.py", "model.py", "configurator.py", CONFIG):
         if not (checkout / needed).exists():
@@ -58,7 +58,7 @@ def commit_of(checkout: Path) -> str | None:
 
 def write_data(manifest: "Manifest", vocab_size: int, copy: Path) -> None:
     """The tokens of our shards as nanoGPT reads them: train.bin, val.bin (bare uint16) and meta.pkl."""
-    from nanofit.data.stream import TokenStream
+    from nanofit.data.loading.stream import TokenStream
 
     folder = copy / "data" / DATASET
     folder.mkdir(parents=True)

@@ -68,8 +68,8 @@ def train_nanofit(
     pace: Callable[[], None], copy: Path, settings: dict[str, Any], tokenizer: str, shards: Path, out: Path
 ) -> None:
     """Trains what nanofit makes of nanoGPT's config file under the same options on `shards`: a program for `turns`."""
-    from nanofit.events import silent
-    from nanofit.recipe_files import load_recipe
+    from nanofit.common.events import silent
+    from nanofit.config.recipe_files import load_recipe
     from nanofit.training import train
 
     pace()
@@ -103,8 +103,8 @@ def measure(checkout: Path, corpus: str, steps: int) -> dict[str, Any]:
 
 def prepare_data(corpus: str, shards: Path, copy: Path) -> dict[str, Any]:
     """Shards of bytes for nanofit, the same tokens for nanoGPT; says what they are."""
-    from nanofit.data.prepare import prepare
-    from nanofit.events import silent
+    from nanofit.common.events import silent
+    from nanofit.data.preparing.prepare import prepare
 
     say("preparing the corpus")
     manifest = prepare(corpus, "bytes", val_tokens=VAL_TOKENS, folder=shards, block_size=64, report=silent)
@@ -153,12 +153,12 @@ def compare_times(times: dict[str, list[list[float]]]) -> dict[str, Any]:
 
 def measure_losses(folder: Path, steps: int, copy: Path, out: Path) -> dict[str, Any]:
     """The final validation losses of both models by nanofit's evaluator on the whole split, and by their own."""
-    from nanofit.data.manifest import read_manifest
-    from nanofit.data.stream import TokenStream
+    from nanofit.common.events import silent
+    from nanofit.config.run_folder import read_metrics
+    from nanofit.data.loading.stream import TokenStream
+    from nanofit.data.shards.manifest import read_manifest
+    from nanofit.evaluation.load_run import load_trained
     from nanofit.evaluation.validation import validate
-    from nanofit.events import silent
-    from nanofit.runs import read_metrics
-    from nanofit.training.trained import load_trained
 
     say("measuring both losses")
     ours = load_trained(out, silent)
@@ -270,7 +270,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.steps < 20:
         parser.error("--steps below 20 has no shape of a run")
-    from nanofit.errors import UserError
+    from nanofit.common.errors import UserError
 
     try:
         result = measure(options.nanogpt.resolve(), options.corpus, options.steps)

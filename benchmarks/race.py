@@ -103,8 +103,8 @@ def _nanofit(zero: float, recipe: Path, out: Path) -> Run:
     except SystemExit as end:
         if end.code:
             raise
-    from nanofit.recipe_files import load_recipe
-    from nanofit.runs import RunFolder, read_metrics
+    from nanofit.config.recipe_files import load_recipe
+    from nanofit.config.run_folder import RunFolder, read_metrics
 
     run = RunFolder(out)
     lines = read_metrics(run.metrics_file).steps

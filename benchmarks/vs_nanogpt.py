@@ -36,7 +36,7 @@ from benchmarks.race import Run, run_nanofit, run_nanogpt
 from benchmarks.turns import Contender, ProgramFailed
 
 if TYPE_CHECKING:
-    from nanofit.data.manifest import Manifest
+    from nanofit.data.shards.manifest import Manifest
 
 FORMAT_VERSION = 1
 RESULTS = Path(__file__).parent / "results"
@@ -207,8 +207,8 @@ def _ratio_of_turns(theirs: list[list[float]], ours: list[list[float]]) -> float
 
 
 def _prepare(corpus: str, tokenizer: Any, folder: Path, block_size: int) -> "Manifest":
-    from nanofit.data.prepare import prepare
-    from nanofit.events import silent
+    from nanofit.common.events import silent
+    from nanofit.data.preparing.prepare import prepare
 
     say(f"preparing {corpus} for tokenizer {tokenizer}")
     return prepare(corpus, tokenizer, val_tokens=VAL_TOKENS, folder=folder, block_size=block_size, report=silent)
@@ -216,7 +216,7 @@ def _prepare(corpus: str, tokenizer: Any, folder: Path, block_size: int) -> "Man
 
 def _vocabulary(tokenizer: str, device: str) -> int:
     """The rows of nanoGPT's embedding: every id, and on a GPU padded as its README advises."""
-    from nanofit.vocabulary import VOCABULARIES
+    from nanofit.config.vocabulary import VOCABULARIES
 
     vocabulary = VOCABULARIES[tokenizer]  # pyright: ignore[reportArgumentType]
     return vocabulary.size if device == "cpu" else vocabulary.padded_size
@@ -236,8 +236,8 @@ def _write_recipe(
     file: Path, steps: int, plan: dict[str, Any], settings: dict[str, Any], manifest: "Manifest", device: str
 ) -> None:
     """nanofit's run: its defaults at nanoGPT's shape, an evaluation of as many tokens as nanoGPT's, as often."""
-    from nanofit.recipe import build_recipe
-    from nanofit.recipe_writing import recipe_toml
+    from nanofit.config.recipe import build_recipe
+    from nanofit.config.recipe_writing import recipe_toml
 
     shape = {name: settings[name] for name in ("n_layer", "n_head", "n_embd", "block_size")}
     values = shape | {
@@ -259,10 +259,10 @@ def _evaluator(manifest: "Manifest", block_size: int, device: str) -> Callable[[
     import torch
     from safetensors.torch import load_file
 
-    from nanofit.data.stream import TokenStream
-    from nanofit.device import choose_device
+    from nanofit.config.recipe import RunSection
+    from nanofit.data.loading.stream import TokenStream
+    from nanofit.device.torch_device import choose_device
     from nanofit.evaluation.validation import validate
-    from nanofit.recipe import RunSection
 
     chosen = choose_device(RunSection(device=device, precision="float32", compile=False))
     stream = TokenStream(manifest, "val")
@@ -288,14 +288,14 @@ def _evaluator(manifest: "Manifest", block_size: int, device: str) -> Callable[[
 def _our_model(out: Path, device: str) -> Any:
     import torch
 
+    from nanofit.config.recipe_files import load_recipe
     from nanofit.model import build_model
-    from nanofit.recipe_files import load_recipe
 
     return build_model(load_recipe(out / "recipe.toml").recipe.model_config_of_run(), torch.device(device)).eval()
 
 
 def _their_config(settings: dict[str, Any], vocabulary: int) -> Any:
-    from nanofit.architecture import ModelConfig
+    from nanofit.config.architecture import ModelConfig
 
     shape = {name: settings[name] for name in ("n_layer", "n_head", "n_embd", "block_size")}
     return ModelConfig(**shape, vocab_size=vocabulary, gelu="exact")
@@ -310,8 +310,8 @@ def _their_model(settings: dict[str, Any], vocabulary: int, device: str) -> Any:
 
 
 def _block_parameters(out: Path, settings: dict[str, Any]) -> dict[str, int]:
-    from nanofit.architecture import count_parameters
-    from nanofit.recipe_files import load_recipe
+    from nanofit.config.architecture import count_parameters
+    from nanofit.config.recipe_files import load_recipe
 
     ours = load_recipe(out / "recipe.toml").recipe.model_config_of_run()
     return {
@@ -331,7 +331,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="the JSON to write (benchmarks/results/vs_nanogpt_DEVICE.json)")
     parser.add_argument("--picture", type=Path, help="the PNG to draw (docs/vs_nanogpt_DEVICE.png)")
     options = parser.parse_args()
-    from nanofit.errors import UserError
+    from nanofit.common.errors import UserError
 
     out = options.out or RESULTS / f"vs_nanogpt_{options.device}.json"
     before = json.loads(out.read_text()) if options.only and out.exists() else {}

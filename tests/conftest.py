@@ -9,7 +9,7 @@ import pytest
 from hypothesis import settings
 
 from fake_card import FakeCard
-from nanofit.measuring import probe
+from nanofit.profiling import probe
 
 # One thread for each process, before torch is imported: the shapes of tests are too small for more, and threads of several
 # workers that wait actively for one another take the cores from the work.

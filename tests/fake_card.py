@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from nanofit.recipe import build_recipe
+from nanofit.config.recipe import build_recipe
 
 GIB = 2**30
 

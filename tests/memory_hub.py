@@ -15,8 +15,8 @@ from typing import Any, cast
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from nanofit.data.hub.client import Hub, HubFile
-from nanofit.errors import UserError
+from nanofit.common.errors import UserError
+from nanofit.data.sources.hub.client import Hub, HubFile
 
 
 class MemoryHub:

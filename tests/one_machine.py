@@ -4,13 +4,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from nanofit.data.demand import Demand
-from nanofit.data.documents import Chunk, Cursor
-from nanofit.data.engines import reference_engine
-from nanofit.data.manifest import read_manifest
-from nanofit.data.placing import Job
-from nanofit.data.writing import write_set
-from nanofit.events import silent
+from nanofit.common.events import silent
+from nanofit.data.preparing.encode_pipeline import write_set
+from nanofit.data.preparing.split_writer import Job
+from nanofit.data.preparing.token_target import Demand
+from nanofit.data.shards.manifest import read_manifest
+from nanofit.data.sources.documents import Chunk, Cursor
+from nanofit.data.tokenizing.engines import reference_engine
 
 
 class Listed:

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nanofit.data.manifest import Manifest, Split, append_line, read_manifest
-from nanofit.data.shards import Made, ShardWriter
+from nanofit.data.shards.manifest import Manifest, Split, append_line, read_manifest
+from nanofit.data.shards.shard_files import Made, ShardWriter
 
 TEXT_BYTES = np.full(2**16, 2, dtype=np.uint8)
 """Every token stands for two bytes of text."""

@@ -44,7 +44,7 @@ def test_an_address_that_is_none_is_a_warning(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_hub_that_answers_is_ok(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nanofit.data.hub.client.Hub.commit", "0123456789abcdef")
+    monkeypatch.setattr("nanofit.data.sources.hub.client.Hub.commit", "0123456789abcdef")
     found = doctor._hub()
     assert found.status == "ok"
     assert "HuggingFaceFW/fineweb is at 0123456789" in found.detail

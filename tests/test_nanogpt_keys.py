@@ -15,12 +15,12 @@ import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from nanofit.errors import UserError
+from nanofit.common.errors import UserError
+from nanofit.config.nanogpt_config import NANOGPT_DEFAULTS
+from nanofit.config.recipe import Recipe
+from nanofit.config.recipe_files import load_recipe
 from nanofit.model import build_model
-from nanofit.nanogpt_config import NANOGPT_DEFAULTS
 from nanofit.optim import build_optimizer
-from nanofit.recipe import Recipe
-from nanofit.recipe_files import load_recipe
 
 NANOGPT = os.environ.get("NANOGPT")
 

@@ -21,7 +21,7 @@ def bare(folder: Path) -> dict[str, Any]:
     import pyarrow.parquet as pq
     from fastokens._native import Tokenizer
 
-    from nanofit.data.engines import _tokenizer_json
+    from nanofit.data.tokenizing.engines import _tokenizer_json
 
     engine = Tokenizer.from_json_str(_tokenizer_json())
     begin = time.perf_counter()
@@ -37,9 +37,9 @@ def bare(folder: Path) -> dict[str, Any]:
 
 def nanofit(folder: Path, out: Path) -> dict[str, Any]:
     """`nanofit data prepare`, without its start; from the first read to the closed set."""
-    from nanofit.data.local.mixing import LocalSource
-    from nanofit.data.prepare import prepare
-    from nanofit.events import silent
+    from nanofit.common.events import silent
+    from nanofit.data.preparing.prepare import prepare
+    from nanofit.data.sources.local.mixing import LocalSource
 
     begins: list[float] = []
     read = LocalSource.read

@@ -90,6 +90,6 @@ def _joined(texts: list[str]) -> Iterator[str]:
 
 def read_corpus(spec: str) -> Corpus:
     """The texts of a local source. Raises UserError when there is none."""
-    from nanofit.data.local.sources import open_source
+    from nanofit.data.sources.local.sources import open_source
 
     return Corpus([text for chunk in open_source(spec).read(None) for text in chunk.texts])

@@ -14,7 +14,8 @@ from typing import Any
 
 def arm() -> None:
     """From now on the process dies at its place."""
-    from nanofit.data import placing, shards
+    from nanofit.data.preparing import split_writer as placing
+    from nanofit.data.shards import shard_files as shards
 
     dies_at, calls, inside = int(os.environ["DIES_AT"]), [0], [False]
 
@@ -54,7 +55,7 @@ def main() -> int:
     kind, *words = sys.argv[1:]
     if kind == "preparer":
         arm()
-        from nanofit.data.preparer import main as prepare
+        from nanofit.data.preparing.prepare_worker import main as prepare
 
         return prepare(words[-1])
     if kind == "command":
@@ -62,7 +63,7 @@ def main() -> int:
     else:
         import subprocess
 
-        from nanofit.data import feed
+        from nanofit.data.loading import training_data as feed
 
         popen = subprocess.Popen
 

@@ -14,8 +14,8 @@ from benchmarks.data.processes import NANOFIT, Program
 from benchmarks.data.session import Session, hub_of
 from benchmarks.nanogpt_cpu import say
 from benchmarks.turns import ProgramFailed
-from nanofit.data.manifest import is_prepared, read_manifest
-from nanofit.runs import read_metrics
+from nanofit.config.run_folder import read_metrics
+from nanofit.data.shards.manifest import is_prepared, read_manifest
 from tests.hub_server import LocalHub
 
 TARGETS = {"seconds": 15.0, "sent_megabytes": 20.0}

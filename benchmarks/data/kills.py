@@ -21,9 +21,9 @@ from benchmarks.data.processes import BIG_STEPS, NANOFIT, Program, none_left, wa
 from benchmarks.data.session import Session, hub_of
 from benchmarks.nanogpt_cpu import say
 from benchmarks.turns import ProgramFailed
-from nanofit.data.manifest import Manifest, read_manifest
-from nanofit.data.stream import TokenStream
-from nanofit.vocabulary import VOCABULARIES
+from nanofit.config.vocabulary import VOCABULARIES
+from nanofit.data.loading.stream import TokenStream
+from nanofit.data.shards.manifest import Manifest, read_manifest
 from tests.hub_server import LocalHub
 
 SOURCE = "fineweb:sample-10BT"

@@ -16,8 +16,8 @@ from benchmarks.data.processes import BIG_STEPS, NANOFIT, Program, none_left
 from benchmarks.data.session import Session, hub_of
 from benchmarks.nanogpt_cpu import say
 from benchmarks.turns import ProgramFailed
-from nanofit.data.manifest import is_prepared, read_manifest
-from nanofit.runs import read_metrics
+from nanofit.config.run_folder import read_metrics
+from nanofit.data.shards.manifest import is_prepared, read_manifest
 from tests.hub_server import LocalHub
 
 TARGETS = {"slower_with_a_core_to_spare": 0.03}

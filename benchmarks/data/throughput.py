@@ -118,7 +118,7 @@ class _Turn:
 
 
 def _tokens_in(folder: Path) -> int:
-    from nanofit.data.manifest import read_manifest
+    from nanofit.data.shards.manifest import read_manifest
 
     manifest = read_manifest(folder)
     return manifest.tokens("train") + manifest.tokens("val")
@@ -130,7 +130,7 @@ def _last_line(log: Path) -> dict[str, Any]:
 
 def _write_ranks(file: Path) -> None:
     """GPT-2's tokens by rank, as nanogpt_way.py takes them."""
-    from nanofit.data.tokenizers import GPT2_PATTERN, gpt2_ranks, gpt2_vocabulary_file
+    from nanofit.data.tokenizing.tokenizers import GPT2_PATTERN, gpt2_ranks, gpt2_vocabulary_file
 
     ranks = gpt2_ranks(gpt2_vocabulary_file())
     tokens = [base64.b64encode(token).decode() for token in sorted(ranks, key=lambda token: ranks[token])]

@@ -21,7 +21,7 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments[1:] if prepares else arguments)
     if importlib.util.find_spec("nanofit") is None:  # not installed: the checkout that this file lies in
         sys.path.insert(0, str(Path(__file__).parents[2] / "src"))
-    from nanofit.errors import UserError
+    from nanofit.common.errors import UserError
 
     with tempfile.TemporaryDirectory(prefix="nanofit-device-") as name:
         try:
@@ -62,7 +62,7 @@ def _options() -> argparse.ArgumentParser:
 
 def _prepare(options: argparse.Namespace) -> list[str]:
     from benchmarks.device.tokens import make_tokens
-    from nanofit.events import silent
+    from nanofit.common.events import silent
 
     tokens = make_tokens(options.corpus, options.out, silent)
     size = options.out.stat().st_size / 1e6
@@ -72,7 +72,7 @@ def _prepare(options: argparse.Namespace) -> list[str]:
 
 def _measure(options: argparse.Namespace, work: Path, begin: float) -> list[str]:
     """Runs the parts and prints the result; returns the names of the parts that failed."""
-    from nanofit.errors import UserError
+    from nanofit.common.errors import UserError
 
     wheels: list[str] = []
     if options.wheels is not None:

@@ -12,9 +12,9 @@ from typing import Any
 import torch
 
 from benchmarks.device.session import Session
-from nanofit.device import choose_device
-from nanofit.gpu_names import find_by_device_name
-from nanofit.recipe import RunSection
+from nanofit.config.recipe import RunSection
+from nanofit.device.torch_device import choose_device
+from nanofit.hardware.gpu_names import find_by_device_name
 
 PRODUCT_SECONDS = 1.0
 

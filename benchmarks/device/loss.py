@@ -13,15 +13,15 @@ from typing import Any
 
 from benchmarks.device.session import Session, described
 from benchmarks.device.steps import Trainer, clear
-from nanofit.data.batches import StepBatches
-from nanofit.data.manifest import read_manifest
-from nanofit.data.stream import TokenStream
-from nanofit.device import Device, choose_device
+from nanofit.common.events import silent
+from nanofit.config.recipe import Recipe
+from nanofit.data.loading.batches import StepBatches
+from nanofit.data.loading.stream import TokenStream
+from nanofit.data.shards.manifest import read_manifest
+from nanofit.device.torch_device import Device, choose_device
 from nanofit.evaluation.validation import validate
-from nanofit.events import silent
 from nanofit.model import build_model
 from nanofit.optim import build_optimizer
-from nanofit.recipe import Recipe
 from nanofit.training.step import TrainStep
 
 SECONDS = 60.0

@@ -7,10 +7,10 @@ import torch
 
 from benchmarks.device.session import Session, described
 from benchmarks.device.steps import Trainer, clear, peaks
-from nanofit.architecture import count_parameters
-from nanofit.device import choose_device
+from nanofit.config.architecture import count_parameters
+from nanofit.config.recipe import Recipe
+from nanofit.device.torch_device import choose_device
 from nanofit.planning.plan import plan_recipe
-from nanofit.recipe import Recipe
 
 LARGE = {"size": "350M"}
 ALL = "all tokens"

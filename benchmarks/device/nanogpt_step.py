@@ -33,7 +33,7 @@ def measure(session: "Session") -> Iterator[dict[str, Any]]:
 
     from benchmarks.nanogpt import commit_of
     from benchmarks.turns import Contender
-    from nanofit.device import choose_device
+    from nanofit.device.torch_device import choose_device
 
     assert session.nanogpt is not None
     recipe = session.recipe(arch="gpt2", optimizer="adamw", gelu="exact", micro_batch=12, compile=True)
@@ -143,7 +143,7 @@ def train_nanogpt(pace: Callable[[], None], checkout: Path, settings: dict[str, 
 
 def train_nanofit(pace: Callable[[], None], values: dict[str, Any], steps: int, result: Path) -> None:
     """`steps` steps of the recipe with these values, likewise."""
-    from nanofit.recipe import build_recipe  # before torch, for which importing nanofit sets the environment
+    from nanofit.config.recipe import build_recipe  # before torch, for which importing nanofit sets the environment
 
     _pace_synchronised(pace)
     from benchmarks.device.steps import Trainer

@@ -7,8 +7,8 @@ import torch
 
 from benchmarks.device.session import Session, described
 from benchmarks.device.steps import Trainer, clear, peaks
-from nanofit.device import choose_device
-from nanofit.recipe import Recipe
+from nanofit.config.recipe import Recipe
+from nanofit.device.torch_device import choose_device
 from nanofit.training.loop import out_of_memory
 
 FIRST, MOST = 8, 2**14

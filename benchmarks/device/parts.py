@@ -21,7 +21,7 @@ from typing import Any
 from benchmarks.device import card, loss, memory, nanogpt_step, out_of_memory, resume, speed
 from benchmarks.device.session import Session
 from benchmarks.turns import ProgramFailed
-from nanofit.errors import UserError, nearest
+from nanofit.common.errors import UserError, nearest
 
 Pieces = Iterator[dict[str, Any]]
 Receive = Callable[[dict[str, Any]], None]

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.device.session import Session, described
-from nanofit.events import Event, Progress, silent
-from nanofit.recipe import Recipe
-from nanofit.runs import RunFolder, read_metrics
+from nanofit.common.events import Event, Progress, silent
+from nanofit.config.recipe import Recipe
+from nanofit.config.run_folder import RunFolder, read_metrics
 from nanofit.training import Stopped, train
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nanofit.recipe import Recipe, build_recipe
+from nanofit.config.recipe import Recipe, build_recipe
 
 SHAPES: dict[str, dict[str, int]] = {
     "10M": {"n_layer": 6, "n_head": 6, "n_embd": 384},

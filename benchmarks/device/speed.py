@@ -7,9 +7,9 @@ import torch
 
 from benchmarks.device.session import Session, described
 from benchmarks.device.steps import Trainer, clear, peaks, spread
-from nanofit.architecture import flops_per_token
-from nanofit.device import choose_device
-from nanofit.recipe import Recipe
+from nanofit.config.architecture import flops_per_token
+from nanofit.config.recipe import Recipe
+from nanofit.device.torch_device import choose_device
 
 RECIPES: tuple[dict[str, Any], ...] = (
     {"arch": "gpt2", "optimizer": "adamw"},

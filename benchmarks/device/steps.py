@@ -10,11 +10,11 @@ from typing import Any
 
 import torch
 
-from nanofit.device import choose_device
-from nanofit.events import Event, Note
+from nanofit.common.events import Event, Note
+from nanofit.config.recipe import Recipe, RunSection
+from nanofit.device.torch_device import choose_device
 from nanofit.model import build_model
 from nanofit.optim import build_optimizer
-from nanofit.recipe import Recipe, RunSection
 from nanofit.training.step import StepResult, TrainStep
 
 

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import numpy as np
 
-from nanofit.data.manifest import Manifest, ShardLine, Split, append_line, append_shard, read_manifest
-from nanofit.data.prepare import prepare
-from nanofit.data.shards import Made, ShardWriter
-from nanofit.data.stream import TokenStream
-from nanofit.errors import UserError
-from nanofit.events import Report
-from nanofit.vocabulary import VOCABULARIES
+from nanofit.common.errors import UserError
+from nanofit.common.events import Report
+from nanofit.config.vocabulary import VOCABULARIES
+from nanofit.data.loading.stream import TokenStream
+from nanofit.data.preparing.prepare import prepare
+from nanofit.data.shards.manifest import Manifest, ShardLine, Split, append_line, append_shard, read_manifest
+from nanofit.data.shards.shard_files import Made, ShardWriter
 
 FORMAT_VERSION = 1
 TOKENIZER = "gpt2"

@@ -4,7 +4,7 @@ import sys
 import zipfile
 from pathlib import Path
 
-from nanofit.errors import UserError
+from nanofit.common.errors import UserError
 
 
 def use_wheels(wheels: Path, target: Path) -> list[str]:

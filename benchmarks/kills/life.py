@@ -19,10 +19,10 @@ from typing import Any, Literal
 
 import nanofit
 from nanofit.cli import main
-from nanofit.runs import MetricsLog
+from nanofit.config.run_folder import MetricsLog
 from nanofit.training import loop
 from nanofit.training.horizon import Horizon
-from nanofit.training.pace import Pace
+from nanofit.training.time_budget import Pace
 
 Events = list[dict[str, Any]]
 Kind = Literal["line", "event", "disk", "time", "interpreter"]

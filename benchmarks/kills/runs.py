@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.kills.life import PHASES, Place, early_place, late_place, live
-from nanofit.runs import RunFolder, metrics_to_resume, read_metrics
+from nanofit.config.run_folder import RunFolder, metrics_to_resume, read_metrics
 
 STEPS = 75
 HOURS = 24 / 3600

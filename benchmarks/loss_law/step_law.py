@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nanofit.planning.loss import BATCH_BEND, RATE_TOO_HIGH_BEND, RATE_TOO_LOW_BEND, TOKENS_EXPONENT
+from nanofit.planning.loss.law import BATCH_BEND, RATE_TOO_HIGH_BEND, RATE_TOO_LOW_BEND, TOKENS_EXPONENT
 from nanofit.planning.rules import step_law_batch, step_law_rate
 
 CONTEXT = 2048

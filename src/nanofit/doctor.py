@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from nanofit.errors import UserError
-from nanofit.events import Event, Note
+from nanofit.common.errors import UserError
+from nanofit.common.events import Event, Note
 
 
 @dataclass(frozen=True)
@@ -77,8 +77,8 @@ def _torch() -> Check:
 def _device() -> Check:
     import torch
 
-    from nanofit.device import choose_device
-    from nanofit.recipe import RunSection
+    from nanofit.config.recipe import RunSection
+    from nanofit.device.torch_device import choose_device
 
     device = choose_device(RunSection())
     detail = f"{device.name}; {'; '.join(device.reasons)}"
@@ -98,7 +98,7 @@ def _compiler() -> Check:
 
 
 def _tokenizer() -> Check:
-    from nanofit.data.tokenizers import get_tokenizer
+    from nanofit.data.tokenizing.tokenizers import get_tokenizer
 
     try:
         tokenizer = get_tokenizer("gpt2")
@@ -114,7 +114,7 @@ def _tokenizer() -> Check:
 
 
 def _engine() -> Check:
-    from nanofit.data.engines import fast_engine
+    from nanofit.data.tokenizing.engines import fast_engine
 
     notes: list[Event] = []
     try:
@@ -148,8 +148,8 @@ def _disk() -> Check:
 
 def _hub() -> Check:
     """Asks the hub for a dataset's newest commit, as `nanofit data prepare` does, but only once."""
-    from nanofit.data.hub.client import Hub
-    from nanofit.data.hub.names import FINEWEB
+    from nanofit.data.sources.hub.client import Hub
+    from nanofit.data.sources.hub.names import FINEWEB
 
     try:
         with Hub(FINEWEB, patience_seconds=0) as hub:

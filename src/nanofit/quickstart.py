@@ -3,24 +3,24 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from nanofit.data.manifest import read_manifest
-from nanofit.data.stream import TokenStream
-from nanofit.data.tokenizers import get_tokenizer
-from nanofit.device import choose_device
+from nanofit.common.events import Note, Report
+from nanofit.common.units import counted
+from nanofit.config.recipe import Recipe, RunSection
+from nanofit.config.recipe_files import load_recipe
+from nanofit.config.run_folder import RunFolder, read_metrics, summarize
+from nanofit.data.loading.stream import TokenStream
+from nanofit.data.shards.manifest import read_manifest
+from nanofit.data.tokenizing.tokenizers import get_tokenizer
+from nanofit.device.torch_device import choose_device
 from nanofit.evaluation.baselines import Baselines, compute_baselines
-from nanofit.evaluation.run import evaluate_run
+from nanofit.evaluation.evaluate import evaluate_run
+from nanofit.evaluation.generation import sample_run
 from nanofit.evaluation.validation import Validation, bits_per_byte
-from nanofit.events import Note, Report
-from nanofit.generation import sample_run
 from nanofit.planning.plan import Plan, plan_recipe
 from nanofit.planning.starter import starter_recipe
-from nanofit.recipe import Recipe, RunSection
-from nanofit.recipe_files import load_recipe
 from nanofit.reporting.curve import Curve, Level, as_png, loss_curve
-from nanofit.runs import RunFolder, read_metrics, summarize
 from nanofit.training import Outcome, train
 from nanofit.training.resume import stored_recipe
-from nanofit.units import counted
 
 SECONDS = 150
 """How long training takes, preparation of the data included."""

@@ -15,11 +15,11 @@ from benchmarks.device.__main__ import main
 from benchmarks.device.loss import Curve
 from benchmarks.device.report import Result, merge
 from benchmarks.device.wheels import use_wheels
-from nanofit.data.manifest import read_manifest
-from nanofit.data.stream import TokenStream
-from nanofit.errors import UserError
-from nanofit.events import silent
-from nanofit.vocabulary import VOCABULARIES
+from nanofit.common.errors import UserError
+from nanofit.common.events import silent
+from nanofit.config.vocabulary import VOCABULARIES
+from nanofit.data.loading.stream import TokenStream
+from nanofit.data.shards.manifest import read_manifest
 
 REPOSITORY = Path(__file__).parents[2]
 PARTS = ["card", "memory", "speed", "nanogpt", "loss", "oom", "resume"]

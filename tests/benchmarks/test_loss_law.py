@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks.loss_law.fit import PRIOR, Law, Point, fit, held_out, leave_one_out, read_points, rms
 from benchmarks.loss_law.unfinished import Unfinished, read_unfinished
-from nanofit.planning import loss
+from nanofit.planning.loss import law as loss
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from nanofit_command import Nanofit, Ran
 
 from nanofit.cli.app import app
 from nanofit.cli.progress import Watcher
-from nanofit.events import Report
+from nanofit.common.events import Report
 
 
 def commands() -> list[tuple[str, ...]]:
@@ -234,7 +234,7 @@ def test_a_failure_of_ours_shows_its_traceback(nanofit: Nanofit, monkeypatch: py
     def broken(folder: Path, report: Report) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("nanofit.runs.list_runs", broken)
+    monkeypatch.setattr("nanofit.config.run_folder.list_runs", broken)
     with pytest.raises(ZeroDivisionError):
         nanofit("runs")
 
@@ -246,7 +246,7 @@ def test_ctrl_c_is_130(nanofit: Nanofit, monkeypatch: pytest.MonkeyPatch) -> Non
     def interrupted(folder: Path, report: Report) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("nanofit.runs.list_runs", interrupted)
+    monkeypatch.setattr("nanofit.config.run_folder.list_runs", interrupted)
     ran = nanofit("runs")
     assert (ran.code, ran.err) == (130, "")
 
@@ -351,7 +351,7 @@ def test_a_failure_of_ours_is_a_document_too(nanofit: Nanofit, capsys: pytest.Ca
         raise ZeroDivisionError("by nothing")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("nanofit.runs.list_runs", broken)
+        patch.setattr("nanofit.config.run_folder.list_runs", broken)
         with pytest.raises(ZeroDivisionError):
             nanofit("runs", "--json")
     error = json.loads(capsys.readouterr().out)["error"]
@@ -362,7 +362,7 @@ def test_ctrl_c_is_a_document_too(nanofit: Nanofit, monkeypatch: pytest.MonkeyPa
     def interrupted(folder: Path, report: Report) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("nanofit.runs.list_runs", interrupted)
+    monkeypatch.setattr("nanofit.config.run_folder.list_runs", interrupted)
     ran = nanofit("runs", "--json")
     assert (ran.code, ran.err) == (130, "")
     assert error_of(ran) == {"message": "stopped by Ctrl-C", "exit_code": 130}

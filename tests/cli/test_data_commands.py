@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from nanofit_command import Nanofit
 
-from nanofit.locks import exclusive
+from nanofit.common.locks import exclusive
 
 
 @pytest.fixture

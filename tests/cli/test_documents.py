@@ -10,8 +10,8 @@ from nanofit_command import Nanofit, Ran
 from fake_card import FakeCard
 from nanofit import doctor
 from nanofit.cli.documents import DOCUMENTS, schemas
-from nanofit.evaluation import run as evaluation
-from nanofit.evaluation.run import Evaluation
+from nanofit.evaluation import evaluate as evaluation
+from nanofit.evaluation.evaluate import Evaluation
 from nanofit.evaluation.validation import Validation
 
 ARRAYS = {"guide", "gpus", "runs", "doctor"}

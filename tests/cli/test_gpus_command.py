@@ -6,11 +6,11 @@ from dataclasses import replace
 import pytest
 from nanofit_command import Nanofit
 
-from nanofit import nvml
-from nanofit.gpu_names import find
-from nanofit.gpus import catalogue
-from nanofit.nvml import Detected
-from nanofit.unlisted_gpus import unlisted
+from nanofit.hardware import nvml
+from nanofit.hardware.gpu_names import find
+from nanofit.hardware.gpus import catalogue
+from nanofit.hardware.nvml import Detected
+from nanofit.hardware.unlisted_gpus import unlisted
 
 
 @pytest.fixture(autouse=True)

@@ -4,8 +4,8 @@ import pytest
 
 from nanofit.cli.loss_chart import MOST_ROWS, loss_chart
 from nanofit.planning.interval import Interval
-from nanofit.planning.loss import TARGETS
-from nanofit.planning.outlook import FinishedRun
+from nanofit.planning.loss.law import TARGETS
+from nanofit.planning.loss_vs_hours import FinishedRun
 
 
 def runs(last: float = 3.0, hours: float = 24.0) -> list[FinishedRun]:

@@ -6,11 +6,11 @@ import pytest
 from rich.text import Text
 
 from nanofit.cli.memory_bar import memory_bar, parts_of
-from nanofit.gpu_names import find
+from nanofit.config.recipe import build_recipe
+from nanofit.hardware.gpu_names import find
 from nanofit.planning.machine import Machine
 from nanofit.planning.plan import plan_recipe
 from nanofit.planning.predict import Predicted
-from nanofit.recipe import build_recipe
 
 CARD = Machine(find("RTX 4090"))
 

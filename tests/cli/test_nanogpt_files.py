@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from nanofit_command import Nanofit
 
-from nanofit.recipe_files import load_recipe
+from nanofit.config.recipe_files import load_recipe
 
 NANOGPT = os.environ.get("NANOGPT")
 

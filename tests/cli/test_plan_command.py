@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from nanofit_command import Nanofit
 
-from nanofit.recipe_files import load_recipe
+from nanofit.config.recipe_files import load_recipe
 
 PREDICTED = {
     *("params_total", "params_non_embedding", "tokens", "tokens_per_step", "steps", "peak_memory_gib"),

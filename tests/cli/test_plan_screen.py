@@ -8,16 +8,16 @@ import pytest
 from rich.console import Console
 
 from nanofit.cli.plan_screen import show_plan
-from nanofit.gpu_names import find
+from nanofit.config.recipe import build_recipe
+from nanofit.config.recipe_files import load_recipe
+from nanofit.config.recipe_writing import recipe_toml
+from nanofit.hardware.gpu_names import find
+from nanofit.hardware.unlisted_gpus import unlisted
 from nanofit.planning.audit import audit
 from nanofit.planning.choose import plan_for
 from nanofit.planning.machine import Machine
 from nanofit.planning.plan import Plan, plan_recipe
 from nanofit.planning.search import Goal
-from nanofit.recipe import build_recipe
-from nanofit.recipe_files import load_recipe
-from nanofit.recipe_writing import recipe_toml
-from nanofit.unlisted_gpus import unlisted
 
 
 def shown(plan: Plan, width: int = 100, given: Path | None = None, saved: Path | None = None, **console: Any) -> str:

@@ -7,7 +7,7 @@ import pytest
 from nanofit_command import Nanofit
 
 from fake_card import FakeCard
-from nanofit.measuring import probe as probing
+from nanofit.profiling import probe as probing
 
 
 def test_the_json_document_and_what_is_said_beside_it(nanofit: Nanofit, fake_card: FakeCard) -> None:

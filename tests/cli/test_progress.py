@@ -7,7 +7,7 @@ from rich.console import Console
 
 from nanofit.cli import progress
 from nanofit.cli.progress import PreparingPace, Watcher
-from nanofit.events import Activity, Evaluated, Event, Note, Preparing, Progress, Verifying, Waiting
+from nanofit.common.events import Activity, Evaluated, Event, Note, Preparing, Progress, Verifying, Waiting
 
 
 class Clock:

@@ -8,7 +8,7 @@ import pytest
 from nanofit_command import Nanofit
 
 from nanofit import doctor
-from nanofit.runs import MetricsLog
+from nanofit.config.run_folder import MetricsLog
 
 
 @pytest.fixture

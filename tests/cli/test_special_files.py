@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from nanofit_command import Nanofit
 
-from nanofit.durable import require_regular
-from nanofit.recipe import build_recipe
-from nanofit.recipe_writing import recipe_toml
+from nanofit.common.durable import require_regular
+from nanofit.config.recipe import build_recipe
+from nanofit.config.recipe_writing import recipe_toml
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
 

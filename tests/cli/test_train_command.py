@@ -14,10 +14,10 @@ from nanofit_command import Nanofit
 import nanofit as package
 from nanofit import training
 from nanofit.cli.train import stopped_text
+from nanofit.config.recipe import Recipe, build_recipe
+from nanofit.config.recipe_writing import recipe_toml
+from nanofit.config.run_folder import RunFolder
 from nanofit.planning.plan import recipe_document
-from nanofit.recipe import Recipe, build_recipe
-from nanofit.recipe_writing import recipe_toml
-from nanofit.runs import RunFolder
 from nanofit.training import Outcome
 
 

@@ -7,7 +7,7 @@ from datetime import datetime
 import pytest
 
 from nanofit.cli.until import seconds_until
-from nanofit.errors import UserError
+from nanofit.common.errors import UserError
 
 
 @pytest.fixture

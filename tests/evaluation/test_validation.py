@@ -9,17 +9,17 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from nanofit.architecture import ModelConfig
-from nanofit.data.manifest import Manifest
-from nanofit.data.prepare import prepare
-from nanofit.data.stream import TokenStream
-from nanofit.data.tokenizers import get_tokenizer
-from nanofit.device import choose_device
+from nanofit.common.events import silent
+from nanofit.config.architecture import ModelConfig
+from nanofit.config.recipe import RunSection
+from nanofit.data.loading.stream import TokenStream
+from nanofit.data.preparing.prepare import prepare
+from nanofit.data.shards.manifest import Manifest
+from nanofit.data.tokenizing.tokenizers import get_tokenizer
+from nanofit.device.torch_device import choose_device
 from nanofit.evaluation.baselines import compute_baselines
 from nanofit.evaluation.validation import validate
-from nanofit.events import silent
 from nanofit.model import build_model
-from nanofit.recipe import RunSection
 
 CPU = choose_device(RunSection(device="cpu"))
 BLOCK = 16

@@ -15,7 +15,7 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from nanofit.architecture import ARCHITECTURES, ModelConfig, Parameter, parameters
+from nanofit.config.architecture import ARCHITECTURES, ModelConfig, Parameter, parameters
 from nanofit.model import GPT, KeyValueCache, build_model
 
 # Where each of our tensors lies in transformers' models; what lies in several there is listed in order.

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 import torch
 
-from nanofit.architecture import ARCHITECTURES, ModelConfig, parameters
-from nanofit.errors import UserError
-from nanofit.hyperparameters import OptimizerSettings
+from nanofit.common.errors import UserError
+from nanofit.config.architecture import ARCHITECTURES, ModelConfig, parameters
+from nanofit.config.hyperparameters import OptimizerSettings
 from nanofit.model import build_model
 from nanofit.optim import build_optimizer
 

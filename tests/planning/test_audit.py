@@ -6,17 +6,17 @@ from typing import Any
 
 import pytest
 
-from nanofit.gpu_names import find
+from nanofit.config.presets import PRESETS
+from nanofit.config.recipe import build_recipe
+from nanofit.config.recipe_files import load_recipe
+from nanofit.config.recipe_writing import recipe_toml
+from nanofit.hardware.cpu import stand_in
+from nanofit.hardware.gpu_names import find
 from nanofit.planning.audit import audit, findings
 from nanofit.planning.choose import goal_of, plan_for
-from nanofit.planning.cpu import stand_in
 from nanofit.planning.machine import Machine
 from nanofit.planning.plan import plan_recipe
 from nanofit.planning.search import Goal
-from nanofit.presets import PRESETS
-from nanofit.recipe import build_recipe
-from nanofit.recipe_files import load_recipe
-from nanofit.recipe_writing import recipe_toml
 
 SOUND: dict[str, Any] = {
     "arch": "gpt2", "optimizer": "adamw", "source": "fineweb", "n_layer": 12, "n_head": 12, "n_embd": 768, "batch_size": 16,

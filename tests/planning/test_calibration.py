@@ -9,15 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nanofit.gpu_names import find
+from nanofit.config.recipe import build_recipe
+from nanofit.hardware.cpu import CPU
+from nanofit.hardware.gpu_names import find
+from nanofit.hardware.unlisted_gpus import unlisted
 from nanofit.planning import calibration
 from nanofit.planning.calibration import CardCalibration, MeasuredCard, Measurement, read_calibration, records_file
-from nanofit.planning.card_memory import card_memory
-from nanofit.planning.cpu import CPU
-from nanofit.planning.speed import tokens_per_second
+from nanofit.planning.memory.card_memory import card_memory
+from nanofit.planning.speed.step_time import tokens_per_second
 from nanofit.planning.step import StepShape, step_shape
-from nanofit.recipe import build_recipe
-from nanofit.unlisted_gpus import unlisted
 
 TORCH, DRIVER = "2.13.0", "570.86"
 GPU = find("RTX 4090")

@@ -4,16 +4,17 @@ from dataclasses import replace
 
 import pytest
 
-from nanofit.errors import UserError
-from nanofit.measuring.records import keep
-from nanofit.planning import choose, cpu, machine
+from nanofit.common.errors import UserError
+from nanofit.config.recipe import build_recipe
+from nanofit.hardware import cpu
+from nanofit.planning import choose, machine
 from nanofit.planning.calibration import MeasuredCard, Measurement, installed_torch
 from nanofit.planning.choose import plan_for_machine
 from nanofit.planning.plan import Plan
 from nanofit.planning.predict import step_on
-from nanofit.planning.speed import tokens_per_second
+from nanofit.planning.speed.step_time import tokens_per_second
 from nanofit.planning.starter import starter_recipe
-from nanofit.recipe import build_recipe
+from nanofit.profiling.records import keep
 
 
 @pytest.fixture(autouse=True)

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nanofit.config.recipe import build_recipe
 from nanofit.planning.evaluations import (
     FORWARD_SHARE,
     MAX_SHARE,
@@ -16,7 +17,6 @@ from nanofit.planning.evaluations import (
     evaluation_warnings,
 )
 from nanofit.planning.starter import starter_recipe
-from nanofit.recipe import build_recipe
 
 
 def test_evaluations_are_counted_as_training_makes_them() -> None:

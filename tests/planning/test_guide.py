@@ -2,10 +2,10 @@
 
 import pytest
 
+from nanofit.config.presets import PRESETS, tier_for
+from nanofit.config.recipe import build_recipe
 from nanofit.planning.guide import nanogpt_bytes, tiers
 from nanofit.planning.predict import GIB
-from nanofit.presets import PRESETS, tier_for
-from nanofit.recipe import build_recipe
 
 
 def test_true_sizes_are_those_that_were_counted() -> None:

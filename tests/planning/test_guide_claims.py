@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from nanofit.gpu_names import find
+from nanofit.config.presets import PRESETS
+from nanofit.config.recipe_files import load_recipe
+from nanofit.hardware.gpu_names import find
 from nanofit.planning.audit import audit
 from nanofit.planning.guide import Tier, tiers
 from nanofit.planning.machine import Machine
-from nanofit.presets import PRESETS
-from nanofit.recipe_files import load_recipe
 
 
 @pytest.fixture(scope="module")

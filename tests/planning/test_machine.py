@@ -2,17 +2,17 @@
 
 import pytest
 
-from nanofit.errors import UserError
-from nanofit.gpu_names import find
-from nanofit.measuring.records import keep
-from nanofit.nvml import Detected
+from nanofit.common.errors import UserError
+from nanofit.config.recipe import build_recipe
+from nanofit.hardware.gpu_names import find
+from nanofit.hardware.nvml import Detected
 from nanofit.planning import machine
 from nanofit.planning.calibration import MeasuredCard, Measurement, installed_torch
 from nanofit.planning.choose import goal_of, plan_for
 from nanofit.planning.machine import Machine, machine_of
 from nanofit.planning.predict import predict, rests_on, step_on
-from nanofit.planning.speed import speed_notes
-from nanofit.recipe import build_recipe
+from nanofit.planning.speed.step_time import speed_notes
+from nanofit.profiling.records import keep
 
 
 def test_a_card_by_name_and_one_by_memory() -> None:

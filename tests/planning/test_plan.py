@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from nanofit.architecture import count_parameters
+from nanofit.config.architecture import count_parameters
+from nanofit.config.recipe import build_recipe
+from nanofit.config.recipe_files import load_recipe
 from nanofit.planning.plan import Plan, plan_recipe, schedule_warnings
 from nanofit.planning.predict import checkpoint_bytes
-from nanofit.recipe import build_recipe
-from nanofit.recipe_files import load_recipe
 
 
 def plan(**values: Any) -> Plan:

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from nanofit.gpu_names import find
+from nanofit.hardware.gpu_names import find
 from nanofit.planning.choose import goal_of, plan_for
-from nanofit.planning.loss import law_parameters
+from nanofit.planning.loss.law import law_parameters
 from nanofit.planning.machine import Machine
 from nanofit.planning.plan import Plan
 

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nanofit.architecture import ModelConfig, count_parameters
-from nanofit.hyperparameters import OptimizerName
+from nanofit.config.architecture import ModelConfig, count_parameters
+from nanofit.config.hyperparameters import OptimizerName
 from nanofit.planning.rules import (
     best_batch,
     block_parameters,

@@ -6,19 +6,19 @@ from typing import Any
 
 import pytest
 
-from nanofit.architecture import ModelConfig
-from nanofit.data.source_facts import SourceFacts
-from nanofit.errors import UserError
-from nanofit.gpu_names import find
-from nanofit.gpus import Gpu
+from nanofit.common.errors import UserError
+from nanofit.config.architecture import ModelConfig
+from nanofit.data.preparing.source_facts import SourceFacts
+from nanofit.hardware.cpu import stand_in
+from nanofit.hardware.gpu_names import find
+from nanofit.hardware.gpus import Gpu
 from nanofit.planning.choose import goal_of, plan_for
 from nanofit.planning.chosen_recipe import guide_recipe
-from nanofit.planning.cpu import stand_in
-from nanofit.planning.loss import expected_loss, law_parameters, multiplier
+from nanofit.planning.loss.law import expected_loss, law_parameters, multiplier
+from nanofit.planning.loss.repetition import MAX_EPOCHS, MAX_PARAMETERS_PER_TOKEN
 from nanofit.planning.machine import Machine
 from nanofit.planning.plan import Plan
 from nanofit.planning.predict import predict
-from nanofit.planning.repetition import MAX_EPOCHS, MAX_PARAMETERS_PER_TOKEN
 from nanofit.planning.rules import block_parameters
 from nanofit.planning.search import FEWEST_TOKENS_PER_PARAMETER, Candidate, Goal, Search, heads_of
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from nanofit.architecture import count_parameters
-from nanofit.data.manifest import read_manifest
-from nanofit.errors import UserError
+from nanofit.common.errors import UserError
+from nanofit.config.architecture import count_parameters
+from nanofit.data.shards.manifest import read_manifest
 from nanofit.planning.plan import plan_recipe
 from nanofit.planning.starter import likely_device_kind, starter_recipe
 from small_sets import write_set

@@ -2,8 +2,8 @@
 
 import re
 
+from nanofit.config.recipe import build_recipe
 from nanofit.planning.without_gpu import cpu_note
-from nanofit.recipe import build_recipe
 
 FOR_A_CARD = {"n_layer": 12, "n_embd": 768, "micro_batch": 16, "grad_accum": 32}
 

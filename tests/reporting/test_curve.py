@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from nanofit.config.run_folder import Metrics
 from nanofit.reporting.curve import Curve, Level, as_png, as_text, loss_curve
-from nanofit.runs import Metrics
 
 METRICS = Metrics(
     {

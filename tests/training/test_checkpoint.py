@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from nanofit.events import silent
+from nanofit.common.events import silent
+from nanofit.config.recipe import build_recipe
+from nanofit.config.run_folder import RunFolder
 from nanofit.model import build_model
 from nanofit.optim import build_optimizer
-from nanofit.recipe import build_recipe
-from nanofit.runs import RunFolder
 from nanofit.training.checkpoint import TrainingState, load_newest_checkpoint, save_checkpoint
 
 

@@ -6,15 +6,18 @@ from typing import Any
 
 import pytest
 
-from nanofit.data import order, placing, shards, writing
-from nanofit.data.manifest import MANIFEST_NAME, read_manifest
-from nanofit.data.prepare import prepare
-from nanofit.data.verifying import verify
-from nanofit.errors import UserError
-from nanofit.evaluation.run import evaluate_run
-from nanofit.events import Note, silent
-from nanofit.recipe import Recipe, build_recipe
-from nanofit.runs import RunFolder, read_metrics
+from nanofit.common.errors import UserError
+from nanofit.common.events import Note, silent
+from nanofit.config.recipe import Recipe, build_recipe
+from nanofit.config.run_folder import RunFolder, read_metrics
+from nanofit.data.loading import order
+from nanofit.data.preparing import encode_pipeline as writing
+from nanofit.data.preparing import split_writer as placing
+from nanofit.data.preparing import verify
+from nanofit.data.preparing.prepare import prepare
+from nanofit.data.shards import shard_files as shards
+from nanofit.data.shards.manifest import MANIFEST_NAME, read_manifest
+from nanofit.evaluation.evaluate import evaluate_run
 from nanofit.training import train
 
 

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 import torch
 
-from nanofit.architecture import ARCHITECTURES
-from nanofit.device import Device
-from nanofit.events import silent
+from nanofit.common.events import silent
+from nanofit.config.architecture import ARCHITECTURES
+from nanofit.config.recipe import build_recipe
+from nanofit.device.torch_device import Device
 from nanofit.model import build_model
 from nanofit.optim import build_optimizer
-from nanofit.recipe import build_recipe
 from nanofit.training.step import TrainStep
 
 GOLDEN = Path(__file__).with_name("golden_losses.json")

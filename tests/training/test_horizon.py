@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nanofit.config.recipe import Recipe, build_recipe
 from nanofit.planning.evaluations import FORWARD_SHARE, MAX_SHARE, REDUCED_SHARE
-from nanofit.recipe import Recipe, build_recipe
 from nanofit.training.evaluation_budget import EVENT, EvaluationBudget
 from nanofit.training.horizon import Change, Costs, Horizon, Rest, notes_of_change
-from nanofit.training.pace import EXIT_SECONDS, Pace
+from nanofit.training.time_budget import EXIT_SECONDS, Pace
 
 PEAK = 1e-3
 HOURS = 0.25

@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from nanofit.errors import UserError
-from nanofit.evaluation.run import evaluate_run
-from nanofit.events import Event, Note, Report, silent
-from nanofit.recipe import Recipe, build_recipe
-from nanofit.recipe_files import load_recipe
-from nanofit.runs import RunFolder, read_metrics, summarize
+from nanofit.common.errors import UserError
+from nanofit.common.events import Event, Note, Report, silent
+from nanofit.config.recipe import Recipe, build_recipe
+from nanofit.config.recipe_files import load_recipe
+from nanofit.config.run_folder import RunFolder, read_metrics, summarize
+from nanofit.evaluation.evaluate import evaluate_run
 from nanofit.training import Stopped, checkpoint, train
 from nanofit.training.checkpoint import RECIPE_FILE, STATE_FILE
 from nanofit.training.loop import TrainingLoop

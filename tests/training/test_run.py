@@ -18,25 +18,25 @@ import pytest
 import torch
 
 import nanofit
-from nanofit.data.prepare import prepare
-from nanofit.device import Device
-from nanofit.errors import UserError
-from nanofit.events import Activity, Evaluated, Event, Note, Report, Waiting
-from nanofit.locks import exclusive
+from nanofit.common.errors import UserError
+from nanofit.common.events import Activity, Evaluated, Event, Note, Report, Waiting
+from nanofit.common.locks import exclusive
+from nanofit.config.recipe import Recipe, build_recipe
+from nanofit.config.recipe_files import load_recipe
+from nanofit.config.recipe_writing import recipe_toml
+from nanofit.config.run_folder import RunFolder, read_metrics, summarize
+from nanofit.data.preparing.prepare import prepare
+from nanofit.device.torch_device import Device
+from nanofit.hardware.cpu import cpu_name
 from nanofit.planning.calibration import read_calibration
-from nanofit.planning.cpu import cpu_name
 from nanofit.planning.step import step_shape
 from nanofit.planning.without_gpu import cpu_note
-from nanofit.recipe import Recipe, build_recipe
-from nanofit.recipe_files import load_recipe
-from nanofit.recipe_writing import recipe_toml
-from nanofit.runs import RunFolder, read_metrics, summarize
 from nanofit.training import Stopped, checkpoint, disk, loop, train
 from nanofit.training import run as run_module
 from nanofit.training.horizon import Horizon
-from nanofit.training.pace import EXIT_SECONDS
 from nanofit.training.resume import recipe_of_resumed_run
 from nanofit.training.step import TrainStep
+from nanofit.training.time_budget import EXIT_SECONDS
 
 STEPS = 24
 
@@ -207,7 +207,9 @@ def test_what_was_chosen_for_the_device_stands_in_the_recipe_before_the_first_st
             chosen.append((settings.precision, settings.compile))
 
     train(recipe_for(corpus, steps=1), run.path, report=look)
-    monkeypatch.setattr("nanofit.device.COMPILES_AFTER_SECONDS", 0)  # as if the longer budget were a long one
+    monkeypatch.setattr(
+        "nanofit.device.torch_device.COMPILES_AFTER_SECONDS", 0
+    )  # as if the longer budget were a long one
     train(recipe_for(corpus, steps=2), run.path, report=look)
     assert set(chosen) == {("float32", False)}
     assert len(chosen) == 3

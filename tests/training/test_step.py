@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from nanofit.device import Device
-from nanofit.events import Event, Note
+from nanofit.common.events import Event, Note
+from nanofit.config.recipe import Precision, Recipe, build_recipe
+from nanofit.device.torch_device import Device
 from nanofit.model import build_model, gpt
 from nanofit.optim import build_optimizer
-from nanofit.recipe import Precision, Recipe, build_recipe
 from nanofit.training.step import TrainStep
 
 

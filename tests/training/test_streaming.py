@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from hub_server import LocalHub, Stall, fineweb_repo
-from nanofit.data import feed as feeding
-from nanofit.data.prepare import Request, fulfil
-from nanofit.errors import UserError
-from nanofit.events import Event, Progress, Waiting, silent
-from nanofit.recipe import Recipe, build_recipe
-from nanofit.runs import RunFolder, read_metrics
+from nanofit.common.errors import UserError
+from nanofit.common.events import Event, Progress, Waiting, silent
+from nanofit.config.recipe import Recipe, build_recipe
+from nanofit.config.run_folder import RunFolder, read_metrics
+from nanofit.data.loading import training_data as feeding
+from nanofit.data.preparing.prepare import Request, fulfil
 from nanofit.training import Stopped, train
 
 TINY: dict[str, Any] = {

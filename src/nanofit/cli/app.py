@@ -19,7 +19,7 @@ from nanofit.cli import data, gpus, guide, plan, probe, quickstart, run, runs, t
 from nanofit.cli.command import Command
 from nanofit.cli.overrides import RecipeCommand
 from nanofit.cli.streams import prepare_streams
-from nanofit.errors import Stopped, UserError
+from nanofit.common.errors import Stopped, UserError
 
 ERROR_FORMAT_VERSION = 1
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from typer.core import TyperCommand
 
-from nanofit.errors import UserError
+from nanofit.common.errors import UserError
 
 
 class Command(TyperCommand):

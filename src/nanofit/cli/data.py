@@ -9,8 +9,8 @@ import typer
 from nanofit.cli.command import Command
 
 if TYPE_CHECKING:
-    from nanofit.data.status import Status
-    from nanofit.data.verifying.verify import Verified
+    from nanofit.data.preparing.status import Status
+    from nanofit.data.preparing.verify import Verified
 
 VERIFY_FORMAT_VERSION = 1
 
@@ -57,8 +57,8 @@ def prepare_command(
     Example: nanofit data prepare my_texts/ --tokenizer gpt2 --out data/mine
     """
     from nanofit.cli.progress import Watcher
-    from nanofit.data.prepare import prepare
-    from nanofit.nanogpt_data import with_vocabulary_of_source
+    from nanofit.config.nanogpt_data import with_vocabulary_of_source
+    from nanofit.data.preparing.prepare import prepare
 
     given = {"source": source} | ({"tokenizer": tokenizer} if tokenizer is not None else {})
     with Watcher() as report:
@@ -99,7 +99,7 @@ def verify_command(
     Example: nanofit data verify data/mine
     """
     from nanofit.cli.progress import Watcher
-    from nanofit.data.verifying.verify import verify
+    from nanofit.data.preparing.verify import verify
 
     with Watcher() as report:
         verified = verify(folder, report, repair=repair)
@@ -134,7 +134,7 @@ def _show_verified(verified: "Verified") -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from nanofit.units import counted, quantity, size
+    from nanofit.common.units import counted, quantity, size
 
     manifest = verified.manifest
     tokens = quantity(sum(line.tokens for line in manifest.shards))
@@ -172,7 +172,7 @@ def _show_verified(verified: "Verified") -> None:
 
 def _print_status(folder: Path, as_json: bool) -> None:
     if as_json:
-        from nanofit.data.status import status_of
+        from nanofit.data.preparing.status import status_of
 
         typer.echo(json.dumps(status_of(folder).json(), indent=2))
     else:
@@ -183,9 +183,9 @@ def _show_status(folder: Path) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from nanofit.data.local.kinds import listed
-    from nanofit.data.status import status_of
-    from nanofit.units import counted, quantity, size
+    from nanofit.common.units import counted, quantity, size
+    from nanofit.data.preparing.status import status_of
+    from nanofit.data.sources.local.kinds import listed
 
     status = status_of(folder)
     facts = status.json()
@@ -247,8 +247,8 @@ def _console() -> Any:
 
 
 def _tokens(option: str, text: str) -> int:
-    from nanofit.errors import UserError
-    from nanofit.quantities import token_count
+    from nanofit.common.errors import UserError
+    from nanofit.common.quantities import token_count
 
     try:
         value = token_count(text)

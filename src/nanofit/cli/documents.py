@@ -14,13 +14,13 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field, TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema
 
+from nanofit.config.hyperparameters import OptimizerSettings
+from nanofit.config.recipe import BatchSection, BudgetSection, DataSection, ModelSection, RunSection, ScheduleSection
+from nanofit.config.run_folder import RunSummary
 from nanofit.doctor import Check
-from nanofit.gpus import Gpu
-from nanofit.hyperparameters import OptimizerSettings
+from nanofit.hardware.gpus import Gpu
 from nanofit.planning.interval import Interval
 from nanofit.planning.predict import Predicted
-from nanofit.recipe import BatchSection, BudgetSection, DataSection, ModelSection, RunSection, ScheduleSection
-from nanofit.runs import RunSummary
 
 Version = Annotated[
     Literal[1], Field(description="grows when a field changes its meaning or goes; not when one is added")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import typer
 
 if TYPE_CHECKING:
-    from nanofit.nvml import Detected
+    from nanofit.hardware.nvml import Detected
 
 
 def gpus(as_json: bool = typer.Option(False, "--json", help="Print one JSON document.")) -> None:
@@ -14,8 +14,8 @@ def gpus(as_json: bool = typer.Option(False, "--json", help="Print one JSON docu
 
     Example: nanofit gpus --json
     """
-    from nanofit.gpus import catalogue
-    from nanofit.nvml import detect
+    from nanofit.hardware.gpus import catalogue
+    from nanofit.hardware.nvml import detect
 
     if as_json:
         typer.echo(json.dumps([gpu.document() for gpu in catalogue()], indent=2))
@@ -28,8 +28,8 @@ def _show(here: "Detected | None") -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from nanofit.gpus import catalogue
-    from nanofit.units import figure
+    from nanofit.common.units import figure
+    from nanofit.hardware.gpus import catalogue
 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for column in ("card", "kind", "GiB", "usable", "TFLOPS", "GB/s", "watts", "bf16"):

@@ -31,7 +31,7 @@ def _show(found: "list[Tier]") -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from nanofit.units import quantity
+    from nanofit.common.units import quantity
 
     console = Console()
     for tier in found:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from nanofit.units import figure
+from nanofit.common.units import figure
 
 if TYPE_CHECKING:
-    from nanofit.planning.outlook import FinishedRun
+    from nanofit.planning.loss_vs_hours import FinishedRun
 
 CURVE, BAND, LEVEL = "bold green", "dim green", "cyan"
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from rich.columns import Columns
 from rich.text import Text
 
-from nanofit.units import figure
+from nanofit.common.units import figure
 
 if TYPE_CHECKING:
     from nanofit.planning.machine import Machine

@@ -5,7 +5,7 @@ from typing import Any
 import typer
 
 from nanofit.cli.command import Command, require_text
-from nanofit.errors import UserError
+from nanofit.common.errors import UserError
 
 _KEY = "overrides"
 
@@ -24,7 +24,7 @@ class RecipeCommand(Command):
 
 def overrides_of(ctx: typer.Context) -> dict[str, Any]:
     """The recipe fields that were given as options, by the names that were used. Raises UserError for unknown ones."""
-    from nanofit.recipe_files import parse_option
+    from nanofit.config.recipe_files import parse_option
 
     given: dict[str, str] = ctx.meta.get(_KEY, {})
     for name, text in given.items():
@@ -48,7 +48,7 @@ def _split(args: list[str], own: set[str]) -> tuple[list[str], dict[str, str]]:
         if not equals:
             value = next(remaining, None)
             if value is None or value.startswith("--"):
-                from nanofit.recipe_files import require_known_option
+                from nanofit.config.recipe_files import require_known_option
 
                 require_known_option(name)
                 raise UserError(f"{option} needs a value: {option}=VALUE")

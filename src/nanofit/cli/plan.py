@@ -10,9 +10,9 @@ import typer
 from nanofit.cli.overrides import overrides_of
 
 if TYPE_CHECKING:
+    from nanofit.config.recipe_files import LoadedRecipe
     from nanofit.planning.machine import Machine
     from nanofit.planning.plan import Plan
-    from nanofit.recipe_files import LoadedRecipe
 
 
 def plan(
@@ -48,11 +48,11 @@ def plan(
 
     Example: nanofit plan config.py --gpu "RTX 4070 Ti"
     """
-    from nanofit.capabilities import require_from_scratch
-    from nanofit.errors import UserError
+    from nanofit.common.errors import UserError
+    from nanofit.config.capabilities import require_from_scratch
+    from nanofit.config.recipe_files import load_recipe
+    from nanofit.config.recipe_writing import save_recipe
     from nanofit.planning.machine import machine_of
-    from nanofit.recipe_files import load_recipe
-    from nanofit.recipe_writing import save_recipe
 
     if save is not None and save.suffix != ".toml":
         raise UserError(f"--save {save}: recipes are TOML files, so give a name that ends in .toml")
@@ -87,10 +87,10 @@ _SAVED = {"new": "wrote", "replaced": "replaced the plan in", "unchanged": "this
 
 
 def _plan(loaded: "LoadedRecipe | None", overrides: dict[str, Any], machine: "Machine | None") -> "Plan":
+    from nanofit.config.recipe import field_of
     from nanofit.planning.machine import measured_cpu
     from nanofit.planning.plan import plan_recipe
     from nanofit.planning.predict import require_source
-    from nanofit.recipe import field_of
 
     if loaded is not None:
         if any(field_of(name) == "source" for name in overrides):  # what a file names is audited, found or not
@@ -106,8 +106,8 @@ def _plan(loaded: "LoadedRecipe | None", overrides: dict[str, Any], machine: "Ma
 
 def plan_of_options(overrides: dict[str, Any], machine: "Machine | None") -> "Plan":
     """What is planned where no file is given; `nanofit train` without a file trains just that."""
+    from nanofit.config.recipe_files import options_alone
     from nanofit.planning.choose import plan_for_machine
-    from nanofit.recipe_files import options_alone
 
     values, warnings = options_alone(overrides)
     return plan_for_machine(machine, values, tuple(warnings))
@@ -116,7 +116,7 @@ def plan_of_options(overrides: dict[str, Any], machine: "Machine | None") -> "Pl
 def _traced_gib(result: "Plan") -> float:
     import gc
 
-    from nanofit.measuring.trace import trace_peak_gib
+    from nanofit.profiling.trace import trace_peak_gib
 
     gc.enable()  # off in commands that only answer; here tensors in cycles must go
     return trace_peak_gib(result.recipe, result.machine)

@@ -16,25 +16,19 @@ from rich.text import Text
 
 from nanofit.cli.loss_chart import loss_chart
 from nanofit.cli.memory_bar import memory_bar
-from nanofit.cli.plan_tables import (
-    alternatives_table,
-    between,
-    figures_table,
-    model_name,
-    recipe_table,
-)
-from nanofit.gpu_names import is_apple
-from nanofit.gpus import MPS
+from nanofit.cli.plan_tables import alternatives_table, between, figures_table, model_name, recipe_table
+from nanofit.common.units import figure, hours_between, hours_text, quantity
+from nanofit.hardware.gpu_names import is_apple
+from nanofit.hardware.gpus import MPS
 from nanofit.planning.chosen_recipe import SOURCE
-from nanofit.planning.loss import TARGETS
-from nanofit.planning.outlook import against_gpt2, finished_runs, printed
+from nanofit.planning.loss.law import TARGETS
+from nanofit.planning.loss_vs_hours import against_gpt2, finished_runs, printed
 from nanofit.planning.search import BLOCK_SIZE
-from nanofit.units import figure, hours_between, hours_text, quantity
 
 if TYPE_CHECKING:
+    from nanofit.config.recipe import Recipe
     from nanofit.planning.machine import Machine
     from nanofit.planning.plan import Alternative, Plan
-    from nanofit.recipe import Recipe
 
 NARROWEST, WIDEST = 60, 116
 """Characters: the pictures need the one, and lines longer than the other are hard to read."""

@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
-from nanofit.planning.loss import bits_per_byte, law_parameters
-from nanofit.planning.outlook import tokens_within
+from nanofit.common.units import counted, figure, flops, hours_between, hours_text, quantity, size
+from nanofit.planning.loss.law import bits_per_byte, law_parameters
+from nanofit.planning.loss_vs_hours import tokens_within
 from nanofit.planning.predict import GIB, checkpoint_bytes, rests_on
-from nanofit.units import counted, figure, flops, hours_between, hours_text, quantity, size
 
 if TYPE_CHECKING:
+    from nanofit.config.recipe import Recipe
     from nanofit.planning.interval import Interval
     from nanofit.planning.machine import Machine
     from nanofit.planning.plan import Alternative, Plan
     from nanofit.planning.predict import Predicted
-    from nanofit.recipe import Recipe
 
 ROOM_FOR_TOKENS, ROOM_FOR_BOUNDS = 76, 100
 """Characters from which on the alternatives show tokens and batches, and their losses with bounds."""

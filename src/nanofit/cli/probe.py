@@ -11,8 +11,8 @@ from nanofit.cli.overrides import overrides_of
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from nanofit.measuring.probe import ProbeResult
-    from nanofit.recipe_files import LoadedRecipe
+    from nanofit.config.recipe_files import LoadedRecipe
+    from nanofit.profiling.probe import ProbeResult
 
 FAR = 16
 """Times the micro-batch beyond which the memory line is not followed."""
@@ -34,10 +34,10 @@ def probe(
     Example: nanofit probe run.toml
     """
     from nanofit.cli.progress import Watcher
-    from nanofit.events import Note
+    from nanofit.common.events import Note
 
     loaded = _recipe(recipe, ctx)
-    from nanofit.measuring.probe import probe as measure  # here, because torch takes long to import
+    from nanofit.profiling.probe import probe as measure  # here, because torch takes long to import
 
     with Watcher() as report:
         for warning in loaded.warnings:
@@ -50,9 +50,9 @@ def probe(
 
 
 def _recipe(file: Path | None, ctx: typer.Context) -> "LoadedRecipe":
+    from nanofit.config.recipe_files import LoadedRecipe, load_recipe, options_alone
     from nanofit.planning.choose import plan_for_machine
     from nanofit.planning.machine import machine_of
-    from nanofit.recipe_files import LoadedRecipe, load_recipe, options_alone
 
     overrides = overrides_of(ctx)
     if file is not None:
@@ -66,7 +66,7 @@ def _show(result: "ProbeResult") -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from nanofit.units import duration, size
+    from nanofit.common.units import duration, size
 
     reading, console = result.reading, Console()
     step = reading.step
@@ -104,7 +104,7 @@ def _show_findings(result: "ProbeResult", console: "Console") -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from nanofit.units import duration, size
+    from nanofit.common.units import duration, size
 
     rows = Table(show_header=False, box=None, pad_edge=False, padding=(0, 2, 0, 0))
     rows.add_column(style="bold", no_wrap=True)
@@ -146,7 +146,7 @@ def _what_fits(result: "ProbeResult") -> str:
 
 def _memory_against_plan(result: "ProbeResult") -> str:
     """The measured memory beside what formulas alone expect."""
-    from nanofit.units import size
+    from nanofit.common.units import size
 
     reading, expected = result.reading, result.expected_memory
     measured = reading.memory_bytes if reading.allocated_bytes is None else reading.allocated_bytes

@@ -12,8 +12,8 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.table import Column
 from rich.text import Text
 
-from nanofit import events
-from nanofit.units import duration, quantity, size
+from nanofit.common import events
+from nanofit.common.units import duration, quantity, size
 
 PLAIN_SECONDS = 5.0
 """At most one plain line of progress in this time; evaluations and notes always show."""

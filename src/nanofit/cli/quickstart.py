@@ -19,7 +19,7 @@ def quickstart(
     Example: nanofit quickstart
     """
     from nanofit.cli.progress import Watcher
-    from nanofit.events import Note
+    from nanofit.common.events import Note
 
     with Watcher() as report, says_what_is_saved(out, "nanofit quickstart", report):
         report(Note("loading torch and preparing data; training begins in a few seconds"))
@@ -36,8 +36,8 @@ def _show(result: "QuickstartResult", out: Path) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from nanofit.common.units import duration, quantity
     from nanofit.reporting.curve import as_text
-    from nanofit.units import duration, quantity
 
     console = Console(width=min(Console().width, 100))
     baselines, validation, outcome = result.baselines, result.validation, result.outcome

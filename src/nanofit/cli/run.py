@@ -21,13 +21,13 @@ def evaluate(
 
     Example: nanofit eval runs/quickstart --json
     """
-    from nanofit.errors import UserError, nearest
+    from nanofit.common.errors import UserError, nearest
 
     for task in tasks.split(","):
         if task != "val":
             raise UserError(f"unknown task '{task}'{nearest(task, ['val'])}: this version measures val")
     from nanofit.cli.progress import Watcher
-    from nanofit.evaluation.run import evaluate_run
+    from nanofit.evaluation.evaluate import evaluate_run
 
     with Watcher() as report:
         evaluation = evaluate_run(run, report)
@@ -73,7 +73,7 @@ def sample(
     Example: nanofit sample runs/quickstart "def main" --tokens 300 --seed 1
     """
     from nanofit.cli.progress import Watcher
-    from nanofit.generation import sample_run
+    from nanofit.evaluation.generation import sample_run
 
     with Watcher() as report:
         for piece in sample_run(run, prompt, report, tokens=tokens, temperature=temperature, top_k=top_k, seed=seed):

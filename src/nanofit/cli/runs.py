@@ -19,8 +19,8 @@ def runs(
 
     Example: nanofit runs
     """
-    from nanofit.events import Note
-    from nanofit.runs import list_runs
+    from nanofit.common.events import Note
+    from nanofit.config.run_folder import list_runs
 
     found = list_runs(folder, lambda event: typer.echo(event.text, err=True) if isinstance(event, Note) else None)
     if as_json:
@@ -30,7 +30,7 @@ def runs(
     from rich.markup import escape
     from rich.table import Table
 
-    from nanofit.units import quantity
+    from nanofit.common.units import quantity
 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for column in ("run", "state", "step", "tokens", "val loss"):

@@ -13,7 +13,7 @@ import nanofit
 from nanofit.cli.overrides import overrides_of
 
 if TYPE_CHECKING:
-    from nanofit.events import Report
+    from nanofit.common.events import Report
 
 UNNAMED_RUN = Path("runs") / "starter"
 """The run of a command that names neither a recipe nor a folder."""
@@ -48,17 +48,17 @@ def train(
 
     Example: nanofit train runs/mine --hours 8h
     """
-    from nanofit.capabilities import require_trainable
     from nanofit.cli.plan import plan_of_options
     from nanofit.cli.plan_screen import headline
     from nanofit.cli.progress import Watcher, say
-    from nanofit.events import Activity, Note
+    from nanofit.common.events import Activity, Note
+    from nanofit.common.units import duration, hours_text, quantity
+    from nanofit.config.capabilities import require_trainable
+    from nanofit.config.recipe_files import LoadedRecipe, end_decay_with_budget, load_recipe
+    from nanofit.config.run_folder import RunFolder, metrics_to_resume, run_at
     from nanofit.planning.machine import machine_of
     from nanofit.planning.plan import recipe_warnings
     from nanofit.planning.predict import require_source
-    from nanofit.recipe_files import LoadedRecipe, end_decay_with_budget, load_recipe
-    from nanofit.runs import RunFolder, metrics_to_resume, run_at
-    from nanofit.units import duration, hours_text, quantity
 
     overrides = overrides_of(ctx)
     seconds = _seconds_until(until, overrides) if until is not None else None
@@ -115,8 +115,8 @@ def train(
 def says_what_is_saved(out: Path, command: str, report: "Report") -> Iterator[None]:
     """Within it the run in `out` is trained. When a signal stops that, a note says what is saved, and what `command` does when
     it is given again."""
-    from nanofit.errors import Stopped
-    from nanofit.events import Note
+    from nanofit.common.errors import Stopped
+    from nanofit.common.events import Note
 
     try:
         yield
@@ -126,7 +126,7 @@ def says_what_is_saved(out: Path, command: str, report: "Report") -> Iterator[No
 
 
 def stopped_text(out: Path, command: str) -> str:
-    from nanofit.runs import RunFolder
+    from nanofit.config.run_folder import RunFolder
 
     run = RunFolder(out)
     steps = run.checkpoint_steps()
@@ -140,8 +140,8 @@ def stopped_text(out: Path, command: str) -> str:
 def _seconds_until(until: str, overrides: dict[str, Any]) -> float:
     """Seconds from the start of this command. Raises UserError for what is no time, or a second budget."""
     from nanofit.cli.until import seconds_until
-    from nanofit.errors import UserError
-    from nanofit.recipe import BUDGETS, field_of
+    from nanofit.common.errors import UserError
+    from nanofit.config.recipe import BUDGETS, field_of
 
     for name in overrides:
         if field_of(name) in BUDGETS:

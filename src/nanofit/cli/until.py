@@ -2,7 +2,7 @@
 
 from datetime import datetime, timedelta
 
-from nanofit.errors import UserError
+from nanofit.common.errors import UserError
 
 
 def seconds_until(text: str, now: datetime) -> float:

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nanofit.data.stream import TokenStream
-from nanofit.data.tokenizers import Tokenizer
+from nanofit.data.loading.stream import TokenStream
+from nanofit.data.tokenizing.tokenizers import Tokenizer
 
 BACKOFF_COUNT = 5.0
 """Pseudo-counts that the shorter context gets in the longer one (Dirichlet smoothing, MacKay and Peto 1995)."""

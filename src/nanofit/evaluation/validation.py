@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from nanofit.data.batches import validation_batches, validation_windows
-from nanofit.data.stream import TokenStream
-from nanofit.device import Device
-from nanofit.events import Activity
+from nanofit.common.events import Activity
+from nanofit.data.loading.batches import validation_batches, validation_windows
+from nanofit.data.loading.stream import TokenStream
+from nanofit.device.torch_device import Device
 
 WindowLosses = Callable[[Tensor, Tensor], Tensor]
 """Inputs and targets [B, T] to losses [B, T] in nats: a model's forward pass without reduction."""

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from nanofit.architecture import ModelConfig
+from nanofit.config.architecture import ModelConfig
 
 
 class LayerCache:

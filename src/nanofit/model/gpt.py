@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from nanofit.architecture import ModelConfig, is_residual_projection, parameters
+from nanofit.config.architecture import ModelConfig, is_residual_projection, parameters
 from nanofit.model.cache import KeyValueCache
 from nanofit.model.functions import rms_norm
 from nanofit.model.layers import Block, Embedding, Projection, build_norm

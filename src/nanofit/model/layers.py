@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nanofit.architecture import ModelConfig
+from nanofit.config.architecture import ModelConfig
 from nanofit.model.cache import LayerCache
 from nanofit.model.functions import relu_squared, rms_norm
 from nanofit.model.rotary import rotate

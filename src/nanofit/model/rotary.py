@@ -4,7 +4,7 @@ proportional to the token's position."""
 import torch
 from torch import Tensor
 
-from nanofit.architecture import ROTARY_BASE, ModelConfig
+from nanofit.config.architecture import ROTARY_BASE, ModelConfig
 
 
 def rotary_tables(config: ModelConfig, device: torch.device) -> Tensor:

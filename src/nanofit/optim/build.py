@@ -5,9 +5,9 @@ from typing import Any, get_args
 import torch
 from torch import Tensor
 
-from nanofit.architecture import Kind, parameters
-from nanofit.errors import UserError
-from nanofit.hyperparameters import OptimizerSettings
+from nanofit.common.errors import UserError
+from nanofit.config.architecture import Kind, parameters
+from nanofit.config.hyperparameters import OptimizerSettings
 from nanofit.model import GPT
 from nanofit.optim.muon import MuonAdamW
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.optim.adamw import adamw
 
-from nanofit.hyperparameters import NEWTON_SCHULZ_STEPS, STACKED_ENTRIES
+from nanofit.config.hyperparameters import NEWTON_SCHULZ_STEPS, STACKED_ENTRIES
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 """Of the quintic iteration: the steepest at zero that brings singular values to [0.7, 1.2] and stays (Jordan, 2024)."""

@@ -2,14 +2,14 @@
 
 from dataclasses import replace
 
-from nanofit.errors import UserError
+from nanofit.common.errors import UserError
+from nanofit.common.units import figure
 from nanofit.planning.chosen_recipe import guide_recipe, recipe_of
-from nanofit.planning.loss import law_parameters
-from nanofit.planning.outlook import printed
+from nanofit.planning.loss.law import law_parameters
+from nanofit.planning.loss_vs_hours import printed
 from nanofit.planning.plan import Alternative, Plan
 from nanofit.planning.predict import predict
 from nanofit.planning.search import Candidate, Goal, Search
-from nanofit.units import figure
 
 WORTH_SHOWING = 0.5
 """Tokens per parameter from which on the largest model is shown: of fewer, the law knows nothing."""

@@ -3,27 +3,19 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
-from nanofit.errors import UserError
+from nanofit.common.errors import UserError
+from nanofit.common.units import figure, quantity
+from nanofit.config.recipe import Recipe
 from nanofit.planning.chosen_recipe import recipe_of, rounded
 from nanofit.planning.guide_claims import claims_of_recipe
-from nanofit.planning.loss import decay_price, expected_loss
+from nanofit.planning.loss.law import decay_price, expected_loss
+from nanofit.planning.loss_vs_hours import printed
 from nanofit.planning.machine import Machine
-from nanofit.planning.outlook import printed
 from nanofit.planning.plan import Alternative, Plan, plan_recipe
 from nanofit.planning.plan_warnings import notes_of
-from nanofit.planning.predict import (
-    GIB,
-    final_rate_share,
-    peak_on,
-    predict,
-    rests_on,
-    speed_on,
-    step_on,
-)
+from nanofit.planning.predict import GIB, final_rate_share, peak_on, predict, rests_on, speed_on, step_on
 from nanofit.planning.rules import best_batch, recommended_learning_rate, recommended_warmup_steps
 from nanofit.planning.search import MICRO_BATCHES, Goal, Search
-from nanofit.recipe import Recipe
-from nanofit.units import figure, quantity
 
 LONGEST_WARMUP = 0.1
 """Of a run, that warm-up may take."""

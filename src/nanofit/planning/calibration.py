@@ -1,6 +1,6 @@
 """What was measured on a card corrects what is predicted for it. No torch.
 
-Probes and finished runs leave records in one file of the user's (`measuring/records.py` writes it); here they are read, held
+Probes and finished runs leave records in one file of the user's (`profiling/records.py` writes it); here they are read, held
 against the formulas as they are now, and turned into ratios. A record of the very shape that is planned says most; others of
 the card are weighed by how near they are. What can't be read is skipped: nothing here ever fails.
 """
@@ -16,16 +16,16 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Literal
 
-from nanofit.architecture import ModelConfig
-from nanofit.durable import require_regular
-from nanofit.gpus import Gpu, catalogue
-from nanofit.planning.card_memory import card_memory
-from nanofit.planning.cpu import CPU, stand_in
+from nanofit.common.durable import require_regular
+from nanofit.config.architecture import ModelConfig
+from nanofit.hardware.cpu import CPU, stand_in
+from nanofit.hardware.gpus import Gpu, catalogue
+from nanofit.hardware.unlisted_gpus import unlisted
 from nanofit.planning.interval import Interval
-from nanofit.planning.memory import sizes
-from nanofit.planning.speed import SPREAD, tokens_per_second
+from nanofit.planning.memory.card_memory import card_memory
+from nanofit.planning.memory.peak import sizes
+from nanofit.planning.speed.step_time import SPREAD, tokens_per_second
 from nanofit.planning.step import StepShape
-from nanofit.unlisted_gpus import unlisted
 
 FORMAT_VERSION = 1
 

@@ -3,8 +3,9 @@
 from dataclasses import replace
 from typing import Any
 
-from nanofit.data.source_facts import facts_of
-from nanofit.errors import UserError
+from nanofit.common.errors import UserError
+from nanofit.config.recipe import BUDGETS, build_recipe, in_our_words
+from nanofit.data.preparing.source_facts import facts_of
 from nanofit.planning.alternatives import alternatives_of
 from nanofit.planning.chosen_recipe import SOURCE, recipe_of
 from nanofit.planning.machine import Machine, cpu_to_choose_for, measured_cpu
@@ -14,7 +15,6 @@ from nanofit.planning.predict import predict, require_source
 from nanofit.planning.reasons import reasons_by_field, reasons_of
 from nanofit.planning.search import Goal, Search, heads_of
 from nanofit.planning.starter import likely_device_kind, starter_recipe
-from nanofit.recipe import BUDGETS, build_recipe, in_our_words
 
 DEFAULT_HOURS = 24.0
 """Where nobody gave a budget."""

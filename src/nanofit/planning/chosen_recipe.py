@@ -3,13 +3,13 @@
 from dataclasses import asdict
 from typing import Any
 
-from nanofit.hyperparameters import optimizer_defaults
+from nanofit.config.hyperparameters import optimizer_defaults
+from nanofit.config.presets import tier_for
+from nanofit.config.recipe import Recipe, build_recipe
 from nanofit.planning.evaluations import FORWARD_SHARE, Evaluations
 from nanofit.planning.predict import CHECKPOINT_BYTES_PER_SECOND, checkpoint_bytes, predict
 from nanofit.planning.rules import recommended_learning_rate, recommended_warmup_steps
 from nanofit.planning.search import Candidate, Goal
-from nanofit.presets import tier_for
-from nanofit.recipe import Recipe, build_recipe
 
 SOURCE = "fineweb"
 

@@ -7,8 +7,8 @@ its plan warns.
 
 from dataclasses import dataclass
 
-from nanofit.recipe import Recipe
-from nanofit.units import figure
+from nanofit.common.units import figure
+from nanofit.config.recipe import Recipe
 
 MAX_SHARE = 0.05
 """Of a run's time, for all of its evaluations."""

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
-from nanofit.gpu_names import find
+from nanofit.config.presets import PRESETS, Preset
+from nanofit.hardware.gpu_names import find
 from nanofit.planning.audit import findings
 from nanofit.planning.chosen_recipe import recipe_of
 from nanofit.planning.guide_claims import Claim, claims_of_tier, general_claims, nanogpt_bytes
@@ -11,7 +12,6 @@ from nanofit.planning.machine import Machine
 from nanofit.planning.plan import Plan, plan_recipe, recipe_document
 from nanofit.planning.predict import GIB
 from nanofit.planning.search import Goal, Search
-from nanofit.presets import PRESETS, Preset
 
 
 @dataclass(frozen=True)

@@ -7,17 +7,17 @@ any. Each has its source: a count, one of nanofit's models, or a publication.
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 
-from nanofit.architecture import ModelConfig, count_parameters
-from nanofit.data.source_facts import PUBLISHED_TOKENS
-from nanofit.gpu_names import find
-from nanofit.gpus import Gpu
-from nanofit.planning.loss import context_shift
+from nanofit.common.units import figure, hours_text, quantity
+from nanofit.config.architecture import ModelConfig, count_parameters
+from nanofit.config.presets import PRESETS, Preset
+from nanofit.config.recipe import Recipe
+from nanofit.data.preparing.source_facts import PUBLISHED_TOKENS
+from nanofit.hardware.gpu_names import find
+from nanofit.hardware.gpus import Gpu
+from nanofit.planning.loss.law import context_shift
 from nanofit.planning.plan import Plan
 from nanofit.planning.predict import GIB, pace, speed_on, step_on
 from nanofit.planning.rules import recommended_learning_rate, step_law_batch
-from nanofit.presets import PRESETS, Preset
-from nanofit.recipe import Recipe
-from nanofit.units import figure, hours_text, quantity
 
 GPT2_MEDIUM = ModelConfig(n_layer=24, n_head=16, n_embd=1024, block_size=1024, vocab_size=50304)
 GPT2_LARGE = ModelConfig(n_layer=36, n_head=20, n_embd=1280, block_size=1024, vocab_size=50304)

@@ -3,15 +3,15 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from nanofit.errors import UserError
-from nanofit.gpu_names import find, split_count
-from nanofit.gpus import Gpu
-from nanofit.nvml import detect
+from nanofit.common.errors import UserError
+from nanofit.config.recipe import MAX_CARDS, Precision
+from nanofit.hardware.cpu import CPU, cpu_card, gauged_cpu
+from nanofit.hardware.gpu_names import find, split_count
+from nanofit.hardware.gpus import Gpu
+from nanofit.hardware.nvml import detect
+from nanofit.hardware.unlisted_gpus import unlisted
 from nanofit.planning.calibration import CardCalibration, read_calibration
-from nanofit.planning.cpu import CPU, cpu_card, gauged_cpu
 from nanofit.planning.starter import likely_device_kind
-from nanofit.recipe import MAX_CARDS, Precision
-from nanofit.unlisted_gpus import unlisted
 
 
 @dataclass(frozen=True)

@@ -6,15 +6,15 @@ The fields are the contract of `nanofit plan --json`; what is not modelled is No
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from nanofit.capabilities import without_several_cards
-from nanofit.data.source_facts import SourceFacts
+from nanofit.common.units import counted, figure, quantity
+from nanofit.config.capabilities import without_several_cards
+from nanofit.config.recipe import Recipe
+from nanofit.data.preparing.source_facts import SourceFacts
 from nanofit.planning.evaluations import evaluation_warnings
-from nanofit.planning.loss import decay_price
+from nanofit.planning.loss.law import decay_price
+from nanofit.planning.loss.repetition import FREE_EPOCHS, effective_tokens
 from nanofit.planning.machine import Machine
 from nanofit.planning.predict import Predicted, final_rate_share, predict, source_facts
-from nanofit.planning.repetition import FREE_EPOCHS, effective_tokens
-from nanofit.recipe import Recipe
-from nanofit.units import counted, figure, quantity
 
 FORMAT_VERSION = 1
 """Of a plan's document."""

@@ -1,17 +1,12 @@
 """What is uncertain or out of the ordinary in a plan, a line each."""
 
-from nanofit.gpus import Gpu
-from nanofit.planning.loss import law_parameters, validity_notes
+from nanofit.common.units import counted, figure, hours_text
+from nanofit.config.recipe import Recipe
+from nanofit.hardware.gpus import Gpu
+from nanofit.planning.loss.law import law_parameters, validity_notes
 from nanofit.planning.plan import Plan
-from nanofit.planning.search import (
-    FEWEST_STEPS,
-    FEWEST_TOKENS_PER_PARAMETER,
-    Goal,
-    Search,
-)
-from nanofit.planning.speed import speed_notes
-from nanofit.recipe import Recipe
-from nanofit.units import counted, figure, hours_text
+from nanofit.planning.search import FEWEST_STEPS, FEWEST_TOKENS_PER_PARAMETER, Goal, Search
+from nanofit.planning.speed.step_time import speed_notes
 
 SHORT_OF_TOKENS = 0.97
 """Of the fewest tokens per parameter, from which down a plan warns: evaluations and whole steps take a little from any budget."""

@@ -9,18 +9,18 @@ from math import ceil
 from pathlib import Path
 from typing import Any
 
-from nanofit.architecture import count_parameters, flops_per_token, parameters
-from nanofit.data.source_facts import SourceFacts, facts_of, problem_of_length
-from nanofit.errors import UserError
+from nanofit.common.errors import UserError
+from nanofit.config.architecture import count_parameters, flops_per_token, parameters
+from nanofit.config.recipe import Recipe
+from nanofit.data.preparing.source_facts import SourceFacts, facts_of, problem_of_length
 from nanofit.planning.calibration import Calibration
-from nanofit.planning.card_memory import GIB, CardMemory, card_memory, guaranteed_bytes
 from nanofit.planning.evaluations import FORWARD_SHARE, MAX_SHARE, Evaluations
 from nanofit.planning.interval import Interval
-from nanofit.planning.loss import expected_loss
+from nanofit.planning.loss.law import expected_loss
 from nanofit.planning.machine import Machine
-from nanofit.planning.speed import mfu, tokens_per_second
+from nanofit.planning.memory.card_memory import GIB, CardMemory, card_memory, guaranteed_bytes
+from nanofit.planning.speed.step_time import mfu, tokens_per_second
 from nanofit.planning.step import StepShape, step_shape
-from nanofit.recipe import Recipe
 
 BYTES_PER_TOKEN_ON_DISK = 2
 

@@ -1,14 +1,14 @@
 """Why a plan looks as it does: a line per choice, and a comment per field of its recipe."""
 
-from nanofit.architecture import flops_per_token
+from nanofit.common.units import figure, quantity
+from nanofit.config.architecture import flops_per_token
 from nanofit.planning.chosen_recipe import EVALUATION_SHARE, EVALUATIONS
-from nanofit.planning.loss import law_parameters, multiplier
+from nanofit.planning.loss.law import law_parameters, multiplier
+from nanofit.planning.loss.repetition import MAX_PARAMETERS_PER_TOKEN
 from nanofit.planning.plan import Plan
 from nanofit.planning.plan_warnings import SHORT_OF_TOKENS
 from nanofit.planning.predict import rests_on
-from nanofit.planning.repetition import MAX_PARAMETERS_PER_TOKEN
 from nanofit.planning.search import BLOCK_SIZE, FEWEST_TOKENS_PER_PARAMETER, Search
-from nanofit.units import figure, quantity
 
 
 def reasons_of(search: Search, plan: Plan) -> list[str]:

@@ -7,9 +7,9 @@ All are continuous, so that a search may follow them, and say what is best, not 
 import math
 from functools import cache
 
-from nanofit.architecture import ModelConfig
-from nanofit.hyperparameters import REFERENCE_TOKENS_PER_STEP, OptimizerName, optimizer_defaults
-from nanofit.planning.memory import sizes
+from nanofit.config.architecture import ModelConfig
+from nanofit.config.hyperparameters import REFERENCE_TOKENS_PER_STEP, OptimizerName, optimizer_defaults
+from nanofit.planning.memory.peak import sizes
 
 MUON_BATCH = 2.44
 """Muon's best batch over Step Law's: an octave below 2^19 at the 1.7B tokens of the best plain record, which

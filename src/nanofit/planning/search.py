@@ -12,19 +12,19 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
-from nanofit.architecture import ModelConfig
-from nanofit.data.source_facts import SourceFacts
-from nanofit.errors import UserError
-from nanofit.planning.card_memory import GIB
-from nanofit.planning.loss import VOCABULARY_ROWS, expected_loss, law_parameters
+from nanofit.common.errors import UserError
+from nanofit.common.units import counted, hours_text
+from nanofit.config.architecture import ModelConfig
+from nanofit.config.recipe import loss_chunk_tokens
+from nanofit.config.vocabulary import vocabulary_of
+from nanofit.data.preparing.source_facts import SourceFacts
+from nanofit.planning.loss.law import VOCABULARY_ROWS, expected_loss, law_parameters
+from nanofit.planning.loss.repetition import MAX_EPOCHS, MAX_PARAMETERS_PER_TOKEN
 from nanofit.planning.machine import Machine
+from nanofit.planning.memory.card_memory import GIB
 from nanofit.planning.predict import memory_on, peak_on, speed_on, start_seconds
-from nanofit.planning.repetition import MAX_EPOCHS, MAX_PARAMETERS_PER_TOKEN
 from nanofit.planning.rules import block_parameters, recommended_tokens_per_step
 from nanofit.planning.step import StepShape
-from nanofit.recipe import loss_chunk_tokens
-from nanofit.units import counted, hours_text
-from nanofit.vocabulary import vocabulary_of
 
 FEWEST_TOKENS_PER_PARAMETER = 8
 """Below it no run behind the loss law lies; 8 to 12 is compute-optimal for Muon."""

@@ -5,8 +5,8 @@ import shutil
 from dataclasses import dataclass
 from typing import Any
 
-from nanofit.data.source_facts import SourceFacts, facts_of
-from nanofit.recipe import Recipe, build_recipe, lay_over
+from nanofit.config.recipe import Recipe, build_recipe, lay_over
+from nanofit.data.preparing.source_facts import SourceFacts, facts_of
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from nanofit.architecture import ModelConfig
-from nanofit.hyperparameters import OptimizerName
-from nanofit.recipe import Checkpointing, Precision, Recipe
+from nanofit.config.architecture import ModelConfig
+from nanofit.config.hyperparameters import OptimizerName
+from nanofit.config.recipe import Checkpointing, Precision, Recipe
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,11 @@
 """The note of a run that uses the CPU because no GPU was found: its speed and its time. No torch."""
 
+from nanofit.common.units import counted, duration, figure, hours_text, quantity
+from nanofit.config.recipe import Recipe
+from nanofit.hardware.cpu import cpu_card, gauged_cpu
 from nanofit.planning.calibration import read_calibration
-from nanofit.planning.cpu import cpu_card, gauged_cpu
 from nanofit.planning.machine import Machine
 from nanofit.planning.predict import predict
-from nanofit.recipe import Recipe
-from nanofit.units import counted, duration, figure, hours_text, quantity
 
 
 def cpu_note(recipe: Recipe, step: int) -> str:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from nanofit.runs import Metrics
+from nanofit.config.run_folder import Metrics
 
 
 @dataclass(frozen=True)

@@ -18,14 +18,14 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from nanofit.durable import json_sha256, publish, remove, require_regular, sync, write_file
-from nanofit.errors import UserError
-from nanofit.events import Note, Report
+from nanofit.common.durable import json_sha256, publish, remove, require_regular, sync, write_file
+from nanofit.common.errors import UserError
+from nanofit.common.events import Note, Report
+from nanofit.config.recipe import Recipe
+from nanofit.config.recipe_files import load_recipe
+from nanofit.config.recipe_writing import recipe_toml
+from nanofit.config.run_folder import RunFolder
 from nanofit.model import GPT
-from nanofit.recipe import Recipe
-from nanofit.recipe_files import load_recipe
-from nanofit.recipe_writing import recipe_toml
-from nanofit.runs import RunFolder
 from nanofit.training.disk import require_free
 
 FORMAT_VERSION = 1

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from nanofit.events import Note, Report, Waiting
+from nanofit.common.events import Note, Report, Waiting
 from nanofit.training.interrupts import StopRequest
 
 Result = TypeVar("Result")

@@ -9,9 +9,9 @@ evaluates as its recipe says.
 from collections.abc import Callable
 from typing import Any
 
-from nanofit.events import Note
+from nanofit.common.events import Note
+from nanofit.config.recipe import Recipe
 from nanofit.planning.evaluations import FORWARD_SHARE, MAX_SHARE, Evaluations
-from nanofit.recipe import Recipe
 
 EVENT = "evaluations"
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from nanofit.planning.memory import SAMPLED
+from nanofit.planning.memory.peak import SAMPLED
 
 WINDOW = 100
 FEWEST = 30

@@ -8,11 +8,11 @@ from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 from typing import Any
 
-from nanofit.events import Note
+from nanofit.common.events import Note
+from nanofit.common.units import counted, hours_text
+from nanofit.config.recipe import Recipe
+from nanofit.config.schedule import Segment
 from nanofit.planning.plan import schedule_warnings
-from nanofit.recipe import Recipe
-from nanofit.schedule import Segment
-from nanofit.units import counted, hours_text
 
 UNKNOWN_STEPS = 10**9
 """Stands for the length of a run until its speed is known: the rate then stays at its peak, as it would at the start."""

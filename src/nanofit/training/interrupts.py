@@ -5,7 +5,7 @@ import threading
 import time
 from types import FrameType
 
-from nanofit.errors import Stopped
+from nanofit.common.errors import Stopped
 
 SAME_CTRL_C_SECONDS = 1.0
 """A SIGINT this soon after the first signal is the same Ctrl-C: the key was held, or a program around this one passed it on."""

@@ -15,28 +15,28 @@ import torch
 from torch import Tensor
 
 import nanofit
-from nanofit.architecture import flops_per_token
-from nanofit.data.batches import WAIT_SECONDS
-from nanofit.data.feed import Feed
-from nanofit.device import Device
-from nanofit.errors import Stopped, UserError
+from nanofit.common.errors import Stopped, UserError
+from nanofit.common.events import Activity, Evaluated, Note, Progress, Report, Waiting
+from nanofit.config.architecture import flops_per_token
+from nanofit.config.recipe import Recipe
+from nanofit.config.run_folder import Metrics, MetricsLog, RunFolder
+from nanofit.data.loading.batches import WAIT_SECONDS
+from nanofit.data.loading.training_data import Feed
+from nanofit.device.torch_device import Device
 from nanofit.evaluation.validation import evaluating, validate
-from nanofit.events import Activity, Evaluated, Note, Progress, Report, Waiting
 from nanofit.planning.predict import CHECKPOINT_BYTES_PER_SECOND, checkpoint_bytes
-from nanofit.recipe import Recipe
-from nanofit.runs import Metrics, MetricsLog, RunFolder
 from nanofit.training.checkpoint import TrainingState, remove_old_checkpoints, save_checkpoint
 from nanofit.training.disk import when_there_is_space
 from nanofit.training.evaluation_budget import EVENT, EvaluationBudget
 from nanofit.training.health import SpikeWatch
 from nanofit.training.horizon import Change, Horizon, notes_of_change
 from nanofit.training.interrupts import StopRequest
-from nanofit.training.pace import Pace
 from nanofit.training.step import StepResult, TrainStep
+from nanofit.training.time_budget import Pace
 from nanofit.training.tracking import Tracking
 
 if TYPE_CHECKING:
-    from nanofit.data.stream import TokenStream
+    from nanofit.data.loading.stream import TokenStream
 
 LATE_SECONDS = 10.0
 """While data is late, this is said so often."""

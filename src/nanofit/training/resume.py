@@ -4,13 +4,13 @@ from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Any
 
-from nanofit.errors import UserError
-from nanofit.events import Note, Report
-from nanofit.recipe import BUDGETS, BatchSection, DataSection, OptimizerSection, Recipe
-from nanofit.recipe_files import load_recipe, problem_of_written_recipe
-from nanofit.runs import Metrics, RunFolder, read_metrics, run_at
+from nanofit.common.errors import UserError
+from nanofit.common.events import Note, Report
+from nanofit.common.units import counted, hours_text
+from nanofit.config.recipe import BUDGETS, BatchSection, DataSection, OptimizerSection, Recipe
+from nanofit.config.recipe_files import load_recipe, problem_of_written_recipe
+from nanofit.config.run_folder import Metrics, RunFolder, read_metrics, run_at
 from nanofit.training.checkpoint import RECIPE_FILE, newest_recipe
-from nanofit.units import counted, hours_text
 
 HARMLESS = frozenset(
     [

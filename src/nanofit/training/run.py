@@ -6,33 +6,33 @@ from pathlib import Path
 
 import torch
 
-from nanofit.capabilities import require_trainable
-from nanofit.data.batches import AHEAD, StepBatches, check_ahead
-from nanofit.data.feed import Feed
-from nanofit.data.manifest import is_complete
-from nanofit.data.prepare import Request
-from nanofit.device import Device, choose_device, is_cuda, usable_here
-from nanofit.durable import write_file
-from nanofit.errors import UserError
-from nanofit.events import Note, Report
-from nanofit.locks import exclusive
-from nanofit.measuring.finished import measurement_of_run
-from nanofit.measuring.first import fitted_to_card
-from nanofit.measuring.records import keep
+from nanofit.common.durable import write_file
+from nanofit.common.errors import UserError
+from nanofit.common.events import Note, Report
+from nanofit.common.locks import exclusive
+from nanofit.common.units import hours_text
+from nanofit.config.capabilities import require_trainable
+from nanofit.config.recipe import Recipe
+from nanofit.config.recipe_writing import recipe_toml
+from nanofit.config.run_folder import Metrics, MetricsLog, RunFolder, metrics_to_resume, read_metrics
+from nanofit.data.loading.batches import AHEAD, StepBatches, check_ahead
+from nanofit.data.loading.training_data import Feed
+from nanofit.data.preparing.prepare import Request
+from nanofit.data.shards.manifest import is_complete
+from nanofit.device.torch_device import Device, choose_device, is_cuda, usable_here
 from nanofit.model import build_model
 from nanofit.optim import build_optimizer
 from nanofit.planning.plan import plan_recipe
 from nanofit.planning.without_gpu import cpu_note
-from nanofit.recipe import Recipe
-from nanofit.recipe_writing import recipe_toml
-from nanofit.runs import Metrics, MetricsLog, RunFolder, metrics_to_resume, read_metrics
+from nanofit.profiling.fit_micro_batch import fitted_to_card
+from nanofit.profiling.records import keep
+from nanofit.profiling.run_measurement import measurement_of_run
 from nanofit.training.checkpoint import load_newest_checkpoint
 from nanofit.training.interrupts import StopRequest
 from nanofit.training.loop import TrainingLoop, out_of_memory
 from nanofit.training.resume import recipe_to_go_on
 from nanofit.training.step import TrainStep
 from nanofit.training.tracking import Tracking
-from nanofit.units import hours_text
 
 USED_UP = 0.95
 """Share of its hours after which a run that lost all checkpoints is not started again: the rest makes no model."""

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from nanofit.device import Device
-from nanofit.events import Note, Report
+from nanofit.common.events import Note, Report
+from nanofit.config.recipe import Recipe
+from nanofit.device.torch_device import Device
 from nanofit.model import GPT
-from nanofit.recipe import Recipe
 from nanofit.training.health import UpdateRatio
 
 

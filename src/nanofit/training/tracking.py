@@ -7,8 +7,8 @@ import importlib
 from pathlib import Path
 from typing import Any, Protocol
 
-from nanofit.events import Note, Report
-from nanofit.recipe import Recipe
+from nanofit.common.events import Note, Report
+from nanofit.config.recipe import Recipe
 
 
 class Tracker(Protocol):

@@ -1,0 +1,1 @@
+"""What a run is: architectures, the Recipe and its files, the run folder, schedules, presets. No torch."""

@@ -1,0 +1,82 @@
+"""The order of data: which windows of the token stream a step trains on, as a pure function of (seed, position).
+
+The stream is cut into groups of 2^20 tokens; the windows of a group are permuted by (seed, epoch, group), and groups follow
+one another. Nothing that arrives later moves what came before, and neither the micro-batch nor the number of cards
+enters: step s of a run with W windows a step takes positions s*W to (s+1)*W - 1.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from nanofit.common.quantities import GROUP_TOKENS
+
+
+@dataclass(frozen=True)
+class WindowOrder:
+    """The windows of a stream of `total_tokens`, of which no more will come.
+
+    A window is `block_size` inputs and the one token after them, which is its last target: windows do not overlap but
+    for that token, and the last one needs it to exist.
+    """
+
+    total_tokens: int
+    block_size: int
+    seed: int
+
+    @property
+    def windows_per_group(self) -> int:
+        return GROUP_TOKENS // self.block_size
+
+    @property
+    def full_groups(self) -> int:
+        """Groups whose every window has its last target."""
+        return max(self.total_tokens - 1, 0) // GROUP_TOKENS
+
+    @property
+    def windows_per_epoch(self) -> int:
+        left_over = max(self.total_tokens - 1, 0) - self.full_groups * GROUP_TOKENS
+        return self.full_groups * self.windows_per_group + left_over // self.block_size
+
+    def starts(self, first: int, count: int) -> np.ndarray:
+        """Offsets in the stream of the windows at positions first .. first + count - 1. Shape [count], int64."""
+        assert self.windows_per_epoch > 0, "a stream shorter than one window has no order"
+        result = np.empty(count, dtype=np.int64)
+        filled = 0
+        while filled < count:
+            epoch, position = divmod(first + filled, self.windows_per_epoch)
+            group, index = divmod(position, self.windows_per_group)
+            in_group = min(self.windows_per_group, self.windows_per_epoch - group * self.windows_per_group)
+            chosen = permutation(self.seed, epoch, group, in_group)[index : index + count - filled]
+            result[filled : filled + len(chosen)] = group * GROUP_TOKENS + chosen * self.block_size
+            filled += len(chosen)
+        return result
+
+
+def tokens_of_windows(count: int, block_size: int) -> int:
+    """Tokens of a growing stream in which the first `count` positions have their windows: whole groups, and the one after."""
+    groups = -(-count // (GROUP_TOKENS // block_size))
+    return groups * GROUP_TOKENS + 1
+
+
+@lru_cache(maxsize=4)
+def permutation(seed: int, epoch: int, group: int, count: int) -> np.ndarray:
+    """A permutation of 0 .. count-1 fixed by its arguments for ever: indices sorted by a 64-bit hash.
+
+    numpy's generators may change between versions; this may not, since a resumed run depends on it.
+    """
+    key = np.zeros(1, dtype=np.uint64)
+    for part in (seed, epoch, group):
+        key = splitmix64(key ^ np.uint64(part & 0xFFFF_FFFF_FFFF_FFFF))
+    result = np.argsort(splitmix64(key + np.arange(count, dtype=np.uint64)), kind="stable")
+    result.flags.writeable = False
+    return result
+
+
+def splitmix64(values: np.ndarray) -> np.ndarray:
+    """splitmix64 of each value (Steele, Lea, Flood: Fast splittable pseudorandom number generators, 2014)."""
+    values = values + np.uint64(0x9E3779B97F4A7C15)  # arrays of uint64 wrap around, as the hash wants
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return values ^ (values >> np.uint64(31))

@@ -1,0 +1,297 @@
+"""The data of a run: shards that are there, and a preparer beside it for those that are still to come.
+
+Whoever trains reads the streams and never asks how far preparing is: a stream waits where it must, and the tokens are the
+same to the last one. The preparer is a child process that ends with the run, however that ends. Where another process
+prepares the same folder already, the run follows it.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+from nanofit.common.errors import UserError
+from nanofit.common.events import Note, Preparing, Report
+from nanofit.common.locks import holder, is_held
+from nanofit.common.quantities import GROUP_TOKENS
+from nanofit.data.loading.stream import TokenStream
+from nanofit.data.preparing.prepare import Found, Request, checked, find, fulfil
+from nanofit.data.preparing.prepare_worker import DISK_FULL, IN_USE, MISTAKE, UNREACHABLE, event_of, request_json
+from nanofit.data.shards.manifest import MANIFEST_NAME, Manifest, is_prepared, read_manifest
+from nanofit.data.shards.shard_files import FIRST_SHARD_TOKENS
+
+INLINE_BYTES = 64 * 2**20
+"""Local text of up to this size is prepared before training begins: that takes a second or two."""
+
+HOLD_TOKENS = FIRST_SHARD_TOKENS + GROUP_TOKENS // 2
+"""Prepared before the first step: a run that fails at its start (a setting, too little memory) has not cost the user's line
+more than that."""
+
+SPARE = 1.01
+"""Of the tokens a run is expected to need."""
+
+GUESSED_TOKENS = 2 * 10**8
+"""Prepared at first for a run of unknown length; twice what it has read when it comes near the end."""
+
+POLL_SECONDS = 0.1
+RETRY_SECONDS = 30.0
+MOST_CRASHES = 3
+
+
+def target_tokens(tokens: int) -> int:
+    """Tokens to prepare for a run that trains on `tokens`: whole groups of the order of data, the token after them, a spare."""
+    return -(-int(tokens * SPARE) // GROUP_TOKENS) * GROUP_TOKENS + 1
+
+
+class Feed:
+    """The data of one run; use as a context manager. `wanted_tokens` is what the run is expected to train on, None if
+    that is not known; it may ask for more at any time.
+
+    Raises UserError for a source that is nothing, and for one that can't give a first token.
+    """
+
+    def __init__(self, request: Request, wanted_tokens: int | None, report: Report) -> None:
+        self._report = report
+        self._guesses = wanted_tokens is None
+        self._tokens = target_tokens(wanted_tokens or GUESSED_TOKENS)
+        self._hold: int | None = HOLD_TOKENS
+        found = find(replace(request, most_tokens=self._tokens))
+        self._is_hub = found.hub is not None
+        self._request = replace(request, folder=found.folder, most_tokens=self._limit)
+        self.folder = found.folder
+        self._changed = threading.Condition()
+        self._child: subprocess.Popen[bytes] | None = None
+        self._error: Exception | None = None
+        self._ended = False
+        self.latest: Preparing | None = None
+        self._said = ""  # the last note of a preparer
+        self._thread: threading.Thread | None = None
+        self._static = self._static_set(found)
+        self._seen = self._static or Manifest(found.folder, (), None, {"tokenizer": request.tokenizer})
+
+    def _static_set(self, found: Found) -> Manifest | None:
+        """A set that no preparer is needed for, now or later."""
+        if found.manifest is not None:
+            if found.manifest.closing is None:
+                self._report(
+                    Note(f"{found.folder} is not complete: training on the tokens that are there", warning=True)
+                )
+            return checked(found.manifest, self._request)
+        if found.local is not None and found.local.total_bytes <= INLINE_BYTES:
+            return fulfil(self._request, self._report)
+        if is_prepared(found.folder):
+            manifest = read_manifest(found.folder)
+            if manifest.is_final:
+                return fulfil(self._request, self._report)
+        return None
+
+    def __enter__(self) -> "Feed":
+        if self._static is None:
+            self._thread = threading.Thread(target=self._supervise, name="feed", daemon=True)
+            self._thread.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        with self._changed:
+            self._ended = True
+            self._changed.notify_all()
+        if self._child is not None:
+            self._child.kill()  # what it has not finished is gone on with by the next one
+        if self._thread is not None:
+            self._thread.join()
+
+    # What the run sees
+
+    def manifest(self) -> Manifest:
+        """The set as it is now; empty while nothing is there. Raises UserError when it is no longer what it was."""
+        if self._static is not None:
+            return self._static
+        seen = self._seen
+        if not is_prepared(self.folder):
+            if not seen.shards:
+                return seen
+            raise self._lost("is gone")
+        now = read_manifest(self.folder)
+        # Shards that were made again because a file of the source was damaged are said to be so.
+        if seen.shards and not now.agrees_with(seen.state()) and len(now.redone) <= len(seen.redone):
+            raise self._lost("has other shards than before")
+        self._seen = now
+        return now
+
+    def _lost(self, how: str) -> UserError:
+        return UserError(
+            f"{self.folder / MANIFEST_NAME} {how}: put the one back that this run read, and the same command goes on"
+        )
+
+    def train_stream(self) -> TokenStream:
+        """Training's tokens; reading waits for what is not there yet."""
+        return TokenStream(self.manifest(), "train", self._news if self._static is None else None)
+
+    def validation(self) -> TokenStream | None:
+        """Validation's tokens, once all of them are there. Raises UserError when they will never be."""
+        manifest = self.manifest()
+        if self._static is not None or manifest.has_whole_validation:
+            return TokenStream(manifest, "val")
+        if self._error is not None:
+            raise self._error
+        return None
+
+    def release(self) -> None:
+        """Prepare all that the run needs from now on: its first step is done, or it waits for validation."""
+        if self._hold is not None:
+            self._ask(self._tokens, None)
+
+    @property
+    def data_state(self) -> str:
+        """What a checkpoint remembers of the data (`Manifest.agrees_with`). Of a set that is read as it stands, all of it: its
+        epochs are as long as it is; of one that grows, what this run has seen of it."""
+        if self._static is not None:
+            return self._static.streams_digest
+        # A manifest that was lost meanwhile must not keep the run from being saved: whoever needs data says so.
+        with suppress(UserError, OSError):
+            self.manifest()
+        return self._seen.state()
+
+    @property
+    def state(self) -> str:
+        """What preparing is at, in a few words, for who waits."""
+        if self.latest is None:
+            return f"nothing has come yet ({self._said})" if self._said else "the first bytes are on their way"
+        return f"{self.latest.tokens:,} tokens prepared"
+
+    def _ask(self, tokens: int, hold: int | None) -> None:
+        with self._changed:
+            self._tokens, self._hold = tokens, hold
+            self._tell_child()
+            self._changed.notify_all()
+
+    @property
+    def _limit(self) -> int | None:
+        """Tokens that the preparer stops at; local text is prepared to its end."""
+        return self._tokens if self._is_hub else None
+
+    def _tell_child(self) -> None:
+        if self._child is not None and self._child.stdin is not None:
+            try:
+                self._child.stdin.write(json.dumps({"tokens": self._limit, "hold": self._hold}).encode() + b"\n")
+                self._child.stdin.flush()
+            except (OSError, ValueError):  # it has ended: its successor is told when it starts
+                pass
+
+    def _news(self, tokens: int, stop: threading.Event) -> Manifest:
+        # Who waits for more than is held has use for it: the hold is over, since a step may need many groups.
+        hold = self._hold if self._hold is not None and tokens <= self._hold else None
+        wanted = self._tokens
+        if self._guesses and 2 * tokens > wanted:
+            wanted = target_tokens(4 * tokens)
+        elif tokens > wanted:
+            wanted = target_tokens(tokens)
+        if (wanted, hold) != (self._tokens, self._hold):
+            self._ask(wanted, hold)
+        seen: tuple[int, int] | None = (0, 0)
+        while True:
+            now = _version(self.folder)
+            if now != seen:
+                seen = now
+                manifest = self.manifest()
+                if manifest.tokens("train") >= tokens or manifest.is_final:
+                    return checked(manifest, self._request) if manifest.is_final else manifest
+            if stop.is_set():
+                return self._seen
+            if self._error is not None:
+                raise self._error
+            stop.wait(POLL_SECONDS)
+
+    # The preparer's life
+
+    def _supervise(self) -> None:
+        try:
+            self._keep_preparing()
+        except Exception as error:
+            self._error = error  # raised by whoever waits
+
+    def _keep_preparing(self) -> None:
+        crashes = 0
+        followed = ""
+        while not self._ended:
+            if self._has_enough():
+                with self._changed:
+                    self._changed.wait_for(lambda: self._ended or not self._has_enough())
+                continue
+            if is_held(self.folder):
+                other = holder(self.folder)
+                if other != followed:
+                    self._report(Note(f"process {other} prepares {self.folder}: following it"))
+                followed = other
+                self._pause(0.5)
+                continue
+            code, message = self._run_child()
+            if self._ended:
+                return
+            if code == DISK_FULL or (code == UNREACHABLE and self.manifest().tokens("train")):
+                self._report(Note(f"{message}; trying again in {RETRY_SECONDS:.0f} s", warning=True))
+                self._pause(RETRY_SECONDS)
+            elif code == IN_USE:
+                self._pause(0.1)  # another process was quicker, or looked whether somebody is there
+            elif code in (UNREACHABLE, MISTAKE):
+                self._error = UserError(message)
+                if self.manifest().tokens("train"):  # raised only when the run comes to the end of what is there
+                    self._report(Note(message, warning=True))
+                return
+            elif code != 0:
+                crashes += 1
+                if crashes > MOST_CRASHES:
+                    self._error = UserError(f"preparing {self.folder} fails (exit code {code}): {message}")
+                    return
+                self._pause(1.0)
+
+    def _has_enough(self) -> bool:
+        manifest = self.manifest()
+        if manifest.is_final:
+            return True
+        return manifest.closing is not None and manifest.tokens("train") >= self._tokens
+
+    def _pause(self, seconds: float) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._ended, timeout=seconds)
+
+    def _run_child(self) -> tuple[int, str]:
+        """One preparer from its start to its end: its exit code, and its last word if that is an error."""
+        request = replace(self._request, most_tokens=self._limit)
+        command = [sys.executable, "-P", "-m", "nanofit.data.preparing.prepare_worker", request_json(request)]
+        # One thread tokenises several times what a card consumes; the run's own threads come first.
+        environment = os.environ | {"FASTOKENS_BPE_THREADS": "1"}
+        message = ""
+        with self._changed:
+            if self._ended:
+                return 0, ""
+            self._child = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment
+            )
+            self._tell_child()
+        with self._child as child:
+            assert child.stdout is not None
+            for line in child.stdout:
+                event = event_of(line)
+                if isinstance(event, Preparing):
+                    self.latest = event
+                elif isinstance(event, str):
+                    message = event
+                else:
+                    if isinstance(event, Note):
+                        self._said = event.text
+                    self._report(event)
+        return child.returncode, message
+
+
+def _version(folder: Path) -> tuple[int, int] | None:
+    """Changes with every line of the manifest."""
+    try:
+        stat = (folder / MANIFEST_NAME).stat()
+    except OSError:
+        return None
+    return stat.st_ino, stat.st_size

@@ -1,0 +1,282 @@
+"""From chunks of text to shards: encode, judge, place each document in its split, write; from wherever it was left.
+
+Two threads: one reads and encodes, one places and writes, so that fetching, decoding, tokenising and the disk overlap. What
+is written depends on the source and the settings alone: not on when anything arrives, nor on how often it was interrupted.
+"""
+
+import queue
+import threading
+import time
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from nanofit.common.errors import UserError
+from nanofit.common.events import Note, Preparing, Report
+from nanofit.data.preparing.resume_points import validates_by_hash
+from nanofit.data.preparing.split_writer import SNAPSHOT_NAME, Job, Placer
+from nanofit.data.preparing.token_target import Demand
+from nanofit.data.shards.manifest import Manifest, append_line, cut_back, is_prepared, read_manifest
+from nanofit.data.shards.shard_files import shard_tokens
+from nanofit.data.sources.documents import Chunk, DamagedFile
+from nanofit.data.tokenizing.engines import Encoded, Engine, Judge, reference_engine
+
+REPORT_SECONDS = 0.25
+QUEUE_CHUNKS = 3
+SMALL_BYTES = 64 * 2**20
+"""Of a corpus up to this size all tokens are in memory before the first is written."""
+
+MOST_REDONE = 2
+"""A file of the source that was wrong so often is given up."""
+
+_Item = tuple[int, Chunk, Encoded]
+"""A chunk's number in its source, the chunk, and its tokens."""
+
+
+@dataclass(frozen=True)
+class Written:
+    """How a writing ended: whether at the source's end, and documents in which bytes were replaced, as far as this process
+    and snapshots know."""
+
+    exhausted: bool
+    replaced_documents: int
+
+
+class EngineDisagrees(Exception):
+    """The fast engine gave other tokens than the reference for the same text, or none."""
+
+
+def write_set(job: Job, engine: Engine, demand: Demand, report: Report) -> Written:
+    """Writes all shards of `job` that are not there yet, but not the closing line.
+
+    Raises UserError, and OSError for what the disk refuses; what was written before stays, and the next call goes on from it.
+    """
+    if job.val_tokens is not None and is_prepared(job.folder):
+        drop_short_end(read_manifest(job.folder))
+    redone: dict[str, int] = {}
+    while True:
+        try:
+            return _Pass(job, engine, demand, report).run()
+        except EngineDisagrees:
+            report(
+                Note(
+                    f"{engine.name} gave other tokens than the reference, or failed: going on with the reference",
+                    warning=True,
+                )
+            )
+            engine = reference_engine(job.tokenizer)
+            (job.folder / SNAPSHOT_NAME).unlink(missing_ok=True)
+        except DamagedFile as damage:
+            redone[damage.file] = redone.get(damage.file, 0) + 1
+            if redone[damage.file] > MOST_REDONE:
+                raise UserError(
+                    f"{damage.file} was read {MOST_REDONE + 1} times and is never what its sha256 says: try another "
+                    "network or mirror (HF_ENDPOINT); the shards made before it are kept"
+                ) from None
+            report(Note(f"{damage}: redoing the shards that hold text of it", warning=True))
+            take_back(job.folder, damage.file)
+
+
+def take_back(folder: Path, file: str) -> None:
+    """Takes the first shard with text of the source's `file`, and all that follow, out of the manifest."""
+    lines = read_manifest(folder).shards
+    first = next((number for number, line in enumerate(lines) if file in line.files), len(lines))
+    # What is unfinished goes with it: a snapshot counts only while as many files were redone as when it was taken.
+    cut_back(folder, first, {"redone": file})
+
+
+def drop_short_end(manifest: Manifest) -> Manifest:
+    """Opens a set that ended before its source did: without its closing line, and without a last training shard that is
+    short."""
+    lines, train = manifest.shards, manifest.of("train")
+    is_short = bool(lines) and lines[-1].split == "train" and lines[-1].tokens < shard_tokens("train", len(train))
+    if is_short or manifest.closing is not None:
+        cut_back(manifest.folder, len(lines) - is_short)
+    return read_manifest(manifest.folder)
+
+
+@contextmanager
+def _closing(chunks: Iterator[Chunk]) -> Iterator[Iterator[Chunk]]:
+    """Ends a reading with what is done with it, though it is not at its end."""
+    try:
+        yield chunks
+    finally:
+        if isinstance(chunks, Generator):
+            chunks.close()
+
+
+class _Pass:
+    """One reading of the source, from where the folder stands."""
+
+    def __init__(self, job: Job, engine: Engine, demand: Demand, report: Report) -> None:
+        self._job, self._engine, self._demand, self._report = job, engine, demand, report
+        self._judge = Judge(job.tokenizer)
+        manifest = read_manifest(job.folder) if is_prepared(job.folder) else Manifest(job.folder, (), None)
+        self._val_share: float | None = manifest.made_of.get("val_share")
+        self._placer = Placer(job, engine.name, demand, manifest)
+        self._is_at_end = False
+        self._seconds = {"reading": 0.0, "tokenizing": 0.0, "disk": 0.0}
+        self._reported = time.monotonic()
+        self._queue: queue.Queue[_Item | None] = queue.Queue(QUEUE_CHUNKS)
+        self._failure: BaseException | None = None
+        self._done = threading.Event()
+
+    # Reading and encoding, on the calling thread
+
+    def run(self) -> Written:
+        thread = threading.Thread(target=self._write, name="shards", daemon=True)
+        thread.start()
+        try:
+            with _closing(self._job.source.read(self._placer.begin.source)) as chunks:
+                self._encode_all(chunks)
+        except BaseException as error:
+            self._failure = error
+            self._end()
+        finally:
+            self._put(None)
+            thread.join()
+            self._placer.close()
+        if self._failure is not None:
+            raise self._failure
+        (self._job.folder / SNAPSHOT_NAME).unlink(missing_ok=True)
+        self._tell()
+        # The end of the source and the last wanted document may come together: then there may be more.
+        return Written(self._is_at_end and not self._placer.has_enough, self._placer.replaced_documents)
+
+    def _encode_all(self, chunks: Iterator[Chunk]) -> None:
+        encoded = self._encoded(chunks)
+        if self._val_share is None:
+            encoded = self._begin_set(encoded)
+        for item in encoded:
+            begin = time.monotonic()
+            self._put(item)
+            self._seconds["disk"] += time.monotonic() - begin
+            if time.monotonic() - self._reported > REPORT_SECONDS:
+                self._tell()
+
+    def _begin_set(self, encoded: Iterator[_Item]) -> Iterator[_Item]:
+        """Writes the manifest's first line. Of a small corpus all is encoded before: it may have few documents, and then
+        validation gets a larger share of them, so that it has a window."""
+        job = self._job
+        self._val_share = job.val_share
+        if job.val_tokens is None and job.source.total_bytes <= SMALL_BYTES:
+            everything = list(encoded)
+            if self._done.is_set():
+                return iter(())
+            self._val_share = _share_with_window(everything, job.val_share, job.window, self._demand.tokens)
+            encoded = iter(everything)
+        append_line(job.folder, {"made_of": job.made_of | {"val_share": self._val_share}})
+        return encoded
+
+    def _encoded(self, chunks: Iterator[Chunk]) -> Iterator[_Item]:
+        """The chunks with their numbers and tokens, as far as they are asked for."""
+        placer = self._placer
+        number = placer.begin.chunk
+        # Tokens of training when all that is in the queue is placed, and what validation still takes then.
+        ahead = placer.written["train"]
+        room = max((self._job.val_tokens or 0) - placer.written["val"], 0)
+        last = self._demand.last_chunk
+        while not self._done.is_set() and (last is None or number <= last):
+            if self._demand.holds(ahead):
+                self._tell()
+                self._demand.wait_while_held(ahead, self._done)
+                continue
+            begin = time.monotonic()
+            chunk = next(chunks, None)
+            read = time.monotonic()
+            self._seconds["reading"] += read - begin
+            if chunk is None:
+                self._is_at_end = True
+                return
+            encoded = self._encode(chunk.texts)
+            if not self._judge.agrees(chunk.texts, encoded):
+                raise EngineDisagrees
+            self._seconds["tokenizing"] += time.monotonic() - read
+            validates = min(room, len(encoded.tokens)) if chunk.role in ("val", "fill") else 0
+            room -= validates
+            if chunk.role != "val" and placer.trains_on(number):
+                ahead += len(encoded.tokens) - validates
+            yield number, chunk, encoded
+            number += 1
+
+    def _encode(self, texts: list[str]) -> Encoded:
+        try:
+            return self._engine.encode(texts)
+        except (KeyboardInterrupt, SystemExit, MemoryError):
+            raise
+        except BaseException as error:  # what a compiled library panics with is no Exception
+            if self._engine.name == reference_engine(self._job.tokenizer).name:
+                raise
+            raise EngineDisagrees from error
+
+    def _put(self, item: _Item | None) -> None:
+        """Hands an item to the writing thread; None ends it. When all is over, what waits there is thrown away."""
+        while item is None or not self._done.is_set():
+            try:
+                self._queue.put(item, timeout=0.1)
+                return
+            except queue.Full:
+                if self._done.is_set():
+                    with suppress(queue.Empty):
+                        self._queue.get_nowait()
+
+    def _end(self) -> None:
+        """Nothing more is read or placed."""
+        self._done.set()
+        with self._demand.changed:
+            self._demand.changed.notify_all()
+
+    def _tell(self) -> None:
+        self._reported = time.monotonic()
+        placer = self._placer
+        self._report(
+            Preparing(
+                read_bytes=placer.read_bytes,
+                total_bytes=self._job.source.total_bytes,
+                tokens=sum(placer.written.values()),
+                documents=placer.documents,
+                text_bytes=placer.text_bytes,
+                target_tokens=self._demand.tokens,
+                slowest=max(self._seconds, key=lambda name: self._seconds[name]),
+                is_download=self._job.val_tokens is not None,
+            )
+        )
+        self._seconds = dict.fromkeys(self._seconds, 0.0)
+
+    # Placing and writing, on a thread of its own
+
+    def _write(self) -> None:
+        try:
+            while (item := self._queue.get()) is not None:
+                if self._done.is_set():
+                    continue
+                assert self._val_share is not None
+                self._placer.place(*item, self._val_share)
+                if self._placer.has_enough:
+                    self._end()
+            if self._failure is None:
+                self._placer.finish()
+        except BaseException as error:
+            self._failure = error
+            self._end()
+
+
+def _share_with_window(everything: list[_Item], share: float, window: int, most: int | None) -> float:
+    """The share of the documents, doubled up to a half, with which validation of a small corpus, or of its first `most`
+    tokens, has a window."""
+    keys = [chunk.keys for _, chunk, _ in everything if chunk.keys is not None]
+    lengths = [np.diff(np.append(encoded.starts, len(encoded.tokens))) for _, _, encoded in everything]
+    if not keys:
+        return share
+    key, length = np.concatenate(keys), np.concatenate(lengths)
+    if most is not None:
+        count = np.searchsorted(np.cumsum(length), most) + 1
+        key, length = key[:count], length[:count]
+    while True:
+        validation = int(length[validates_by_hash(key, share)].sum())
+        if validation > window or length.sum() - validation <= window or share >= 0.5:
+            return share
+        share = min(0.5, 2 * share)

@@ -1,0 +1,196 @@
+"""Sets of shards from the hub: text that is tokenised here, and shards that are only fetched and verified."""
+
+import shutil
+import threading
+from pathlib import Path
+from typing import Any
+
+from nanofit.common.errors import UserError
+from nanofit.common.events import Note, Preparing, Report
+from nanofit.data.preparing.encode_pipeline import REPORT_SECONDS
+from nanofit.data.preparing.prepare import Request, claim, close, disk_refusal, require_space, write_to_disk
+from nanofit.data.preparing.pretokenised import FetchedShard, download_bytes, fetch_shards, shard_files
+from nanofit.data.preparing.source_facts import FINEWEB_BYTES_PER_TOKEN, problem_of_tokens
+from nanofit.data.preparing.split_writer import Job
+from nanofit.data.preparing.token_target import Demand
+from nanofit.data.shards.manifest import Manifest, ShardLine, append_line, append_shard, is_prepared, read_manifest
+from nanofit.data.shards.shard_files import write_starts
+from nanofit.data.sources.hub.client import Hub, HubUnreachable
+from nanofit.data.sources.hub.names import FINEWEB, HubName
+from nanofit.data.sources.hub.source import COMMUNITY_TOKENS, ParquetSource, before_cards, open_hub_source
+from nanofit.data.tokenizing.engines import fast_engine
+
+SPOOL = ".spool"
+"""In a set's folder: what the source can't keep in memory."""
+
+ESTIMATED_MBIT = 100
+"""Minutes are said for a line of so many Mbit/s, before the user's own is measured; the progress bar knows better."""
+
+
+def write(name: HubName, folder: Path, request: Request, demand: Demand, report: Report) -> None:
+    """Writes what `demand` asks for and the folder lacks, and closes the set.
+
+    Raises UserError; HubUnreachable, with what is usable already, when the hub does not answer.
+    """
+    manifest = read_manifest(folder) if is_prepared(folder) else Manifest(folder, (), None)
+    revision = manifest.made_of.get("commit") or name.revision
+    claim(folder, name.name)
+    try:
+        with Hub(name.repo, revision, report=report) as hub:
+            if name.kind == "tokens":
+                _fetch(hub, name, manifest, request, demand, report)
+            else:
+                _tokenize(hub, name, manifest, request, demand, report)
+    except HubUnreachable as error:
+        raise HubUnreachable(f"{error}; {_usable(folder)}") from None
+
+
+def _usable(folder: Path) -> str:
+    """What a user without a network can do now."""
+    ready = read_manifest(folder) if is_prepared(folder) else None
+    if ready is not None and ready.tokens("train") and ready.tokens("val"):
+        return (
+            f"{ready.tokens('train'):,} tokens are usable already: --source {folder} trains on them offline; "
+            "the same command goes on when there is a network"
+        )
+    return "offline, point --source at text of your own, or HF_ENDPOINT at a mirror; nothing is usable here yet"
+
+
+def _tokenize(hub: Hub, name: HubName, manifest: Manifest, request: Request, demand: Demand, report: Report) -> None:
+    folder = manifest.folder
+    with Hub(FINEWEB, manifest.made_of.get("validation_commit") or "main", report=report) as validation_hub:
+        source = open_hub_source(
+            name,
+            hub,
+            val_tokens=request.val_tokens,
+            validation_hub=validation_hub,
+            spool=folder / SPOOL,
+            report=report,
+            before_cards=before_cards(manifest.made_of),
+        )
+        if manifest.made_of and manifest.made_of.get("fingerprint") != source.fingerprint:
+            before = manifest.made_of.get("val_tokens")
+            what = f"val_tokens {before}" if before != source.val_tokens else "other files on the hub"
+            raise UserError(f"{folder} was begun with {what}: go on with that, give another folder, or remove this one")
+        missing = max(demand.tokens - manifest.tokens("train"), 0) if demand.tokens is not None else None
+        download = source.download_bytes(missing) if missing is not None else source.total_bytes
+        _announce(name, hub, folder, missing, download, report)
+        made_of = _made_of(name, hub, request) | {
+            "validation_commit": validation_hub.commit
+            if isinstance(source, ParquetSource) and source.community
+            else None,
+            "fingerprint": source.fingerprint,
+            "config": source.config,
+            "validation": source.validation,
+            "comparable": source.comparable,
+            "val_tokens": source.val_tokens,
+        }
+        if not manifest.made_of:
+            said = "comparable" if source.comparable else "not comparable"
+            report(Note(f"validation: {source.validation}; {said} with published losses"))
+        job = Job(source, folder, request.tokenizer, made_of, source.val_tokens, 0.0, request.block_size)
+        written = write_to_disk(job, fast_engine(request.tokenizer, report), demand, report)
+    shutil.rmtree(folder / SPOOL, ignore_errors=True)
+    close(folder, name.name, {"exhausted": written.exhausted, "replaced_documents": written.replaced_documents})
+
+
+def _made_of(name: HubName, hub: Hub, request: Request) -> dict[str, Any]:
+    return {"spec": name.spec, "asked": request.spec, "commit": hub.commit, "tokenizer": request.tokenizer}
+
+
+def _announce(name: HubName, hub: Hub, folder: Path, tokens: int | None, download: float, report: Report) -> None:
+    """Says what is needed before any of it is fetched; `tokens` None is all there is. Raises UserError when the disk is
+    too small for it."""
+    shards_bytes = 2 * (tokens if tokens is not None else download / FINEWEB_BYTES_PER_TOKEN)
+    require_space(folder, shards_bytes, int(download))
+    what = (
+        f"{tokens / 1e6:,.0f}M tokens" if tokens is not None else f"all of it, some {shards_bytes / 2e6:,.0f}M tokens"
+    )
+    minutes = download * 8 / (ESTIMATED_MBIT * 1e6) / 60
+    report(
+        Note(
+            f"{name.spec} at {hub.commit[:10]}: {what}, about {download / 1e9:.2g} GB to download "
+            f"({minutes:.0f} min at {ESTIMATED_MBIT} Mbit/s) and {shards_bytes / 1e9:.2g} GB on disk "
+            f"({shutil.disk_usage(folder).free / 1e9:.0f} GB free)"
+        )
+    )
+
+
+def _fetch(hub: Hub, name: HubName, manifest: Manifest, request: Request, demand: Demand, report: Report) -> None:
+    """Fetches shards that are on the hub as they are, and closes the set."""
+    folder = manifest.folder
+    problem = problem_of_tokens(name, request.tokenizer)
+    if problem is not None:
+        raise UserError(problem)
+    have = {line.file for line in manifest.shards}
+    download = download_bytes(hub, folder, demand.tokens, have)
+    _announce(name, hub, folder, max(int(download / 2), 0), download, report)
+    if not manifest.made_of:
+        made_of = {
+            "fingerprint": hub.commit,
+            "validation": f"{name.spec}'s own, which begins with the community's set",
+            "comparable": True,
+            "val_tokens": 1,  # its one file is there, or not
+            "evaluated_tokens": COMMUNITY_TOKENS,
+        }
+        append_line(folder, {"made_of": _made_of(name, hub, request) | made_of})
+    with _Ticker(hub, manifest, download, demand, report) as ticker:
+        try:
+            for shard in fetch_shards(hub, folder, demand.tokens, have):
+                line = _line_of(shard, name, folder)
+                append_shard(folder, line)
+                ticker.add(line)
+        except OSError as error:
+            raise disk_refusal(folder, error) from None
+    all_of_them = len(shard_files(hub, None)) == len(read_manifest(folder).shards)
+    close(folder, name.name, {"exhausted": all_of_them, "replaced_documents": 0})
+
+
+def _line_of(shard: FetchedShard, name: HubName, folder: Path) -> ShardLine:
+    """The manifest's line of a fetched shard, whose sidecar is written."""
+    return ShardLine(
+        file=shard.file,
+        split=shard.split,
+        sha256=shard.sha256,
+        tokens=shard.tokens,
+        documents=shard.documents,
+        text_bytes=shard.text_bytes,
+        source=name.name,
+        tokenizer="gpt2",
+        starts_sha256=write_starts(folder / shard.file, shard.starts),
+    )
+
+
+class _Ticker:
+    """Reports about four times a second how much of `total_bytes` the hub has sent."""
+
+    def __init__(self, hub: Hub, manifest: Manifest, total_bytes: int, demand: Demand, report: Report) -> None:
+        self._hub, self._total_bytes, self._demand, self._report = hub, total_bytes, demand, report
+        self._tokens = sum(line.tokens for line in manifest.shards)
+        self._documents = sum(line.documents for line in manifest.shards)
+        self._before = hub.downloaded_bytes
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._tick, name="progress", daemon=True)
+
+    def __enter__(self) -> "_Ticker":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._end.set()
+        self._thread.join()
+        self._tell()
+
+    def add(self, line: ShardLine) -> None:
+        self._tokens += line.tokens
+        self._documents += line.documents
+
+    def _tick(self) -> None:
+        while not self._end.wait(REPORT_SECONDS):
+            self._tell()
+
+    def _tell(self) -> None:
+        read = min(self._hub.downloaded_bytes - self._before, self._total_bytes)
+        self._report(
+            Preparing(read, self._total_bytes, self._tokens, self._documents, slowest="reading", is_download=True)
+        )

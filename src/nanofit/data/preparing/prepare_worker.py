@@ -1,0 +1,105 @@
+"""The child process that prepares a run's data beside it: `python -m nanofit.data.preparing.prepare_worker REQUEST`, REQUEST as JSON.
+
+Its standard input carries the run's demand, a JSON line each; when it ends, the run is gone and so is the preparer, at
+once: whatever was not finished is gone on with by the next one. Its standard output carries events, a JSON line each.
+"""
+
+import json
+import os
+import signal
+import sys
+import threading
+from dataclasses import asdict
+from io import FileIO
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from nanofit.common.errors import UserError
+from nanofit.common.events import Event, Note, Preparing
+from nanofit.common.locks import InUse
+from nanofit.data.preparing.prepare import DiskFull, Request, fulfil
+from nanofit.data.preparing.token_target import Demand
+
+NICE = 5
+"""The preparer yields to the run: it is several times faster than any single card consumes."""
+
+MISTAKE, UNREACHABLE, IN_USE, DISK_FULL = 2, 3, 4, 5
+"""Exit codes: what only the user can mend, and another start; the hub does not answer, another process has the folder, or the
+disk is full, which may change while the run waits."""
+
+
+def request_json(request: Request) -> str:
+    """`request` as the preparer's argument."""
+    values = asdict(request)
+    return json.dumps(values | {"folder": str(request.folder) if request.folder else None})
+
+
+def read_request(text: str) -> Request:
+    values = json.loads(text)
+    return Request(**values | {"folder": Path(values["folder"]) if values["folder"] else None})
+
+
+def event_of(line: bytes) -> Note | Preparing | str:
+    """The event that a line of the preparer's output carries; what else it says, its error or a traceback's end, as text."""
+    try:
+        values: dict[str, Any] = json.loads(line)
+        if "error" in values:
+            return values["error"]
+        return {"note": Note, "preparing": Preparing}[values.pop("event")](**values)
+    except (ValueError, KeyError, TypeError):
+        return line.decode(errors="replace").strip()
+
+
+def main(argument: str) -> int:
+    # Ctrl-C in a terminal reaches the whole group of processes: the run decides what it means.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(os, "nice"):  # not on Windows
+        os.nice(NICE)
+    out = sys.stdout.buffer
+    demand = Demand()
+    request = read_request(argument)
+    demand.set(request.most_tokens, None)
+    # Unbuffered: a thread that waits in a buffered stream would abort the interpreter's end.
+    demands = FileIO(0, closefd=False)
+    _follow(demands.readline(), demand)
+    threading.Thread(target=_listen, args=(demands, demand), daemon=True).start()
+
+    def report(event: Event) -> None:
+        kind = {Note: "note", Preparing: "preparing"}.get(type(event))
+        if kind is not None:
+            _write(out, {"event": kind} | asdict(event))
+
+    try:
+        fulfil(request, report, demand)
+    except InUse:
+        return IN_USE
+    except UserError as error:
+        from nanofit.data.sources.hub.client import HubUnreachable
+
+        _write(out, {"error": str(error)})
+        if isinstance(error, DiskFull):
+            return DISK_FULL
+        return UNREACHABLE if isinstance(error, HubUnreachable) else MISTAKE
+    return 0
+
+
+def _write(out: BinaryIO, line: dict[str, Any]) -> None:
+    out.write(json.dumps(line).encode() + b"\n")
+    out.flush()
+
+
+def _listen(demands: FileIO, demand: Demand) -> None:
+    for line in demands:
+        _follow(line, demand)
+    os._exit(0)
+
+
+def _follow(line: bytes, demand: Demand) -> None:
+    if not line:
+        os._exit(0)
+    values = json.loads(line)
+    demand.set(values["tokens"], values["hold"])
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

@@ -1,0 +1,77 @@
+"""What a source's name stands for: found without a network, without reading text, and without importing what reads it.
+
+`plan`, `train`, `data prepare` and `probe` resolve sources here, so they accept the same names and refuse the others in the
+same words. How much text a source holds is in `source_facts.py`.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nanofit.common.errors import UserError, nearest
+from nanofit.data.shards.manifest import Manifest, is_prepared, read_manifest
+from nanofit.data.sources.hub.names import HubName, hub_name
+
+if TYPE_CHECKING:
+    from nanofit.data.shards.existing import ExistingSet
+
+NANOGPT_DATASETS = {"openwebtext": 9.04e9, "shakespeare": 301_966.0, "shakespeare_char": 1_003_854.0}
+"""The datasets that nanoGPT comes with, and the tokens of their train.bin (readme.md in each of nanoGPT's data/ folders)."""
+
+
+@dataclass(frozen=True)
+class ResolvedSource:
+    """What a name stands for: a set that nanofit prepared (`manifest`), another's shards (`existing`), a dataset of the hub
+    (`hub`), or text on this machine (none of them)."""
+
+    spec: str
+    manifest: Manifest | None = None
+    existing: "ExistingSet | None" = None
+    hub: HubName | None = None
+
+
+def resolve(spec: str, wanted_tokens: float | None = None) -> ResolvedSource:
+    """What `spec` stands for; of FineWeb without a subset, the smallest one that holds `wanted_tokens`.
+
+    Raises UserError, with the nearest name, where `spec` names nothing, and for a set of shards that is incomplete.
+    """
+    path = Path(spec).expanduser()
+    if is_prepared(path):
+        return ResolvedSource(spec, manifest=read_manifest(path))
+    existing = _existing_set(path)
+    if existing is not None:
+        return ResolvedSource(spec, existing=existing)
+    hub = hub_name(spec, wanted_tokens)
+    if hub is None and spec != "python" and not path.exists():
+        raise UserError(nothing_named(spec))
+    return ResolvedSource(spec, hub=hub)
+
+
+def _existing_set(path: Path) -> "ExistingSet | None":
+    if path.suffix != ".bin" and not (path.is_dir() and any(path.glob("*.bin"))):
+        return None
+    if not path.exists():
+        return None
+    from nanofit.data.shards.existing import existing_set  # here, because numpy takes long to import
+
+    return existing_set(path)
+
+
+def nothing_named(spec: str) -> str:
+    """What to say of a name that stands for nothing."""
+    path = Path(spec).expanduser()
+    if path.is_symlink():
+        return f"{path} is a link to {path.readlink()}, which does not exist: give the path of the text itself"
+    is_name = path.name == spec and not path.suffix
+    if spec in NANOGPT_DATASETS:
+        return (
+            f"no source '{spec}': data/{spec}/train.bin is not there; run nanoGPT's data/{spec}/prepare.py, or train on FineWeb, "
+            "which needs no preparation: --source fineweb"
+        )
+    beside = sorted(entry.name for entry in path.parent.glob("*")) if path.parent.is_dir() else []
+    hint = nearest(path.name, [*beside, "python", *NANOGPT_DATASETS])
+    prepared = f", and no data/{spec}/train.bin" if is_name else ""
+    return (
+        f"no source '{spec}'{hint}: there is no such file or folder{prepared}; give a file or a folder of text (.txt, .md, .jsonl, "
+        ".parquet), fineweb, hf://datasets/OWNER/NAME, or python"
+    )

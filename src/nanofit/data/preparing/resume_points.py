@@ -1,0 +1,86 @@
+"""Places in a source: where a split goes on, and the encoded documents of a chunk between two of them."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from nanofit.common.errors import UserError
+from nanofit.data.shards.manifest import ShardLine
+from nanofit.data.sources.documents import Chunk, Cursor
+from nanofit.data.tokenizing.engines import Encoded
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a split goes on: before token `token` of document `document` of chunk number `chunk`, which the cursor `source`
+    reads. `tokens_before`: tokens of all the chunks before it, in whatever split."""
+
+    chunk: int
+    source: Cursor | None
+    document: int
+    token: int
+    tokens_before: int
+
+    def json(self) -> dict[str, Any]:
+        return dict(vars(self))  # the cursor is nobody's to change: a deep copy of it costs more than the placing
+
+
+BEGIN = Place(0, None, 0, 0, 0)
+
+
+class Documents:
+    """The encoded documents of one chunk, and places among them."""
+
+    def __init__(self, number: int, chunk: Chunk, encoded: Encoded, tokens_before: int) -> None:
+        self.number, self.chunk, self._tokens_before = number, chunk, tokens_before
+        self.count = len(encoded.starts)
+        self._tokens = encoded.tokens
+        self._begins = np.append(encoded.starts, len(encoded.tokens))
+
+    @property
+    def ends(self) -> np.ndarray:
+        """Where each document ends in the chunk's tokens."""
+        return self._begins[1:]
+
+    def of(self, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The tokens of the `chosen` documents, in their order and joined, and where each begins and the last one ends."""
+        if len(chosen) == 0:
+            return self._tokens[:0], np.zeros(1, dtype=np.int64)
+        firsts, lasts = chosen[np.diff(chosen, prepend=-2) > 1], chosen[np.diff(chosen, append=self.count + 1) > 1]
+        runs = zip(self._begins[firsts].tolist(), self._begins[lasts + 1].tolist(), strict=True)
+        parts = [self._tokens[begin:end] for begin, end in runs]
+        lengths = self._begins[chosen + 1] - self._begins[chosen]
+        return np.concatenate(parts) if len(parts) > 1 else parts[0], np.concatenate([[0], np.cumsum(lengths)])
+
+    def place(self, document: int, token: int) -> Place:
+        return Place(self.number, self.chunk.cursor, document, token, self._tokens_before)
+
+    def place_in(self, chosen: np.ndarray, begins: np.ndarray, count: int) -> Place:
+        """The place after the first `count` tokens of the `chosen` documents, which begin at `begins`."""
+        document = int(np.searchsorted(begins, count, side="right")) - 1
+        if document >= len(chosen):
+            return self.place(self.count, 0)
+        return self.place(int(chosen[document]), int(count - begins[document]))
+
+
+def place_after(lines: list[ShardLine]) -> Place:
+    """Where a split goes on after its last shard. Raises UserError for a cursor that is none."""
+    if not lines:
+        return BEGIN
+    try:
+        place = Place(**lines[-1].cursor)
+        numbers = (place.chunk, place.document, place.token, place.tokens_before)
+        if all(type(number) is int and number >= 0 for number in numbers):
+            return place
+    except TypeError:
+        pass
+    raise UserError(
+        f"the manifest does not say where the text goes on after {lines[-1].file} (its cursor is damaged, or of an older "
+        "nanofit): prepare the set again in another folder"
+    )
+
+
+def validates_by_hash(keys: np.ndarray, share: float) -> np.ndarray:
+    """Which documents are validation's, by the hash of their text. Shape [documents], bool."""
+    return keys < np.uint64(min(share * 2**64, 2**64 - 1))

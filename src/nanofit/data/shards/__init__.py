@@ -1,0 +1,1 @@
+"""Shard files and their manifest: written, read and checked."""

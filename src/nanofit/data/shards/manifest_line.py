@@ -1,0 +1,97 @@
+"""The lines of a manifest, checked where they are read: types, ranges, and names that stay inside the folder.
+
+What a line says is used to open, replace and delete files. So a name in it must be the plain name of a file in the set's
+folder, whoever wrote the manifest.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+from nanofit.common.durable import is_plain_name
+
+HEADER_BYTES = 4 * 256
+
+Split = Literal["train", "val"]
+
+
+@dataclass(frozen=True)
+class ShardLine:
+    """A manifest's line for one shard.
+
+    `text_bytes` is the UTF-8 length of the text that its tokens encode, `documents` those that begin in it. `cursor` is
+    where its split goes on after it (`place.Place`), `files` the source's files that its text came from, where the source
+    knows their hash. `header_bytes` is 0 for a file of nothing but tokens.
+    """
+
+    file: str
+    split: Split
+    sha256: str
+    tokens: int
+    documents: int
+    text_bytes: int
+    source: str
+    tokenizer: str
+    starts_sha256: str = ""
+    engine: str = ""
+    files: tuple[str, ...] = ()
+    cursor: dict[str, Any] = field(default_factory=dict)
+    header_bytes: int = HEADER_BYTES
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _is_share(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= 1
+
+
+_SHARD_CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "file": (lambda value: is_plain_name(value) and value.endswith(".bin"), "the name of a .bin file in this folder"),
+    "split": (lambda value: value in get_args(Split), "train or val"),
+    "tokens": (lambda value: _is_count(value) and value > 0, "a number of tokens"),
+    "documents": (_is_count, "a number of documents"),
+    "text_bytes": (_is_count, "a number of bytes"),
+    "source": (is_plain_name, "a name that may begin a file's name"),
+    "cursor": (lambda value: isinstance(value, dict), "an object"),
+    "header_bytes": (lambda value: _is_count(value) and value in (0, HEADER_BYTES), f"0 or {HEADER_BYTES}"),
+    **dict.fromkeys(("sha256", "tokenizer", "starts_sha256", "engine"), (_is_text, "a string")),
+}
+
+_MADE_OF_CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "val_share": (_is_share, "a share from 0 to 1"),
+    **dict.fromkeys(("spec", "asked", "commit", "tokenizer", "fingerprint", "validation"), (_is_text, "a string")),
+    **dict.fromkeys(("val_tokens", "evaluated_tokens", "most_tokens", "rank", "world_size"), (_is_count, "a number")),
+}
+
+
+def shard_line(values: dict[str, Any]) -> ShardLine:
+    """The line of a shard. Raises ValueError, saying what is wrong, for fields that are missing, unknown or invalid."""
+    files = values.get("files", ())
+    if not isinstance(files, (list, tuple)) or not all(map(_is_text, files)):
+        raise ValueError(f"files is {files!r}, not a list of names")
+    try:
+        line = ShardLine(**{**values, "files": tuple(files)})
+    except TypeError as error:
+        raise ValueError(str(error).removeprefix("ShardLine.__init__() ")) from None
+    _check(vars(line), _SHARD_CHECKS)
+    return line
+
+
+def check_made_of(values: object) -> None:
+    """Raises ValueError, saying what is wrong, where `values` can't be what a set is made of: for a field of another type."""
+    if not isinstance(values, dict):
+        raise ValueError("made_of is no object")
+    _check({name: value for name, value in values.items() if value is not None}, _MADE_OF_CHECKS)
+
+
+def _check(values: dict[str, Any], checks: dict[str, tuple[Callable[[Any], bool], str]]) -> None:
+    for name, value in values.items():
+        is_good, expected = checks.get(name, (None, ""))
+        if is_good is not None and not is_good(value):
+            raise ValueError(f"{name} is {value!r}, not {expected}")

@@ -1,0 +1,1 @@
+"""The cards: the catalogue, their names, NVML, and a CPU described as a card. No torch."""

@@ -1,0 +1,1 @@
+"""The validation loss that a run should reach."""

@@ -1,0 +1,1 @@
+"""Time of a training step from operation counts and a card's rates."""

@@ -1,0 +1,37 @@
+"""Which card a device is, by the name that plans know it by, and how much memory a process has there."""
+
+import torch
+
+from nanofit.device.torch_device import Device
+from nanofit.hardware.cpu import CPU, cpu_card
+from nanofit.hardware.gpu_names import find_by_device_name
+from nanofit.planning.calibration import MeasuredCard
+
+
+def measured_card(device: Device) -> MeasuredCard:
+    """The card that `device` is: the catalogue's, or one by the driver's own name."""
+    if device.kind != "cuda":
+        machine = cpu_card()
+        name = machine.name if device.kind == "cpu" else f"{device.name}, {machine.name}"
+        return MeasuredCard(name, machine.vram_gib, CPU, native_bf16=False)
+    properties = torch.cuda.get_device_properties(device.torch_device)
+    memory_gib = properties.total_memory / 2**30
+    known = find_by_device_name(device.name, memory_gib)
+    if known is not None:
+        return MeasuredCard.of(known)
+    capability = f"{properties.major}.{properties.minor}"
+    return MeasuredCard(device.name, memory_gib, capability, native_bf16=properties.major >= 8)
+
+
+def free_bytes(device: Device) -> int:
+    """What a process could have now: of the card's memory on CUDA, of the machine's elsewhere."""
+    if device.kind == "cuda":
+        return torch.cuda.mem_get_info(device.torch_device)[0]
+    return int(cpu_card().usable_gib * 2**30)
+
+
+def reserved_bytes(device: Device) -> int:
+    """The most memory that the process took so far: reserved by the allocator on CUDA, the resident set elsewhere."""
+    if device.kind == "cuda":
+        return torch.cuda.max_memory_reserved(device.torch_device)
+    return device.peak_memory_bytes()
