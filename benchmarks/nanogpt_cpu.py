@@ -68,9 +68,9 @@ def train_nanofit(
     pace: Callable[[], None], copy: Path, settings: dict[str, Any], tokenizer: str, shards: Path, out: Path
 ) -> None:
     """Trains what nanofit makes of nanoGPT's config file under the same options on `shards`: a program for `turns`."""
+    from nanofit.api import train
     from nanofit.common.events import silent
     from nanofit.config.recipe_files import load_recipe
-    from nanofit.training import train
 
     pace()
     ours = {"source": str(shards), "tokenizer": tokenizer, "checkpoint_interval": settings["eval_interval"]}

@@ -1,4 +1,4 @@
-"""A hub in memory for tests of what reads from it: as `nanofit.data.hub.client.Hub`, without a network.
+"""A hub in memory for tests of what reads from it: as `nanofit.data.sources.hub.client.Hub`, without a network.
 
 hub = MemoryHub({"data/a.parquet": parquet(["one text", "another"], rows_per_group=1)})
 hub.corrupt("data/a.parquet", offset=100, times=1)

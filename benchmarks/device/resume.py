@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.device.session import Session, described
+from nanofit.api import train
+from nanofit.common.errors import Stopped
 from nanofit.common.events import Event, Progress, silent
 from nanofit.config.recipe import Recipe
 from nanofit.config.run_folder import RunFolder, read_metrics
-from nanofit.training import Stopped, train
 
 
 def measure(session: Session) -> Iterator[dict[str, Any]]:

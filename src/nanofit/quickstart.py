@@ -3,11 +3,13 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from nanofit.api import train
 from nanofit.common.events import Note, Report
 from nanofit.common.units import counted
 from nanofit.config.recipe import Recipe, RunSection
 from nanofit.config.recipe_files import load_recipe
 from nanofit.config.run_folder import RunFolder, read_metrics, summarize
+from nanofit.config.stored_recipe import stored_recipe
 from nanofit.data.loading.stream import TokenStream
 from nanofit.data.shards.manifest import read_manifest
 from nanofit.data.tokenizing.tokenizers import get_tokenizer
@@ -19,8 +21,7 @@ from nanofit.evaluation.validation import Validation, bits_per_byte
 from nanofit.planning.plan import Plan, plan_recipe
 from nanofit.planning.starter import starter_recipe
 from nanofit.reporting.curve import Curve, Level, as_png, loss_curve
-from nanofit.training import Outcome, train
-from nanofit.training.resume import stored_recipe
+from nanofit.training.run import Outcome
 
 SECONDS = 150
 """How long training takes, preparation of the data included."""

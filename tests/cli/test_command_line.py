@@ -254,11 +254,11 @@ def test_ctrl_c_is_130(nanofit: Nanofit, monkeypatch: pytest.MonkeyPatch) -> Non
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGTERM to catch")
 def test_sigterm_is_143(tmp_path: Path) -> None:
     code = """
-import time, nanofit.runs
+import time, nanofit.config.run_folder
 def wait(folder, report):
     print("waiting", flush=True)
     time.sleep(60)
-nanofit.runs.list_runs = wait
+nanofit.config.run_folder.list_runs = wait
 from nanofit.cli import main
 main()
 """

@@ -235,7 +235,7 @@ def test_looking_imports_nothing_heavy(shards: Path, arguments: tuple[str, ...])
 def test_status_needs_no_pydantic(shards: Path) -> None:
     """Which typer may import by itself."""
     code = (
-        "import sys; from pathlib import Path; from nanofit.data.status import status_of; "
+        "import sys; from pathlib import Path; from nanofit.data.preparing.status import status_of; "
         "status_of(Path('shards')).json(); print('pydantic' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"

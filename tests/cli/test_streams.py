@@ -63,7 +63,7 @@ def test_what_stderr_cannot_take_ends_no_command(tmp_path: Path) -> None:
 import sys
 from nanofit.cli.progress import Watcher
 from nanofit.cli.streams import prepare_streams
-from nanofit.events import Note
+from nanofit.common.events import Note
 prepare_streams()
 with Watcher() as report:
     report(Note("a note"))

@@ -12,13 +12,31 @@ import pytest
 from nanofit_command import Nanofit
 
 import nanofit as package
-from nanofit import training
+from nanofit import api
 from nanofit.cli.train import stopped_text
-from nanofit.config.recipe import Recipe, build_recipe
+from nanofit.config.recipe import Recipe, RunSection, build_recipe
 from nanofit.config.recipe_writing import recipe_toml
 from nanofit.config.run_folder import RunFolder
+from nanofit.device.torch_device import choose_device
 from nanofit.planning.plan import recipe_document
-from nanofit.training import Outcome
+from nanofit.training.run import Outcome
+
+
+def ended(recipe: Recipe, out: Path) -> Outcome:
+    """A run of one step that did nothing."""
+    device = choose_device(RunSection(device="cpu"))
+    return Outcome(
+        RunFolder(out),
+        recipe,
+        device,
+        steps=1,
+        tokens=1,
+        val_loss=None,
+        seconds=0.0,
+        val_reduced=False,
+        first_step=0,
+        compiled=False,
+    )
 
 
 @pytest.fixture
@@ -28,9 +46,9 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[Recipe]:
 
     def train(recipe: Recipe, out: Path, **options: Any) -> Outcome:
         recipes.append(recipe)
-        return Outcome(RunFolder(out), 1, 1, None, 0.0)
+        return ended(recipe, out)
 
-    monkeypatch.setattr(training, "train", train)
+    monkeypatch.setattr(api, "train", train)
     monkeypatch.setattr(package, "STARTED", time.monotonic())
     return recipes
 
@@ -93,9 +111,9 @@ def test_no_probe_is_an_option(nanofit: Nanofit, monkeypatch: pytest.MonkeyPatch
 
     def train(recipe: Recipe, out: Path, **options: Any) -> Outcome:
         probes.append(options["probes"])
-        return Outcome(RunFolder(out), 1, 1, None, 0.0)
+        return ended(recipe, out)
 
-    monkeypatch.setattr(training, "train", train)
+    monkeypatch.setattr(api, "train", train)
     assert nanofit("train").code == 0
     assert nanofit("train", "--no-probe", "--n_layer=2").code == 0
     assert probes == [True, False]
@@ -154,9 +172,9 @@ def folders(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 
     def train(recipe: Recipe, out: Path, **options: Any) -> Outcome:
         found.append(out)
-        return Outcome(RunFolder(out), 1, 1, None, 0.0)
+        return ended(recipe, out)
 
-    monkeypatch.setattr(training, "train", train)
+    monkeypatch.setattr(api, "train", train)
     return found
 
 
@@ -246,7 +264,7 @@ def test_a_signal_while_torch_is_loaded_is_a_line(
     def stopped(*arguments: Any, **options: Any) -> None:
         raise stop
 
-    monkeypatch.setattr(training, "train", stopped)
+    monkeypatch.setattr(api, "train", stopped)
     if begun:
         (tmp_path / "runs" / "starter" / "checkpoints" / "step-00000007").mkdir(parents=True)
     if code == 143:

@@ -112,5 +112,5 @@ def test_a_time_of_toml_is_hours_and_minutes() -> None:
 
 def test_reading_one_takes_no_pydantic() -> None:
     """The data commands answer without the 0.15 s that pydantic takes to import."""
-    code = "import sys, nanofit.cli.data, nanofit.data.prepare, nanofit.quantities; print('pydantic' in sys.modules)"
+    code = "import sys, nanofit.cli.data, nanofit.data.preparing.prepare, nanofit.common.quantities; print('pydantic' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout == "False\n"

@@ -107,7 +107,7 @@ def test_a_card_that_is_not_listed_is_described_by_three_figures() -> None:
     ],
 )
 def test_whose_figures_an_unlisted_card_is_planned_by(figures: dict[str, str], said: str) -> None:
-    machine = machine_of(None, "24", **figures)
+    machine = machine_of(None, "24", tflops=figures.get("tflops"), bandwidth=figures.get("bandwidth"))
     assert machine is not None
     assert machine.rests_on == said
 
@@ -124,7 +124,7 @@ def test_whose_figures_an_unlisted_card_is_planned_by(figures: dict[str, str], s
 )
 def test_figures_that_describe_no_card(gpu: str | None, figures: dict[str, str], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        machine_of(gpu, **figures)
+        machine_of(gpu, figures.get("vram"), tflops=figures.get("tflops"), bandwidth=figures.get("bandwidth"))
 
 
 def test_cards_without_tensor_cores_train_slowly_and_in_float32() -> None:

@@ -213,7 +213,7 @@ def test_a_process_that_the_system_killed_wanted_memory(monkeypatch: pytest.Monk
 def test_the_measuring_process_ends_with_the_one_that_waits_for_it(tmp_path: Path, ending: signal.Signals) -> None:
     recipe = recipe_for(n_layer=8, n_embd=512, n_head=8, block_size=1024, micro_batch=16)  # minutes of work
     program = (
-        "import sys, json; from nanofit.measuring.probe import run_child\n"
+        "import sys, json; from nanofit.profiling.probe import run_child\n"
         "import subprocess; popen = subprocess.Popen\n"
         "def telling(*a, **k):\n"
         "    process = popen(*a, **k); print(process.pid, flush=True); return process\n"

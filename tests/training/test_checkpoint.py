@@ -6,11 +6,12 @@ import pytest
 import torch
 
 from nanofit.common.events import silent
+from nanofit.config.checkpoint_state import TrainingState
 from nanofit.config.recipe import build_recipe
 from nanofit.config.run_folder import RunFolder
 from nanofit.model import build_model
 from nanofit.optim import build_optimizer
-from nanofit.training.checkpoint import TrainingState, load_newest_checkpoint, save_checkpoint
+from nanofit.training.checkpoint import load_newest_checkpoint, save_checkpoint
 
 
 @pytest.mark.filterwarnings("ignore:.*meta:UserWarning")

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from nanofit.api import train
 from nanofit.common.errors import UserError
 from nanofit.common.events import Note, silent
 from nanofit.config.recipe import Recipe, build_recipe
@@ -18,7 +19,6 @@ from nanofit.data.preparing.prepare import prepare
 from nanofit.data.shards import shard_files as shards
 from nanofit.data.shards.manifest import MANIFEST_NAME, read_manifest
 from nanofit.evaluation.evaluate import evaluate_run
-from nanofit.training import train
 
 
 @pytest.fixture(autouse=True)

@@ -16,12 +16,13 @@ from typing import Any
 import pytest
 
 import nanofit
+from nanofit.api import train
 from nanofit.common.errors import UserError
 from nanofit.common.events import silent
 from nanofit.config.recipe import Recipe, build_recipe
 from nanofit.config.recipe_files import load_recipe
 from nanofit.config.run_folder import Metrics, MetricsLog, RunFolder, metrics_to_resume, read_metrics, summarize
-from nanofit.training import loop, train
+from nanofit.training import loop
 from nanofit.training.horizon import Horizon
 from nanofit.training.step import TrainStep
 

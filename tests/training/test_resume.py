@@ -11,14 +11,15 @@ from typing import Any
 
 import pytest
 
-from nanofit.common.errors import UserError
+from nanofit.api import train
+from nanofit.common.errors import Stopped, UserError
 from nanofit.common.events import Event, Note, Report, silent
+from nanofit.config import checkpoint_state
+from nanofit.config.checkpoint_state import RECIPE_FILE, STATE_FILE
 from nanofit.config.recipe import Recipe, build_recipe
 from nanofit.config.recipe_files import load_recipe
 from nanofit.config.run_folder import RunFolder, read_metrics, summarize
 from nanofit.evaluation.evaluate import evaluate_run
-from nanofit.training import Stopped, checkpoint, train
-from nanofit.training.checkpoint import RECIPE_FILE, STATE_FILE
 from nanofit.training.loop import TrainingLoop
 from nanofit.training.resume import recipe_of_resumed_run
 
@@ -260,22 +261,22 @@ def test_a_run_goes_on_without_an_optimizer_field_that_is_newer_than_it() -> Non
 def test_a_checkpoint_that_cannot_be_read_is_damaged_but_one_without_permission_is_not(
     place: Path, run: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, newest = checkpoint._sha256, run.checkpoint_folder(run.checkpoint_steps()[-1])
+    real, newest = checkpoint_state.file_sha256, run.checkpoint_folder(run.checkpoint_steps()[-1])
 
     def failing(number: int) -> Callable[[Path], str]:
         def sha256(file: Path) -> str:
-            if file == newest / checkpoint.MODEL_FILE:
+            if file == newest / checkpoint_state.MODEL_FILE:
                 raise OSError(number, os.strerror(number), str(file))
             return real(file)
 
         return sha256
 
-    monkeypatch.setattr(checkpoint, "_sha256", failing(errno.EACCES))
+    monkeypatch.setattr(checkpoint_state, "file_sha256", failing(errno.EACCES))
     with pytest.raises(PermissionError):
         train(recipe_for(place), run.path, report=silent)
     assert newest.is_dir()
 
-    monkeypatch.setattr(checkpoint, "_sha256", failing(errno.EIO))
+    monkeypatch.setattr(checkpoint_state, "file_sha256", failing(errno.EIO))
     notes: list[Event] = []
     train(recipe_for(place), run.path, report=notes.append)
     assert any(isinstance(note, Note) and "can't be read: Input/output error" in note.text for note in notes)
@@ -288,7 +289,7 @@ def test_what_stands_under_a_temporary_name_is_replaced_and_a_link_is_not_follow
     (tmp_path / "victim").mkdir()
     (tmp_path / "victim" / "precious").touch()
     newest = run.checkpoint_folder(run.checkpoint_steps()[-1])
-    (newest / checkpoint.MODEL_FILE).unlink()
+    (newest / checkpoint_state.MODEL_FILE).unlink()
     newest.with_name(f"damaged-{newest.name}").write_text("a file")
     run.checkpoint_folder(6).with_name(".tmp-step-00000006").symlink_to(tmp_path / "victim")
     run.checkpoint_folder(8).with_name(".tmp-step-00000008").write_text("a file")

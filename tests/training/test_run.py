@@ -18,7 +18,8 @@ import pytest
 import torch
 
 import nanofit
-from nanofit.common.errors import UserError
+from nanofit.api import train
+from nanofit.common.errors import Stopped, UserError
 from nanofit.common.events import Activity, Evaluated, Event, Note, Report, Waiting
 from nanofit.common.locks import exclusive
 from nanofit.config.recipe import Recipe, build_recipe
@@ -31,7 +32,7 @@ from nanofit.hardware.cpu import cpu_name
 from nanofit.planning.calibration import read_calibration
 from nanofit.planning.step import step_shape
 from nanofit.planning.without_gpu import cpu_note
-from nanofit.training import Stopped, checkpoint, disk, loop, train
+from nanofit.training import checkpoint, disk, loop
 from nanofit.training import run as run_module
 from nanofit.training.horizon import Horizon
 from nanofit.training.resume import recipe_of_resumed_run
@@ -219,7 +220,7 @@ def test_a_run_that_compiles_nothing_never_imports_the_compiler(corpus: Path, tm
     file = tmp_path / "recipe.toml"
     file.write_text(recipe_toml(recipe_for(corpus, steps=2, dropout=0.0)))
     code = (
-        "import sys; from pathlib import Path; from nanofit.recipe_files import load_recipe; from nanofit.training import train;"
+        "import sys; from pathlib import Path; from nanofit.config.recipe_files import load_recipe; from nanofit.api import train;"
         f"train(load_recipe(Path({str(file)!r})).recipe, Path({str(tmp_path / 'run')!r}), report=lambda event: None);"
         "assert not {'torch._dynamo', 'sympy'} & set(sys.modules)"
     )

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 
 from hub_server import LocalHub, Stall, fineweb_repo
-from nanofit.common.errors import UserError
+from nanofit.api import train
+from nanofit.common.errors import Stopped, UserError
 from nanofit.common.events import Event, Progress, Waiting, silent
 from nanofit.config.recipe import Recipe, build_recipe
 from nanofit.config.run_folder import RunFolder, read_metrics
 from nanofit.data.loading import training_data as feeding
 from nanofit.data.preparing.prepare import Request, fulfil
-from nanofit.training import Stopped, train
 
 TINY: dict[str, Any] = {
     "source": "fineweb:sample-10BT",

@@ -97,7 +97,7 @@ def train(
             report(Note(f"until {until} is {hours_text(seconds / 3600)}"))
         with says_what_is_saved(out, "the same command", report):
             report(Activity("loading torch"))
-            from nanofit.training import train as train_run
+            from nanofit.api import train as train_run
 
             report(Activity())
             outcome = train_run(loaded.recipe, out, fresh=fresh, probes=not no_probe, report=report)

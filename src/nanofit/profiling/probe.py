@@ -292,7 +292,7 @@ def run_child(asked: dict[str, Any]) -> dict[str, Any]:
     errors = answer.with_name("errors.txt")
     source = str(Path(nanofit.__file__).parents[1])
     # -P: a file in the user's folder must not pass for a module of ours or of torch's.
-    starts = f"import sys; sys.path.insert(0, {source!r}); from nanofit.measuring.attempt import main; main()"
+    starts = f"import sys; sys.path.insert(0, {source!r}); from nanofit.profiling.probe_worker import main; main()"
     with errors.open("w", encoding="utf-8") as stream:
         process = subprocess.Popen(
             [sys.executable, "-P", "-c", starts], stdin=subprocess.PIPE, stdout=stream, stderr=stream, text=True

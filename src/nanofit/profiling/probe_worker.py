@@ -20,6 +20,7 @@ from torch import Tensor
 from nanofit.common.errors import UserError
 from nanofit.common.events import Event, Note
 from nanofit.config.architecture import flops_per_token
+from nanofit.config.checkpoint_state import TrainingState
 from nanofit.config.recipe import Recipe, build_recipe
 from nanofit.config.run_folder import RunFolder
 from nanofit.device.torch_device import Device, choose_device
@@ -27,7 +28,7 @@ from nanofit.hardware import nvml
 from nanofit.model import build_model
 from nanofit.optim import build_optimizer
 from nanofit.profiling.card import free_bytes, measured_card, reserved_bytes
-from nanofit.training.checkpoint import TrainingState, save_checkpoint
+from nanofit.training.checkpoint import save_checkpoint
 from nanofit.training.step import TrainStep
 
 FEWEST_ROUNDS, ROUNDS = 2, 20

@@ -5,12 +5,9 @@ files and of its own content. The recipe that the weights were trained with lies
 what a run resumes from.
 """
 
-import errno
-import hashlib
 import json
 import shutil
-from dataclasses import asdict, dataclass, field
-from math import isfinite
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,48 +15,26 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from nanofit.common.durable import json_sha256, publish, remove, require_regular, sync, write_file
-from nanofit.common.errors import UserError
-from nanofit.common.events import Note, Report
+from nanofit.common.durable import json_sha256, publish, remove, sync, write_file
+from nanofit.common.events import Report
+from nanofit.config.checkpoint_state import (
+    FORMAT_VERSION,
+    MODEL_FILE,
+    OPTIMIZER_FILE,
+    RECIPE_FILE,
+    STATE_FILE,
+    TrainingState,
+    file_sha256,
+    load_newest,
+    read_state,
+    require_intact,
+)
 from nanofit.config.recipe import Recipe
-from nanofit.config.recipe_files import load_recipe
 from nanofit.config.recipe_writing import recipe_toml
 from nanofit.config.run_folder import RunFolder
+from nanofit.evaluation.load_run import load_weights
 from nanofit.model import GPT
 from nanofit.training.disk import require_free
-
-FORMAT_VERSION = 1
-MODEL_FILE, OPTIMIZER_FILE, STATE_FILE = "model.safetensors", "optimizer.safetensors", "state.json"
-RECIPE_FILE = "recipe.toml"
-
-DAMAGE = (errno.EIO, errno.EBADMSG, errno.ENOENT, errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.EINVAL)
-"""Errors of reading a checkpoint's file that say that the checkpoint is damaged; EINVAL is that of a pipe in its place."""
-
-
-@dataclass(frozen=True)
-class TrainingState:
-    """All that a resumed run needs besides tensors: the data's order and dropout follow from `step` and the seed."""
-
-    step: int
-    seconds: float
-    data_digest: str
-    scaler: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def has_good_types(self) -> bool:
-        """Whether the values are of their types, as far as an older version wrote them without a hash."""
-        return (
-            type(self.step) is int
-            and self.step >= 0
-            and type(self.seconds) in (int, float)
-            and isfinite(self.seconds)
-            and isinstance(self.data_digest, str)
-            and isinstance(self.scaler, dict)
-        )
-
-
-class DamagedCheckpoint(Exception):
-    """A checkpoint's files are not what its state.json says."""
 
 
 def save_checkpoint(
@@ -79,7 +54,7 @@ def save_checkpoint(
         require_free(temporary, size + 2**20)
         write_file(temporary / RECIPE_FILE, recipe_toml(recipe))
         hashes = {
-            RECIPE_FILE: _sha256(temporary / RECIPE_FILE),
+            RECIPE_FILE: file_sha256(temporary / RECIPE_FILE),
             MODEL_FILE: _write_tensors(temporary / MODEL_FILE, weights),
             OPTIMIZER_FILE: _write_tensors(temporary / OPTIMIZER_FILE, moments),
         }
@@ -100,95 +75,19 @@ def remove_old_checkpoints(run: RunFolder, keep: int) -> None:
 
 
 def load_newest_checkpoint(
-    run: RunFolder, model: GPT, optimizer: torch.optim.Optimizer | None, report: Report
+    run: RunFolder, model: GPT, optimizer: torch.optim.Optimizer, report: Report
 ) -> TrainingState | None:
-    """Loads the newest intact checkpoint into `model` and, for training, `optimizer`; returns None when there is none.
+    """Loads the newest intact checkpoint into `model` and `optimizer`; returns None when there is none. Damaged ones are moved
+    aside: training will write these steps again."""
 
-    A damaged one is passed over with a warning, and moved aside when the run is to go on.
-    """
-    for step in reversed(run.checkpoint_steps()):
-        folder = run.checkpoint_folder(step)
-        try:
-            return _load(folder, model, optimizer)
-        except DamagedCheckpoint as error:
-            report(Note(f"{folder} is damaged ({error}); the one before it is used", warning=True))
-            if optimizer is not None:  # training will write this step again
-                aside = folder.with_name(f"damaged-{folder.name}")
-                remove(aside)
-                folder.rename(aside)
-    return None
-
-
-def newest_recipe(run: RunFolder) -> tuple[int, Recipe] | None:
-    """The recipe that the newest checkpoint was trained with, and its step; None where no intact checkpoint has one: those of
-    older versions don't."""
-    for step in reversed(run.checkpoint_steps()):
-        folder = run.checkpoint_folder(step)
-        try:
-            _, hashes = _read_state(folder)
-            if RECIPE_FILE in hashes:
-                _require_intact(folder, RECIPE_FILE, hashes)
-                return step, load_recipe(folder / RECIPE_FILE).recipe
-        except DamagedCheckpoint:
-            continue  # said when its weights are loaded
-    return None
-
-
-def _load(folder: Path, model: GPT, optimizer: torch.optim.Optimizer | None) -> TrainingState:
-    state, hashes = _read_state(folder)
-    for name in [MODEL_FILE] if optimizer is None else [MODEL_FILE, OPTIMIZER_FILE]:
-        _require_intact(folder, name, hashes)
-    try:
-        model.load_state_dict(load_file(folder / MODEL_FILE))
-    except RuntimeError:  # only where the checkpoint has no recipe to compare with
-        raise UserError(
-            f"{folder} has the weights of another model than the run's recipe.toml describes: put that file back as it was"
-        ) from None
-    if optimizer is not None:
+    def load(folder: Path) -> TrainingState:
+        state, hashes = read_state(folder)
+        require_intact(folder, OPTIMIZER_FILE, hashes)
+        load_weights(folder, model)
         _restore_optimizer(model, optimizer, load_file(folder / OPTIMIZER_FILE))
-    return state
+        return state
 
-
-def _read_state(folder: Path) -> tuple[TrainingState, dict[str, Any]]:
-    """What state.json says, and the sha256 of each file. Raises DamagedCheckpoint, and UserError for one that is too new."""
-    try:
-        document = json.loads(require_regular(folder / STATE_FILE).read_text(encoding="utf-8"))
-        version, hashes = document["format_version"], dict(document["sha256"])
-        own = hashes.pop(STATE_FILE, None)
-        document["sha256"] = hashes
-        sha256 = json_sha256(document)
-        del document["format_version"], document["sha256"]
-        state = TrainingState(**document)
-    except OSError as error:
-        raise _damage(STATE_FILE, error) from None
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise DamagedCheckpoint(f"{STATE_FILE} can't be read: {error}") from None
-    # Checkpoints of older versions have neither a recipe nor a hash of their own.
-    if own != sha256 and not (own is None and RECIPE_FILE not in hashes):
-        raise DamagedCheckpoint(f"{STATE_FILE} is altered")
-    if version != FORMAT_VERSION:
-        raise UserError(
-            f"{folder} has format_version {version}, this nanofit reads {FORMAT_VERSION}: install a newer nanofit"
-        )
-    if not state.has_good_types or folder.name != f"step-{state.step:08d}":
-        raise DamagedCheckpoint(f"{STATE_FILE} is altered")
-    return state, hashes
-
-
-def _require_intact(folder: Path, name: str, hashes: dict[str, Any]) -> None:
-    try:
-        sha256 = _sha256(folder / name)
-    except OSError as error:
-        raise _damage(name, error) from None
-    if sha256 != hashes.get(name):
-        raise DamagedCheckpoint(f"{name} is altered")
-
-
-def _damage(name: str, error: OSError) -> Exception:
-    """The error to raise for a file that can't be read. Missing permission or memory is no damage, and stays as it is."""
-    if error.errno not in DAMAGE:
-        return error
-    return DamagedCheckpoint(f"{name} can't be read: {error.strerror}")
+    return load_newest(run, load, report, moves_damaged=True)
 
 
 def _optimizer_tensors(model: GPT, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
@@ -233,9 +132,4 @@ def _write_tensors(file: Path, tensors: dict[str, Tensor]) -> str:
     shutil.copymode(file.parent / RECIPE_FILE, file)  # safetensors makes files that only their owner can read
     with file.open("rb+") as stream:
         sync(stream)
-    return _sha256(file)
-
-
-def _sha256(file: Path) -> str:
-    with require_regular(file).open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    return file_sha256(file)

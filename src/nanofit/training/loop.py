@@ -18,6 +18,7 @@ import nanofit
 from nanofit.common.errors import Stopped, UserError
 from nanofit.common.events import Activity, Evaluated, Note, Progress, Report, Waiting
 from nanofit.config.architecture import flops_per_token
+from nanofit.config.checkpoint_state import TrainingState
 from nanofit.config.recipe import Recipe
 from nanofit.config.run_folder import Metrics, MetricsLog, RunFolder
 from nanofit.data.loading.batches import WAIT_SECONDS
@@ -25,7 +26,7 @@ from nanofit.data.loading.training_data import Feed
 from nanofit.device.torch_device import Device
 from nanofit.evaluation.validation import evaluating, validate
 from nanofit.planning.predict import CHECKPOINT_BYTES_PER_SECOND, checkpoint_bytes
-from nanofit.training.checkpoint import TrainingState, remove_old_checkpoints, save_checkpoint
+from nanofit.training.checkpoint import remove_old_checkpoints, save_checkpoint
 from nanofit.training.disk import when_there_is_space
 from nanofit.training.evaluation_budget import EVENT, EvaluationBudget
 from nanofit.training.health import SpikeWatch

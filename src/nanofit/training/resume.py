@@ -1,6 +1,5 @@
-"""Which recipe a run folder has, and whether the one given now describes the same run."""
+"""Whether the recipe given now describes the run that a folder has, and the recipe with which that run resumes."""
 
-from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Any
 
@@ -10,29 +9,7 @@ from nanofit.common.units import counted, hours_text
 from nanofit.config.recipe import BUDGETS, BatchSection, DataSection, OptimizerSection, Recipe
 from nanofit.config.recipe_files import load_recipe, problem_of_written_recipe
 from nanofit.config.run_folder import Metrics, RunFolder, read_metrics, run_at
-from nanofit.training.checkpoint import RECIPE_FILE, newest_recipe
-
-HARMLESS = frozenset(
-    [
-        "out",
-        "folder",
-        "device",
-        "gpus",
-        "precision",
-        "compile",
-        "checkpointing",
-        "loss_chunk",
-        "eval_interval",
-        "eval_tokens",
-        "checkpoint_interval",
-        "keep_checkpoints",
-        "log_interval",
-        "logging",
-        "logging_project",
-        "logging_name",
-    ]
-)
-"""Fields that may change in the middle of a run: none of them moves a loss of training but by rounding."""
+from nanofit.config.stored_recipe import HARMLESS, changes, stored_recipe
 
 
 def recipe_to_go_on(run: RunFolder, given: Recipe, past: Metrics, report: Report) -> Recipe:
@@ -78,7 +55,7 @@ def _recipe_of_unsaved_run(run: RunFolder, given: Recipe, report: Report) -> Rec
     if problem_of_written_recipe(run.recipe_file) is None:
         stored = load_recipe(run.recipe_file).recipe
         before, after = stored.flat(), _filled(given, stored)
-        changed = _changes(before, after, HARMLESS | set(BUDGETS))
+        changed = changes(before, after, HARMLESS | set(BUDGETS))
         if stored.budget != given.budget:
             changed.append(f"budget: {stored.budget_text} -> {given.budget_text}")
         recipe = given.with_values(**_batch_that_fits(stored, given).model_dump())
@@ -113,49 +90,6 @@ def _batch_that_fits(stored: Recipe, given: Recipe) -> BatchSection:
     return min(stored.batch, given.batch, key=lambda batch: batch.micro_batch)
 
 
-def _changes(before: dict[str, Any], after: dict[str, Any], harmless: AbstractSet[str]) -> list[str]:
-    """A text for each field that differs and is not among `harmless`."""
-    return [
-        f"{name}: {value} -> {after[name]}"
-        for name, value in before.items()
-        if value != after[name] and name not in harmless
-    ]
-
-
-def stored_recipe(run: RunFolder, report: Report) -> Recipe:
-    """The recipe of the run at `run`: its recipe.toml, which must agree with what its newest checkpoint was trained with. Where
-    that file is missing or damaged, the checkpoint's copy stands in for it, with a warning.
-
-    Raises UserError where no recipe is left, and for a recipe.toml that was changed by hand.
-    """
-    kept = newest_recipe(run)
-    problem = problem_of_written_recipe(run.recipe_file)
-    if problem is None:
-        recipe = load_recipe(run.recipe_file).recipe
-        changed = _changed_by_hand(kept[1], recipe) if kept is not None else []
-        if kept is not None and changed:
-            raise UserError(
-                f"{run.recipe_file} was changed since the checkpoint of step {kept[0]:,} ({'; '.join(changed)}): put back "
-                f"{run.checkpoint_folder(kept[0]) / RECIPE_FILE}, or start over with nanofit train --fresh"
-            )
-        return recipe
-    if kept is None:
-        raise UserError(
-            f"{run.recipe_file} {problem}, and no checkpoint has a copy: put it back, or start over with nanofit train --fresh"
-        )
-    report(Note(f"{run.recipe_file} {problem}: going by the copy in the checkpoint of step {kept[0]:,}", warning=True))
-    return kept[1]
-
-
-def _changed_by_hand(before: Recipe, after: Recipe) -> list[str]:
-    """The fields of a run's recipe that only a hand can have changed. What `before` lacks is newer than it."""
-    harmless = HARMLESS | set(BUDGETS)
-    if before.windows_per_step == after.windows_per_step:
-        harmless |= BatchSection.model_fields.keys()
-    known = {name: value for name, value in before.flat().items() if value is not None}
-    return _changes(known, after.flat(), harmless)
-
-
 def recipe_of_resumed_run(stored: Recipe, given: Recipe, step: int, seconds: float, mend: str) -> Recipe:
     """The recipe with which a run that is saved at `step` and `seconds` old goes on, from the `stored` and the `given` one.
 
@@ -170,7 +104,7 @@ def recipe_of_resumed_run(stored: Recipe, given: Recipe, step: int, seconds: flo
     harmless = HARMLESS | set(BUDGETS)
     if stored.windows_per_step == given.windows_per_step:
         harmless |= BatchSection.model_fields.keys()
-    changed = _changes(before, after, harmless) + _budget_change(stored, given, seconds / 3600)
+    changed = changes(before, after, harmless) + _budget_change(stored, given, seconds / 3600)
     if changed:
         raise UserError(f"this run is saved at step {step:,} with another recipe ({'; '.join(changed)}): {mend}")
     return stored.with_values(**after)

@@ -9,27 +9,22 @@ import torch
 from nanofit.common.durable import write_file
 from nanofit.common.errors import UserError
 from nanofit.common.events import Note, Report
-from nanofit.common.locks import exclusive
 from nanofit.common.units import hours_text
-from nanofit.config.capabilities import require_trainable
 from nanofit.config.recipe import Recipe
 from nanofit.config.recipe_writing import recipe_toml
-from nanofit.config.run_folder import Metrics, MetricsLog, RunFolder, metrics_to_resume, read_metrics
+from nanofit.config.run_folder import Metrics, MetricsLog, RunFolder, metrics_to_resume
 from nanofit.data.loading.batches import AHEAD, StepBatches, check_ahead
 from nanofit.data.loading.training_data import Feed
 from nanofit.data.preparing.prepare import Request
 from nanofit.data.shards.manifest import is_complete
-from nanofit.device.torch_device import Device, choose_device, is_cuda, usable_here
+from nanofit.device.torch_device import Device, choose_device, usable_here
 from nanofit.model import build_model
 from nanofit.optim import build_optimizer
 from nanofit.planning.plan import plan_recipe
 from nanofit.planning.without_gpu import cpu_note
-from nanofit.profiling.fit_micro_batch import fitted_to_card
-from nanofit.profiling.records import keep
-from nanofit.profiling.run_measurement import measurement_of_run
 from nanofit.training.checkpoint import load_newest_checkpoint
 from nanofit.training.interrupts import StopRequest
-from nanofit.training.loop import TrainingLoop, out_of_memory
+from nanofit.training.loop import TrainingLoop
 from nanofit.training.resume import recipe_to_go_on
 from nanofit.training.step import TrainStep
 from nanofit.training.tracking import Tracking
@@ -41,46 +36,24 @@ USED_UP = 0.95
 @dataclass(frozen=True)
 class Outcome:
     """How a run ended: `val_loss` in nats per token, `val_reduced` where that is of fewer tokens than the recipe says, to keep
-    the hours; `seconds` over all its lives since the first that saved a step."""
+    the hours; `seconds` over all its lives since the first that saved a step. This process trained from `first_step` on,
+    `compiled` to the end or not."""
 
     run: RunFolder
+    recipe: Recipe
+    device: Device
     steps: int
     tokens: int
     val_loss: float | None
     seconds: float
-    val_reduced: bool = False
+    val_reduced: bool
+    first_step: int
+    compiled: bool
 
 
-def train(recipe: Recipe, out: Path, *, fresh: bool = False, probes: bool = True, report: Report) -> Outcome:
-    """Trains `recipe` in the run folder `out`, from where it stands there.
-
-    `fresh` moves an old run aside first; `probes`: a new run on a CUDA card whose step was not measured there begins with
-    that. Raises UserError for what the user can mend, and Stopped, with everything
-    saved, after SIGINT or SIGTERM.
-    """
-    require_trainable(recipe)
-    run = RunFolder(out)
-    if fresh and run.exists:
-        report(Note(f"the old run was moved to {_move_aside(run)}"))
-    if probes and not run.exists and is_cuda(recipe.run):
-        recipe = fitted_to_card(recipe, choose_device(recipe.run), report)
-    with exclusive(run.path, "training there"), StopRequest() as stop:
-        try:
-            return _train(recipe, run, report, stop)
-        except torch.OutOfMemoryError as error:
-            raise out_of_memory(error, recipe) from None
-
-
-def _move_aside(run: RunFolder) -> Path:
-    with exclusive(run.path, "moving it aside"):
-        number = 1
-        while (aside := run.path.with_name(f"{run.path.name}.old-{number}")).exists():
-            number += 1
-        run.path.rename(aside)
-    return aside
-
-
-def _train(recipe: Recipe, run: RunFolder, report: Report, stop: StopRequest) -> Outcome:
+def train_run(recipe: Recipe, run: RunFolder, report: Report, stop: StopRequest) -> Outcome:
+    """Trains `recipe` in a run folder that this process holds, from where it stands there. Raises UserError for what the user can
+    mend, and Stopped, with everything saved, when `stop` was requested."""
     past = metrics_to_resume(run)
     settings = recipe.run
     if run.exists:
@@ -163,11 +136,18 @@ def _train_on(
     finally:
         log.close()
         tracking.close()
-    metrics = read_metrics(run.metrics_file)
-    measured = measurement_of_run(recipe, device, metrics, since=step, compiles=model.compiles)
-    if measured is not None:
-        keep([measured], report)
-    return Outcome(run, loop.step, loop.step * recipe.tokens_per_step, loop.val_loss, loop.seconds, loop.val_reduced)
+    return Outcome(
+        run,
+        recipe,
+        device,
+        steps=loop.step,
+        tokens=loop.step * recipe.tokens_per_step,
+        val_loss=loop.val_loss,
+        seconds=loop.seconds,
+        val_reduced=loop.val_reduced,
+        first_step=step,
+        compiled=model.compiles,
+    )
 
 
 def _start_again_in_time(recipe: Recipe, seconds: float, report: Report) -> None:

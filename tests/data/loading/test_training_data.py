@@ -125,9 +125,9 @@ def test_the_preparer_does_not_outlive_the_run(hub: LocalHub, tmp_path: Path) ->
 OPEN = """
 import sys, threading
 from pathlib import Path
-from nanofit.data.feed import Feed
-from nanofit.data.prepare import Request
-from nanofit.events import silent
+from nanofit.data.loading.training_data import Feed
+from nanofit.data.preparing.prepare import Request
+from nanofit.common.events import silent
 request = Request("fineweb:sample-10BT", "bytes", val_tokens=100_000, folder=Path(sys.argv[1]), block_size=64)
 with Feed(request, 7_000_000, silent) as feed:
     feed.train_stream().wait_for(1, threading.Event())
@@ -249,7 +249,7 @@ def test_an_error_of_the_feeds_own_thread_reaches_the_run(tmp_path: Path, monkey
 FULL_DISK = """
 import errno, itertools, sys
 from nanofit.data import shards
-from nanofit.data.preparer import main
+from nanofit.data.preparing.prepare_worker import main
 real, calls = shards.sync, itertools.count()
 def full(stream):
     if next(calls) > 4:

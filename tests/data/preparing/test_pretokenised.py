@@ -145,8 +145,8 @@ def test_a_killed_process_is_followed_by_one_that_goes_on(server: LocalHub, repo
     size = (repo / TRAIN[0]).stat().st_size
     part = tmp_path / f"{TRAIN[0]}.part"
     script = (
-        "import sys; from pathlib import Path; from nanofit.data.hub.client import Hub; "
-        "from nanofit.data.hub.pretokenised import fetch_shards; "
+        "import sys; from pathlib import Path; from nanofit.data.sources.hub.client import Hub; "
+        "from nanofit.data.preparing.pretokenised import fetch_shards; "
         f"list(fetch_shards(Hub({REPO!r}), Path(sys.argv[1]), None, set()))"
     )
     server.link.bytes_per_second = 100_000

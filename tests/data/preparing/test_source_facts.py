@@ -151,7 +151,7 @@ def test_a_runs_own_shards_count_when_the_text_is_gone(tmp_path: Path) -> None:
 def test_nothing_heavy_is_imported_for_text_and_for_the_hub(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text(PROSE)
     code = (
-        "import sys; from nanofit.data.source_facts import facts_of;"
+        "import sys; from nanofit.data.preparing.source_facts import facts_of;"
         f"[facts_of(spec, 'gpt2', 100) for spec in ('fineweb', 'python', {str(tmp_path)!r}, 'missing')];"
         "assert not {'numpy', 'pyarrow', 'torch', 'huggingface_hub'} & set(sys.modules)"
     )

@@ -1,4 +1,4 @@
-"""Peak memory in closed form. That it is the real step's is tested in tests/measuring/test_trace.py; here are its properties,
+"""Peak memory in closed form. That it is the real step's is tested in tests/profiling/test_trace.py; here are its properties,
 and published peaks of other programs."""
 
 from dataclasses import replace

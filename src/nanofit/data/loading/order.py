@@ -11,6 +11,7 @@ from functools import lru_cache
 import numpy as np
 
 from nanofit.common.quantities import GROUP_TOKENS
+from nanofit.common.splitmix64 import splitmix64
 
 
 @dataclass(frozen=True)
@@ -72,11 +73,3 @@ def permutation(seed: int, epoch: int, group: int, count: int) -> np.ndarray:
     result = np.argsort(splitmix64(key + np.arange(count, dtype=np.uint64)), kind="stable")
     result.flags.writeable = False
     return result
-
-
-def splitmix64(values: np.ndarray) -> np.ndarray:
-    """splitmix64 of each value (Steele, Lea, Flood: Fast splittable pseudorandom number generators, 2014)."""
-    values = values + np.uint64(0x9E3779B97F4A7C15)  # arrays of uint64 wrap around, as the hash wants
-    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return values ^ (values >> np.uint64(31))

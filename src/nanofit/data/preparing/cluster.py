@@ -25,7 +25,9 @@ try:
     from datatrove.pipeline.base import PipelineStep
     from datatrove.utils.logging import logger
 except ImportError as missing:
-    raise UserError(f"nanofit.data.cluster needs datatrove ({missing}): pip install 'datatrove>=0.10'") from None
+    raise UserError(
+        f"nanofit.data.preparing.cluster needs datatrove ({missing}): pip install 'datatrove>=0.10'"
+    ) from None
 
 
 class NanofitShards(PipelineStep):

@@ -10,13 +10,13 @@ from nanofit.common.events import Note, Preparing, Report
 from nanofit.data.preparing.encode_pipeline import REPORT_SECONDS
 from nanofit.data.preparing.prepare import Request, claim, close, disk_refusal, require_space, write_to_disk
 from nanofit.data.preparing.pretokenised import FetchedShard, download_bytes, fetch_shards, shard_files
-from nanofit.data.preparing.source_facts import FINEWEB_BYTES_PER_TOKEN, problem_of_tokens
+from nanofit.data.preparing.source_facts import problem_of_tokens
 from nanofit.data.preparing.split_writer import Job
 from nanofit.data.preparing.token_target import Demand
 from nanofit.data.shards.manifest import Manifest, ShardLine, append_line, append_shard, is_prepared, read_manifest
 from nanofit.data.shards.shard_files import write_starts
 from nanofit.data.sources.hub.client import Hub, HubUnreachable
-from nanofit.data.sources.hub.names import FINEWEB, HubName
+from nanofit.data.sources.hub.names import FINEWEB, FINEWEB_BYTES_PER_TOKEN, HubName
 from nanofit.data.sources.hub.source import COMMUNITY_TOKENS, ParquetSource, before_cards, open_hub_source
 from nanofit.data.tokenizing.engines import fast_engine
 

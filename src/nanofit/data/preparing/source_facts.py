@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nanofit.common.errors import UserError
-from nanofit.data.preparing.resolve import NANOGPT_DATASETS, resolve
+from nanofit.data.preparing.resolve import resolve
 from nanofit.data.shards.manifest import Manifest, is_prepared, read_manifest
-from nanofit.data.sources.hub.names import FINEWEB, HubName, hub_name
+from nanofit.data.sources.hub.names import FINEWEB, FINEWEB_BYTES_PER_TOKEN, HubName, hub_name
 from nanofit.data.sources.local.sources import corpus_of, python_files, text_problem
+from nanofit.data.sources.unknown_names import NANOGPT_DATASETS
 
 if TYPE_CHECKING:
     from nanofit.data.shards.existing import ExistingSet
@@ -44,9 +45,6 @@ PLANNED_SAMPLES = 1_000
 TEXT_PER_FILE_BYTE = {".gz": 2.6, ".zst": 2.5, ".parquet": 1.5}
 """Bytes of text per byte of a file by its ending, 1 for all others. gzip (level 6) and Zstandard (level 3) on 58 kB of FineWeb's text:
 2.67 and 2.46; parquet: FineWeb's sample-10BT has 10^10 tokens of 4.64 bytes in 30.6 GB."""
-
-FINEWEB_BYTES_PER_TOKEN = 3.06
-"""Bytes of FineWeb's parquet files per token: 30.6 GB of sample-10BT."""
 
 PUBLISHED_TOKENS = {
     "fineweb": 15e12,

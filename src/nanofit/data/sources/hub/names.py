@@ -17,6 +17,9 @@ FINEWEB = "HuggingFaceFW/fineweb"
 COMMUNITY_FOLDER = "sample/10BT"
 """The folder of FineWeb whose first 10,485,760 tokens are the community's validation set."""
 
+FINEWEB_BYTES_PER_TOKEN = 3.06
+"""Bytes of FineWeb's parquet files per token: 30.6 GB of sample-10BT."""
+
 _FINEWEBS = {"fineweb": FINEWEB, "fineweb-edu": "HuggingFaceFW/fineweb-edu"}
 _SAMPLES = {"sample-10BT": 9.5e9, "sample-100BT": 95e9, "sample-350BT": 330e9}  # up to how many tokens one is taken
 PRETOKENISED = ("kjj0/fineweb10B-gpt2", "kjj0/fineweb100B-gpt2")  # with tokenizer `gpt2`

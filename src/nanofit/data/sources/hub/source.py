@@ -12,13 +12,12 @@ from typing import Any
 
 from nanofit.common.errors import UserError
 from nanofit.common.events import Note, Report
-from nanofit.data.preparing.source_facts import FINEWEB_BYTES_PER_TOKEN
 from nanofit.data.sources.documents import Chunk, Cursor
 from nanofit.data.sources.hub.client import Hub, HubFile, HubUnreachable
 from nanofit.data.sources.hub.files import HubText, text_files
 from nanofit.data.sources.hub.footers import footer_of
 from nanofit.data.sources.hub.lines import LinesSource
-from nanofit.data.sources.hub.names import COMMUNITY_FOLDER, FINEWEB, HubName
+from nanofit.data.sources.hub.names import COMMUNITY_FOLDER, FINEWEB, FINEWEB_BYTES_PER_TOKEN, HubName
 from nanofit.data.sources.hub.piece_order import TOKENS_PER_BYTE, VALIDATION_SPARE
 from nanofit.data.sources.hub.reading import Reading
 

@@ -15,7 +15,7 @@ import numpy as np
 from xxhash import xxh3_64_intdigest
 
 from nanofit.common.errors import UserError
-from nanofit.data.loading.order import splitmix64
+from nanofit.common.splitmix64 import splitmix64
 from nanofit.data.sources.documents import CHUNK_BYTES, Chunk, Cursor
 from nanofit.data.sources.encodings import ReplacedCount, read_problem, replaced_bytes
 from nanofit.data.sources.local.text_batches import Documents, offsets_of, text_sizes

@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any
 
 from nanofit.common.durable import is_plain_name, require_regular
 from nanofit.common.errors import UserError
-from nanofit.data.preparing.resolve import nothing_named
 from nanofit.data.sources.encodings import SAMPLE_BYTES, sample_problem
 from nanofit.data.sources.local.kinds import (
     PLAIN_ENDINGS,
@@ -30,6 +29,7 @@ from nanofit.data.sources.local.kinds import (
     is_text,
     listed,
 )
+from nanofit.data.sources.unknown_names import nothing_named
 
 if TYPE_CHECKING:
     from nanofit.data.sources.local.mixing import LocalSource
