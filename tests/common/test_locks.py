@@ -13,7 +13,7 @@ from nanofit.common.locks import HOLDER_NAME, exclusive, holder, is_held
 
 HOLD = """
 import sys, pathlib
-from nanofit.locks import exclusive
+from nanofit.common.locks import exclusive
 with exclusive(pathlib.Path(sys.argv[1]), "testing"):
     print("held", flush=True)
     sys.stdin.read()

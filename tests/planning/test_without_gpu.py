@@ -21,4 +21,4 @@ def test_it_says_what_a_budget_takes_or_gives() -> None:
 
 
 def test_only_what_is_left_counts() -> None:
-    assert "(estimated): 1 steps in about" in cpu_note(build_recipe({"steps": 1000}), step=999)
+    assert "(estimated): 1 step in about" in cpu_note(build_recipe({"steps": 1000}), step=999)

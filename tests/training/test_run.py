@@ -18,6 +18,7 @@ import pytest
 import torch
 
 import nanofit
+from nanofit import api
 from nanofit.api import train
 from nanofit.common.errors import Stopped, UserError
 from nanofit.common.events import Activity, Evaluated, Event, Note, Report, Waiting
@@ -33,7 +34,6 @@ from nanofit.planning.calibration import read_calibration
 from nanofit.planning.step import step_shape
 from nanofit.planning.without_gpu import cpu_note
 from nanofit.training import checkpoint, disk, loop
-from nanofit.training import run as run_module
 from nanofit.training.horizon import Horizon
 from nanofit.training.resume import recipe_of_resumed_run
 from nanofit.training.step import TrainStep
@@ -396,8 +396,8 @@ def test_on_a_cuda_card_a_new_run_begins_with_a_probe(
         probed.append(recipe)
         return recipe.with_values(micro_batch=2, grad_accum=4)
 
-    monkeypatch.setattr(run_module, "is_cuda", lambda settings: True)
-    monkeypatch.setattr(run_module, "fitted_to_card", halved)
+    monkeypatch.setattr(api, "is_cuda", lambda settings: True)
+    monkeypatch.setattr(api, "fitted_to_card", halved)
     train(recipe_for(corpus, steps=1), tmp_path / "without", probes=False, report=lambda event: None)
     assert probed == []
     for steps in (1, 2):

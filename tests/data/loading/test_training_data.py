@@ -248,7 +248,7 @@ def test_an_error_of_the_feeds_own_thread_reaches_the_run(tmp_path: Path, monkey
 
 FULL_DISK = """
 import errno, itertools, sys
-from nanofit.data import shards
+from nanofit.data.shards import shard_files as shards
 from nanofit.data.preparing.prepare_worker import main
 real, calls = shards.sync, itertools.count()
 def full(stream):

@@ -32,7 +32,7 @@ FORTY = [f"document {index}: {'text ' * (index % 7)}" for index in range(40)]
 
 HOLD = """
 import sys, pathlib
-from nanofit.locks import exclusive
+from nanofit.common.locks import exclusive
 with exclusive(pathlib.Path(sys.argv[1]), "testing"):
     print("held", flush=True)
     sys.stdin.read()
