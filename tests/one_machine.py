@@ -6,8 +6,8 @@ from typing import Any
 
 from nanofit.common.events import silent
 from nanofit.data.preparing.encode_pipeline import write_set
-from nanofit.data.preparing.split_writer import Job
-from nanofit.data.preparing.token_target import Demand
+from nanofit.data.preparing.split_writer import WriteSpec
+from nanofit.data.preparing.token_target import TokenTarget
 from nanofit.data.shards.manifest import read_manifest
 from nanofit.data.sources.documents import Chunk, Cursor
 from nanofit.data.tokenizing.engines import reference_engine
@@ -31,8 +31,8 @@ def one_machine(documents: list[str], folder: Path, val_tokens: int, tokenizer: 
     """The folder in which `documents`, none of them blank, are shards without a cluster and by the reference."""
     folder.mkdir()
     made_of = {"tokenizer": tokenizer, "val_tokens": val_tokens}
-    job = Job(Listed(documents), folder, tokenizer, made_of, val_tokens, 0.0, window=4)
-    write_set(job, reference_engine(tokenizer), Demand(), silent)
+    spec = WriteSpec(Listed(documents), folder, tokenizer, made_of, val_tokens, 0.0, window=4)
+    write_set(spec, reference_engine(tokenizer), TokenTarget(), silent)
     return folder
 
 

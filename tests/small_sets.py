@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from nanofit.data.shards.manifest import Manifest, Split, append_line, read_manifest
-from nanofit.data.shards.shard_files import Made, ShardWriter
+from nanofit.data.shards.shard_files import Provenance, ShardWriter
 
 TEXT_BYTES = np.full(2**16, 2, dtype=np.uint8)
 """Every token stands for two bytes of text."""
@@ -20,7 +20,7 @@ TEXT_BYTES = np.full(2**16, 2, dtype=np.uint8)
 
 def small_writer(folder: Path, shard_tokens: int, split: Split = "train", **more: Any) -> ShardWriter:
     """A writer of shards of `shard_tokens` each."""
-    made = Made("texts", "gpt2", "by hand")
+    made = Provenance("texts", "gpt2", "by hand")
     return ShardWriter(folder, split, made, TEXT_BYTES, size=lambda split, index: shard_tokens, **more)
 
 

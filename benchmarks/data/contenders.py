@@ -38,7 +38,7 @@ def bare(folder: Path) -> dict[str, Any]:
 def nanofit(folder: Path, out: Path) -> dict[str, Any]:
     """`nanofit data prepare`, without its start; from the first read to the closed set."""
     from nanofit.common.events import silent
-    from nanofit.data.preparing.prepare import prepare
+    from nanofit.data.preparing.prepare import Request, prepare
     from nanofit.data.sources.local.mixing import LocalSource
 
     begins: list[float] = []
@@ -49,7 +49,7 @@ def nanofit(folder: Path, out: Path) -> dict[str, Any]:
         return read(*arguments)
 
     setattr(LocalSource, "read", timed)  # noqa: B010 (a method of another shape)
-    manifest = prepare(str(folder), "gpt2", val_tokens=10_485_760, folder=out, report=silent)
+    manifest = prepare(Request(str(folder), "gpt2", val_tokens=10_485_760, folder=out), silent)
     seconds = time.perf_counter() - begins[0]
     return {"seconds": seconds, "tokens": manifest.tokens("train") + manifest.tokens("val")}
 

@@ -15,9 +15,9 @@ from nanofit.common.errors import UserError
 from nanofit.common.events import Report
 from nanofit.config.vocabulary import VOCABULARIES
 from nanofit.data.loading.stream import TokenStream
-from nanofit.data.preparing.prepare import prepare
+from nanofit.data.preparing.prepare import Request, prepare
 from nanofit.data.shards.manifest import Manifest, ShardLine, Split, append_line, append_shard, read_manifest
-from nanofit.data.shards.shard_files import Made, ShardWriter
+from nanofit.data.shards.shard_files import Provenance, ShardWriter
 
 FORMAT_VERSION = 1
 TOKENIZER = "gpt2"
@@ -46,12 +46,8 @@ def make_tokens(corpus: str, file: Path, report: Report, most: dict[Split, int] 
         raise UserError(f"{file} should end in .npz")
     with tempfile.TemporaryDirectory(prefix="nanofit-tokens-") as name:
         manifest = prepare(
-            corpus,
-            TOKENIZER,
-            val_tokens=most["val"],
-            folder=Path(name),
-            most_tokens=sum(most.values()),
-            report=report,
+            Request(corpus, TOKENIZER, val_tokens=most["val"], folder=Path(name), most_tokens=sum(most.values())),
+            report,
         )
         parts = {split: _first(manifest, split, count) for split, count in most.items()}
     tokens = Tokens(parts["train"][0], parts["val"][0], {"train": parts["train"][1], "val": parts["val"][1]})
@@ -112,7 +108,7 @@ def unpack(tokens: Tokens, folder: Path) -> Manifest:
         writer = ShardWriter(
             folder,
             split,
-            Made("benchmark", TOKENIZER, "benchmark"),
+            Provenance("benchmark", TOKENIZER, "benchmark"),
             np.zeros(2**16, dtype=np.uint8),
             size=lambda split, index: 10**8,
             commit=commit,

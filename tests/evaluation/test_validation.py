@@ -13,7 +13,7 @@ from nanofit.common.events import silent
 from nanofit.config.architecture import ModelConfig
 from nanofit.config.recipe import RunSection
 from nanofit.data.loading.stream import TokenStream
-from nanofit.data.preparing.prepare import prepare
+from nanofit.data.preparing.prepare import Request, prepare
 from nanofit.data.shards.manifest import Manifest
 from nanofit.data.tokenizing.tokenizers import get_tokenizer
 from nanofit.device.torch_device import choose_device
@@ -32,7 +32,7 @@ def manifest(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
     for index in range(60):
         text = " ".join(words.choice(("the", "a", "moon", "is", "née", "round")) for _ in range(60))
         (folder / f"{index}.txt").write_text(text, encoding="utf-8")
-    return prepare(str(folder), "bytes", val_tokens=2000, folder=folder / "shards", block_size=BLOCK, report=silent)
+    return prepare(Request(str(folder), "bytes", val_tokens=2000, folder=folder / "shards", block_size=BLOCK), silent)
 
 
 def test_it_is_the_mean_over_all_windows_whatever_the_batch(manifest: Manifest) -> None:

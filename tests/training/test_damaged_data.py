@@ -15,7 +15,7 @@ from nanofit.data.loading import order
 from nanofit.data.preparing import encode_pipeline as writing
 from nanofit.data.preparing import split_writer as placing
 from nanofit.data.preparing import verify
-from nanofit.data.preparing.prepare import prepare
+from nanofit.data.preparing.prepare import Request, prepare
 from nanofit.data.shards import shard_files as shards
 from nanofit.data.shards.manifest import MANIFEST_NAME, read_manifest
 from nanofit.evaluation.evaluate import evaluate_run
@@ -125,7 +125,7 @@ def test_a_damaged_validation_shard(corpus: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("given_as_source", [False, True])
 def test_a_manifest_that_is_gone_between_two_runs(corpus: Path, tmp_path: Path, given_as_source: bool) -> None:
     folder, run = tmp_path / "shards", RunFolder(tmp_path / "run")
-    prepare(str(corpus), "bytes", val_tokens=2000, report=silent, folder=folder, block_size=32)
+    prepare(Request(str(corpus), "bytes", val_tokens=2000, folder=folder, block_size=32), silent)
     source = folder if given_as_source else corpus
     train(recipe_for(source, folder, steps=5), run.path, report=silent)
     (folder / MANIFEST_NAME).rename(tmp_path / "away")
@@ -144,7 +144,7 @@ def test_an_evaluation_on_other_shards_says_so(corpus: Path, tmp_path: Path) -> 
     train(recipe_for(corpus, folder, steps=5), run.path, report=silent)
     corpus.write_text(corpus.read_text().replace("word", "sword"))
     folder.rename(tmp_path / "before")
-    prepare(str(corpus), "bytes", val_tokens=2000, report=silent, folder=folder, block_size=32)
+    prepare(Request(str(corpus), "bytes", val_tokens=2000, folder=folder, block_size=32), silent)
     notes: list[str] = []
     evaluate_run(run.path, lambda event: notes.append(event.text) if isinstance(event, Note) else None)
     said = "are not those that this run was trained on: this is the loss on what lies there now"

@@ -27,7 +27,7 @@ from nanofit.config.recipe import Recipe, build_recipe
 from nanofit.config.recipe_files import load_recipe
 from nanofit.config.recipe_writing import recipe_toml
 from nanofit.config.run_folder import RunFolder, read_metrics, summarize
-from nanofit.data.preparing.prepare import prepare
+from nanofit.data.preparing.prepare import Request, prepare
 from nanofit.device.torch_device import Device
 from nanofit.hardware.cpu import cpu_name
 from nanofit.planning.calibration import read_calibration
@@ -492,7 +492,7 @@ def test_shards_that_changed_under_a_run_are_refused(corpus: Path, tmp_path: Pat
     other = tmp_path / "other.txt"
     other.write_text(corpus.read_text().replace("word", "term"))
     prepare(
-        str(other), "bytes", val_tokens=10_000, folder=tmp_path / "shards", block_size=32, report=lambda event: None
+        Request(str(other), "bytes", val_tokens=10_000, folder=tmp_path / "shards", block_size=32), lambda event: None
     )
     with pytest.raises(UserError, match="not those that this run began with"):
         train(recipe_for(corpus, steps=4, folder=str(tmp_path / "shards")), run, report=lambda event: None)

@@ -16,7 +16,7 @@ from nanofit.common.events import Event, Progress, Waiting, silent
 from nanofit.config.recipe import Recipe, build_recipe
 from nanofit.config.run_folder import RunFolder, read_metrics
 from nanofit.data.loading import training_data as feeding
-from nanofit.data.preparing.prepare import Request, fulfil
+from nanofit.data.preparing.prepare import Request, prepare
 
 TINY: dict[str, Any] = {
     "source": "fineweb:sample-10BT",
@@ -70,7 +70,7 @@ def whole(repo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     with LocalHub({"HuggingFaceFW/fineweb": repo}) as server, pytest.MonkeyPatch.context() as patch:
         server.only_one(patch)
         request = Request(TINY["source"], "bytes", TINY["val_tokens"], folder=folder / "data", block_size=64)
-        fulfil(request, silent)
+        prepare(request, silent)
     train(recipe(folder=str(folder / "data")), folder / "run", report=silent)
     return folder / "run"
 
@@ -141,8 +141,10 @@ def test_a_run_that_was_stopped_at_its_last_step_lifts_the_hold_for_its_validati
     text = tmp_path / "text.txt"
     text.write_text("".join(f"The moon is round, said {number}.\n\n" for number in range(40_000)))
     last = recipe(source=str(text), folder=str(tmp_path / "shards"), steps=2, checkpoint_interval=2, micro_batch=64)
-    validation = feeding.Feed.validation
-    monkeypatch.setattr(feeding.Feed, "validation", lambda self: validation(self) if self._hold is None else None)
+    validation = feeding.TrainingData.validation
+    monkeypatch.setattr(
+        feeding.TrainingData, "validation", lambda self: validation(self) if self._pause_at is None else None
+    )
     waits: list[Event] = []
 
     def stop_at_the_end(event: Event) -> None:

@@ -58,17 +58,19 @@ def prepare_command(
     """
     from nanofit.cli.progress import Watcher
     from nanofit.config.nanogpt_data import with_vocabulary_of_source
-    from nanofit.data.preparing.prepare import prepare
+    from nanofit.data.preparing.prepare import Request, prepare
 
     given = {"source": source} | ({"tokenizer": tokenizer} if tokenizer is not None else {})
     with Watcher() as report:
         manifest = prepare(
-            source,
-            with_vocabulary_of_source(given).get("tokenizer", "gpt2"),
-            val_tokens=_tokens("--val_tokens", val_tokens),
-            most_tokens=_tokens("--tokens", tokens) if tokens is not None else None,
-            folder=out,
-            report=report,
+            Request(
+                source,
+                with_vocabulary_of_source(given).get("tokenizer", "gpt2"),
+                val_tokens=_tokens("--val_tokens", val_tokens),
+                most_tokens=_tokens("--tokens", tokens) if tokens is not None else None,
+                folder=out,
+            ),
+            report,
         )
     _print_status(manifest.folder, as_json)
 

@@ -22,7 +22,7 @@ from nanofit.config.checkpoint_state import TrainingState
 from nanofit.config.recipe import Recipe
 from nanofit.config.run_folder import Metrics, MetricsLog, RunFolder
 from nanofit.data.loading.batches import WAIT_SECONDS
-from nanofit.data.loading.training_data import Feed
+from nanofit.data.loading.training_data import TrainingData
 from nanofit.device.torch_device import Device
 from nanofit.evaluation.validation import evaluating, validate
 from nanofit.planning.predict import CHECKPOINT_BYTES_PER_SECOND, checkpoint_bytes
@@ -78,7 +78,7 @@ class TrainingLoop:
         recipe: Recipe,
         device: Device,
         train_step: TrainStep,
-        feed: Feed,
+        feed: TrainingData,
         log: MetricsLog,
         past: Metrics,
         tracking: Tracking,

@@ -14,7 +14,7 @@ from nanofit.config.recipe import Recipe
 from nanofit.config.recipe_writing import recipe_toml
 from nanofit.config.run_folder import Metrics, MetricsLog, RunFolder, metrics_to_resume
 from nanofit.data.loading.batches import AHEAD, StepBatches, check_ahead
-from nanofit.data.loading.training_data import Feed
+from nanofit.data.loading.training_data import TrainingData
 from nanofit.data.preparing.prepare import Request
 from nanofit.data.shards.manifest import is_complete
 from nanofit.device.torch_device import Device, choose_device, usable_here
@@ -74,7 +74,7 @@ def train_run(recipe: Recipe, run: RunFolder, report: Report, stop: StopRequest)
 
 
 def _train_on(
-    feed: Feed, recipe: Recipe, run: RunFolder, device: Device, past: Metrics, report: Report, stop: StopRequest
+    feed: TrainingData, recipe: Recipe, run: RunFolder, device: Device, past: Metrics, report: Report, stop: StopRequest
 ) -> Outcome:
     config = recipe.model_config_of_run()
     stream = feed.train_stream()
@@ -163,7 +163,7 @@ def _start_again_in_time(recipe: Recipe, seconds: float, report: Report) -> None
     report(Note(f"{text}: it starts again in the time that is left ({used})", warning=True))
 
 
-def _feed(recipe: Recipe, run: RunFolder, report: Report) -> Feed:
+def _feed(recipe: Recipe, run: RunFolder, report: Report) -> TrainingData:
     """The data of the run; one that goes on keeps its own shards, whatever became of the text."""
     folder = Path(recipe.data.folder) if recipe.data.folder else None
     source = recipe.data.source
@@ -177,7 +177,7 @@ def _feed(recipe: Recipe, run: RunFolder, report: Report) -> Feed:
         block_size=recipe.model.block_size,
         characters=recipe.data.characters,
     )
-    return Feed(request, _expected_tokens(recipe), report)
+    return TrainingData(request, _expected_tokens(recipe), report)
 
 
 def _expected_tokens(recipe: Recipe) -> int | None:
@@ -189,7 +189,7 @@ def _expected_tokens(recipe: Recipe) -> int | None:
     return int(speed.high * 3600 * recipe.budget.hours) if speed is not None else None
 
 
-def _require_same_data(feed: Feed, remembered: str, report: Report) -> None:
+def _require_same_data(feed: TrainingData, remembered: str, report: Report) -> None:
     """Raises UserError unless the shards are those that a checkpoint was trained on."""
     manifest = feed.manifest()
     if manifest.agrees_with(remembered):
@@ -214,7 +214,7 @@ def _require_same_data(feed: Feed, remembered: str, report: Report) -> None:
     )
 
 
-def _in_full(recipe: Recipe, run: RunFolder, feed: Feed, device: Device) -> Recipe:
+def _in_full(recipe: Recipe, run: RunFolder, feed: TrainingData, device: Device) -> Recipe:
     """The recipe with every derived value and every choice made for this device written out: neither a new default nor
     another start changes what this run computes."""
     return recipe.with_values(

@@ -22,8 +22,8 @@ from nanofit.common.locks import exclusive
 from nanofit.common.quantities import GROUP_TOKENS
 from nanofit.data.loading import training_data as feeding
 from nanofit.data.loading.stream import TokenStream
-from nanofit.data.loading.training_data import HOLD_TOKENS, Feed
-from nanofit.data.preparing.prepare import Request, fulfil
+from nanofit.data.loading.training_data import PAUSE_AT_TOKENS, TrainingData
+from nanofit.data.preparing.prepare import Request, prepare
 from nanofit.data.preparing.prepare_worker import request_json
 from nanofit.data.shards.manifest import MANIFEST_NAME, read_manifest
 
@@ -71,8 +71,8 @@ def is_alive(process: int) -> bool:
 
 
 def test_tokens_that_come_while_they_are_read_are_those_of_the_whole_set(hub: LocalHub, tmp_path: Path) -> None:
-    whole = fulfil(request(tmp_path / "whole"), silent)
-    with Feed(request(tmp_path / "set"), 6_000_000, silent) as feed:
+    whole = prepare(request(tmp_path / "whole"), silent)
+    with TrainingData(request(tmp_path / "set"), 6_000_000, silent) as feed:
         stream = feed.train_stream()
         assert not stream.is_final
         got = []
@@ -88,8 +88,8 @@ def test_tokens_that_come_while_they_are_read_are_those_of_the_whole_set(hub: Lo
 
 
 def test_a_run_that_needs_more_than_was_expected_gets_it(hub: LocalHub, tmp_path: Path) -> None:
-    whole = fulfil(request(tmp_path / "whole"), silent)
-    with Feed(request(tmp_path / "set"), 10_000, silent) as feed:
+    whole = prepare(request(tmp_path / "whole"), silent)
+    with TrainingData(request(tmp_path / "set"), 10_000, silent) as feed:
         stream = feed.train_stream()
         stream.wait_for(1, NEVER)
         wait(lambda: feed.manifest().closing is not None)
@@ -104,17 +104,17 @@ def test_a_run_that_needs_more_than_was_expected_gets_it(hub: LocalHub, tmp_path
 
 
 def test_before_the_first_step_no_more_is_prepared_than_it_needs(hub: LocalHub, tmp_path: Path) -> None:
-    with Feed(request(tmp_path / "set"), 7_000_000, silent) as feed:
+    with TrainingData(request(tmp_path / "set"), 7_000_000, silent) as feed:
         stream = feed.train_stream()
         stream.wait_for(1_048_577, NEVER)
-        wait(lambda: feed.latest is not None and feed.latest.tokens >= HOLD_TOKENS)
-        assert feed.manifest().tokens("train") == 1_048_577, "the second shard ends behind the hold"
+        wait(lambda: feed.latest is not None and feed.latest.tokens >= PAUSE_AT_TOKENS)
+        assert feed.manifest().tokens("train") == 1_048_577, "the second shard ends behind the pause"
         feed.release()
         stream.wait_for(5_000_000, NEVER)
 
 
 def test_the_preparer_does_not_outlive_the_run(hub: LocalHub, tmp_path: Path) -> None:
-    with Feed(request(tmp_path / "set"), 7_000_000, silent) as feed:
+    with TrainingData(request(tmp_path / "set"), 7_000_000, silent) as feed:
         feed.train_stream().wait_for(1, NEVER)
         assert feed._child is not None
         process = feed._child.pid
@@ -125,11 +125,11 @@ def test_the_preparer_does_not_outlive_the_run(hub: LocalHub, tmp_path: Path) ->
 OPEN = """
 import sys, threading
 from pathlib import Path
-from nanofit.data.loading.training_data import Feed
+from nanofit.data.loading.training_data import TrainingData
 from nanofit.data.preparing.prepare import Request
 from nanofit.common.events import silent
 request = Request("fineweb:sample-10BT", "bytes", val_tokens=100_000, folder=Path(sys.argv[1]), block_size=64)
-with Feed(request, 7_000_000, silent) as feed:
+with TrainingData(request, 7_000_000, silent) as feed:
     feed.train_stream().wait_for(1, threading.Event())
     print(feed._child.pid, flush=True)
     threading.Event().wait()
@@ -146,16 +146,16 @@ def test_the_preparer_does_not_outlive_a_run_that_dies(hub: LocalHub, tmp_path: 
         run.wait()
     wait(lambda: not is_alive(process))
     # What it left is gone on with.
-    whole = fulfil(request(tmp_path / "whole"), silent)
-    assert fulfil(request(tmp_path / "set"), silent).digest == whole.digest
+    whole = prepare(request(tmp_path / "whole"), silent)
+    assert prepare(request(tmp_path / "set"), silent).digest == whole.digest
 
 
 def test_a_second_run_follows_the_process_that_prepares(hub: LocalHub, tmp_path: Path) -> None:
     folder = tmp_path / "set"
     said: list[Event] = []
-    with Feed(request(folder), 7_000_000, silent) as first:
+    with TrainingData(request(folder), 7_000_000, silent) as first:
         first.train_stream().wait_for(1, NEVER)
-        with Feed(request(folder), 7_000_000, said.append) as second:
+        with TrainingData(request(folder), 7_000_000, said.append) as second:
             first.release()
             second.train_stream().wait_for(6_000_000, NEVER)
             assert second._child is None
@@ -165,7 +165,7 @@ def test_a_second_run_follows_the_process_that_prepares(hub: LocalHub, tmp_path:
 
 def test_when_the_process_that_was_followed_goes_the_run_prepares_itself(hub: LocalHub, tmp_path: Path) -> None:
     with exclusive(tmp_path / "set", "testing"):
-        feed = Feed(request(tmp_path / "set"), 2_000_000, silent)
+        feed = TrainingData(request(tmp_path / "set"), 2_000_000, silent)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("nanofit.data.loading.training_data.is_held", lambda folder: True)
             feed.__enter__()
@@ -176,7 +176,7 @@ def test_when_the_process_that_was_followed_goes_the_run_prepares_itself(hub: Lo
 
 
 def test_a_source_that_is_not_there_is_said_to_whoever_waits(hub: LocalHub, tmp_path: Path) -> None:
-    with Feed(request(tmp_path / "set", "fineweb:CC-MAIN-1999-01"), 10**6, silent) as feed:
+    with TrainingData(request(tmp_path / "set", "fineweb:CC-MAIN-1999-01"), 10**6, silent) as feed:
         with pytest.raises(UserError, match=r"CC-MAIN-1999-01"):
             feed.train_stream().wait_for(1, NEVER)
         with pytest.raises(UserError, match=r"CC-MAIN-1999-01"):
@@ -185,17 +185,17 @@ def test_a_source_that_is_not_there_is_said_to_whoever_waits(hub: LocalHub, tmp_
 
 def test_a_hub_that_fails_for_a_while_is_waited_for(hub: LocalHub, tmp_path: Path) -> None:
     hub.add(Status(code=503, path="000_00000.parquet", times=3))
-    with Feed(request(tmp_path / "set"), 2_000_000, silent) as feed:
+    with TrainingData(request(tmp_path / "set"), 2_000_000, silent) as feed:
         feed.train_stream().wait_for(1, NEVER)
 
 
 def test_small_text_and_finished_sets_need_no_preparer(hub: LocalHub, tmp_path: Path) -> None:
     (tmp_path / "text.txt").write_text("A short text. " * 4000)
-    with Feed(request(tmp_path / "small", str(tmp_path / "text.txt")), None, silent) as feed:
+    with TrainingData(request(tmp_path / "small", str(tmp_path / "text.txt")), None, silent) as feed:
         assert feed.train_stream().is_final
         assert feed._thread is None
-    fulfil(request(tmp_path / "set"), silent)
-    with Feed(request(tmp_path / "set"), 100, silent) as feed:
+    prepare(request(tmp_path / "set"), silent)
+    with TrainingData(request(tmp_path / "set"), 100, silent) as feed:
         assert feed.train_stream().is_final
         assert feed._thread is None
 
@@ -212,7 +212,7 @@ def test_the_preparer_that_ends_by_itself_exits_with_0(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "nanofit.data.preparing.prepare_worker", request_json(text_request(tmp_path, 1))]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as child:
         assert child.stdin and child.stdout
-        child.stdin.write(json.dumps({"tokens": None, "hold": None}).encode() + b"\n")
+        child.stdin.write(json.dumps({"tokens": None, "pause_at": None}).encode() + b"\n")
         child.stdin.flush()
         said = child.stdout.read()
         code = child.wait()
@@ -222,7 +222,7 @@ def test_the_preparer_that_ends_by_itself_exits_with_0(tmp_path: Path) -> None:
 def test_a_first_step_deep_in_a_large_shard_gets_its_data(tmp_path: Path) -> None:
     """A resumed run that was waiting for data when it was stopped; or one step of more than 3 groups."""
     request = text_request(tmp_path, 90)
-    with Feed(request, 10**8, silent) as feed:
+    with TrainingData(request, 10**8, silent) as feed:
         stream, stop = feed.train_stream(), threading.Event()
         needed = 32 * GROUP_TOKENS + 1
         timer = threading.Timer(60, stop.set)
@@ -240,7 +240,7 @@ def test_an_error_of_the_feeds_own_thread_reaches_the_run(tmp_path: Path, monkey
 
     monkeypatch.setattr(feeding.subprocess, "Popen", no_process)
     with (
-        Feed(text_request(tmp_path, 1), 10**6, silent) as feed,
+        TrainingData(text_request(tmp_path, 1), 10**6, silent) as feed,
         pytest.raises(OSError, match="temporarily unavailable"),
     ):
         feed.train_stream().wait_for(1, NEVER)
@@ -261,7 +261,7 @@ sys.exit(main(sys.argv[1]))
 
 
 def test_a_full_disk_is_waited_for(hub: LocalHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = fulfil(request(tmp_path / "whole"), silent)
+    whole = prepare(request(tmp_path / "whole"), silent)
     monkeypatch.setattr(feeding, "RETRY_SECONDS", 0.1)
     said: list[str] = []
     real, started = subprocess.Popen, []
@@ -272,7 +272,7 @@ def test_a_full_disk_is_waited_for(hub: LocalHub, tmp_path: Path, monkeypatch: p
         return real([sys.executable, "-c", FULL_DISK, command[-1]] if finds_no_space else command, **more)
 
     monkeypatch.setattr(feeding.subprocess, "Popen", popen)
-    with Feed(request(tmp_path / "set"), 6_000_000, lambda event: said.append(str(event))) as feed:
+    with TrainingData(request(tmp_path / "set"), 6_000_000, lambda event: said.append(str(event))) as feed:
         stream = feed.train_stream()
         feed.release()
         stream.wait_for(6_000_000, NEVER)
@@ -290,7 +290,7 @@ def test_a_manifest_that_is_lost_in_the_middle_of_a_run_is_said_and_the_state_of
 ) -> None:
     folder = tmp_path / "set"
     manifest = folder / MANIFEST_NAME
-    with Feed(request(folder), 3_000_000, silent) as feed:
+    with TrainingData(request(folder), 3_000_000, silent) as feed:
         stream = feed.train_stream()
         stream.wait_for(3_000_000, NEVER)
         feed.release()

@@ -15,7 +15,7 @@ from nanofit.data.loading.stream import TokenStream
 from nanofit.data.preparing import merging, ranks
 from nanofit.data.preparing import split_writer as placing
 from nanofit.data.preparing.merging import merge
-from nanofit.data.preparing.prepare import prepare
+from nanofit.data.preparing.prepare import Request, prepare
 from nanofit.data.shards import shard_files as shards
 from nanofit.data.shards.manifest import read_manifest
 from one_machine import content, one_machine
@@ -148,7 +148,7 @@ def test_a_merged_set_is_taken_as_any_other(folder: Path, tmp_path: Path) -> Non
     run(folder, tmp_path, tasks=2)
     out = tmp_path / "set"
     merged = merge(tmp_path / "ranks", out, "listed", VAL_TOKENS, silent)
-    manifest = prepare(str(out), "bytes", val_tokens=1, report=silent, block_size=64)
+    manifest = prepare(Request(str(out), "bytes", val_tokens=1, block_size=64), silent)
     assert manifest.shards == merged.shards
     tokens = np.concatenate(list(TokenStream(manifest, "train").parts()))
     assert len(tokens) == manifest.tokens("train")

@@ -17,8 +17,8 @@ from nanofit.data.loading.stream import TokenStream
 from nanofit.data.preparing import encode_pipeline as writing
 from nanofit.data.preparing import split_writer as placing
 from nanofit.data.preparing.encode_pipeline import Written, drop_short_end, write_set
-from nanofit.data.preparing.split_writer import Job
-from nanofit.data.preparing.token_target import Demand
+from nanofit.data.preparing.split_writer import WriteSpec
+from nanofit.data.preparing.token_target import TokenTarget
 from nanofit.data.shards import manifest as manifests
 from nanofit.data.shards import shard_files as shards
 from nanofit.data.shards.manifest import Manifest, read_manifest
@@ -67,8 +67,8 @@ def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
 def write(source: Listed, folder: Path, most: int | None = None, val_tokens: int | None = 50) -> Written:
     folder.mkdir(exist_ok=True)
     made_of = {"tokenizer": "bytes", "val_tokens": val_tokens}
-    job = Job(source, folder, "bytes", made_of, val_tokens, 0.3, window=4)
-    return write_set(job, reference_engine("bytes"), Demand(most), silent)
+    spec = WriteSpec(source, folder, "bytes", made_of, val_tokens, 0.3, window=4)
+    return write_set(spec, reference_engine("bytes"), TokenTarget(most), silent)
 
 
 def texts_of(manifest: Manifest, split: Any) -> list[str]:
@@ -211,8 +211,8 @@ def test_what_came_of_a_damaged_file_is_made_again(tmp_path: Path) -> None:
     said: list[Event] = []
     folder = tmp_path / "set"
     folder.mkdir()
-    job = Job(Damaged(listed), folder, "bytes", {"tokenizer": "bytes", "val_tokens": 50}, 50, 0.0, window=4)
-    write_set(job, reference_engine("bytes"), Demand(), said.append)
+    spec = WriteSpec(Damaged(listed), folder, "bytes", {"tokenizer": "bytes", "val_tokens": 50}, 50, 0.0, window=4)
+    write_set(spec, reference_engine("bytes"), TokenTarget(), said.append)
     assert content(folder) == content(tmp_path / "whole")
     assert read_manifest(folder).redone == ("file 1",)
     assert any("file 1" in str(event) and "redoing" in str(event) for event in said)
@@ -233,15 +233,15 @@ def test_an_engine_that_is_wrong_is_replaced_by_the_reference(tmp_path: Path) ->
     said: list[Event] = []
     folder = tmp_path / "set"
     folder.mkdir()
-    job = Job(Listed(listed), folder, "bytes", {"tokenizer": "bytes", "val_tokens": 50}, 50, 0.0, window=4)
+    spec = WriteSpec(Listed(listed), folder, "bytes", {"tokenizer": "bytes", "val_tokens": 50}, 50, 0.0, window=4)
 
-    class Always(writing.Judge):
+    class Always(writing.TokenizerSpotCheck):
         def agrees(self, texts: list[str], encoded: Any) -> bool:
             return np.array_equal(encoded.tokens, reference_engine("bytes").encode(texts).tokens)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(writing, "Judge", Always)
-        write_set(job, Wrong(), Demand(), said.append)
+        patch.setattr(writing, "TokenizerSpotCheck", Always)
+        write_set(spec, Wrong(), TokenTarget(), said.append)
     assert content(folder) == content(tmp_path / "whole")
     assert any("going on with the reference" in str(event) for event in said)
 

@@ -18,11 +18,12 @@ from hypothesis import strategies as st
 
 from nanofit.common import events
 from nanofit.common.errors import UserError
+from nanofit.common.events import Report
 from nanofit.config.vocabulary import VOCABULARIES
 from nanofit.data.loading.stream import TokenStream
 from nanofit.data.preparing import prepare as preparing
 from nanofit.data.preparing import split_writer as placing
-from nanofit.data.preparing.prepare import prepare, shards_folder
+from nanofit.data.preparing.prepare import Request, prepare, shards_folder
 from nanofit.data.shards.manifest import Manifest, Split, read_manifest
 from nanofit.data.shards.shard_files import ShardWriter
 from nanofit.data.sources.local.sources import open_source
@@ -44,10 +45,12 @@ def corpus(file: Path, texts: Iterable[str]) -> Path:
     return file
 
 
-def prepared(source: Path, folder: Path | None, tokenizer: str = "bytes", **options: Any) -> Manifest:
+def prepared(
+    source: Path, folder: Path | None, tokenizer: str = "bytes", report: Report = events.silent, **options: Any
+) -> Manifest:
     """`source` prepared in `folder`, with windows small enough for a few documents."""
-    settings = {"val_tokens": 10**6, "block_size": 8, "report": events.silent} | options
-    return prepare(str(source), tokenizer, folder=folder, **settings)
+    settings: dict[str, Any] = {"val_tokens": 10**6, "block_size": 8} | options
+    return prepare(Request(str(source), tokenizer, folder=folder, **settings), report)
 
 
 def documents(manifest: Manifest, split: Split) -> list[str]:
@@ -189,12 +192,12 @@ def test_most_tokens_end_it_after_a_whole_document(tmp_path: Path) -> None:
 def test_the_folder_of_a_source_changes_with_its_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     source = corpus(tmp_path / "a.jsonl", FORTY)
-    first = prepare(str(source), "bytes", val_tokens=100, block_size=8, report=events.silent).folder
+    first = prepare(Request(str(source), "bytes", val_tokens=100, block_size=8), events.silent).folder
     assert first.parent == Path("data")
     assert first == shards_folder(open_source(str(source)), "bytes", None)
     corpus(source, [*FORTY, "one more"])
-    second = prepare(str(source), "bytes", val_tokens=100, block_size=8, report=events.silent).folder
-    part = prepare(str(source), "bytes", val_tokens=100, block_size=8, most_tokens=300, report=events.silent).folder
+    second = prepare(Request(str(source), "bytes", val_tokens=100, block_size=8), events.silent).folder
+    part = prepare(Request(str(source), "bytes", val_tokens=100, block_size=8, most_tokens=300), events.silent).folder
     assert len({first, second, part}) == 3
 
 
@@ -212,7 +215,7 @@ def test_a_complete_set_is_taken_as_it_is(tmp_path: Path) -> None:
 def test_a_folder_of_shards_is_a_source_by_itself(tmp_path: Path) -> None:
     first = prepared(corpus(tmp_path / "a.jsonl", FORTY), tmp_path / "out")
     (tmp_path / "a.jsonl").unlink()
-    assert prepare(str(tmp_path / "out"), "bytes", val_tokens=1, block_size=8, report=events.silent) == first
+    assert prepare(Request(str(tmp_path / "out"), "bytes", val_tokens=1, block_size=8), events.silent) == first
 
 
 @pytest.mark.parametrize("name", ["a.jsonl", "b.jsonl"])

@@ -161,11 +161,11 @@ def test_an_engine_that_is_wrong_is_replaced_by_the_reference(tmp_path: Path, mo
         def encode(self, texts: list[str]) -> Any:
             return reference_engine("bytes").encode([text.replace("7", "8") for text in texts])
 
-    class Always(ranks.Judge):
+    class Always(ranks.TokenizerSpotCheck):
         def agrees(self, texts: list[str], encoded: Any) -> bool:
             return np.array_equal(encoded.tokens, reference_engine("bytes").encode(texts).tokens)
 
-    monkeypatch.setattr(ranks, "Judge", Always)
+    monkeypatch.setattr(ranks, "TokenizerSpotCheck", Always)
     monkeypatch.setattr(ranks, "fast_engine", lambda tokenizer, report: Wrong())
     said: list[Event] = []
     documents = [f"document {number}" for number in range(20)]

@@ -15,8 +15,8 @@ from nanofit.data.preparing import encode_pipeline as writing
 from nanofit.data.preparing import split_writer as placing
 from nanofit.data.preparing.encode_pipeline import write_set
 from nanofit.data.preparing.repair import begin_again
-from nanofit.data.preparing.split_writer import Job
-from nanofit.data.preparing.token_target import Demand
+from nanofit.data.preparing.split_writer import WriteSpec
+from nanofit.data.preparing.token_target import TokenTarget
 from nanofit.data.shards import shard_files as shards
 from nanofit.data.shards.manifest import append_line, read_manifest
 from nanofit.data.sources.documents import Chunk, Cursor, Role
@@ -51,11 +51,11 @@ def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writing, "SMALL_BYTES", 0)
 
 
-def write(source: Listed, folder: Path, demand: Demand, val_tokens: int | None) -> None:
+def write(source: Listed, folder: Path, token_target: TokenTarget, val_tokens: int | None) -> None:
     made_of: dict[str, Any] = {"tokenizer": "bytes"}
-    made_of |= {"most_tokens": demand.tokens} if val_tokens is None else {"val_tokens": val_tokens}
-    job = Job(source, folder, "bytes", made_of, val_tokens, 0.3, window=4)
-    written = write_set(job, reference_engine("bytes"), demand, silent)
+    made_of |= {"most_tokens": token_target.tokens} if val_tokens is None else {"val_tokens": val_tokens}
+    spec = WriteSpec(source, folder, "bytes", made_of, val_tokens, 0.3, window=4)
+    written = write_set(spec, reference_engine("bytes"), token_target, silent)
     append_line(folder, {"closed": True, "exhausted": written.exhausted})
 
 
@@ -74,7 +74,7 @@ ordered = st.tuples(
 def test_every_shard_comes_out_as_it_was(tmp_path_factory: pytest.TempPathFactory, listing: Any, most: Any) -> None:
     folder = tmp_path_factory.mktemp("set")
     val_tokens = None if listing[0][0] == "hash" else 50
-    write(Listed(listing), folder, Demand(most), val_tokens)
+    write(Listed(listing), folder, TokenTarget(most), val_tokens)
     manifest = read_manifest(folder)
     for line in manifest.shards:
         again = tmp_path_factory.mktemp("again")
@@ -93,7 +93,7 @@ def test_reading_begins_where_the_shard_does_and_ends_with_it(tmp_path: Path) ->
     folder, again = tmp_path / "set", tmp_path / "again"
     folder.mkdir()
     again.mkdir()
-    write(Listed(listing), folder, Demand(None), 50)
+    write(Listed(listing), folder, TokenTarget(None), 50)
     manifest = read_manifest(folder)
     before, line = manifest.of("train")[2:4]
     source = Listed(listing)

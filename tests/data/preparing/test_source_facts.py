@@ -10,7 +10,7 @@ import pytest
 
 from nanofit.common.errors import UserError
 from nanofit.common.events import silent
-from nanofit.data.preparing.prepare import prepare
+from nanofit.data.preparing.prepare import Request, prepare
 from nanofit.data.preparing.source_facts import SourceFacts, facts_of
 from nanofit.data.shards.manifest import append_line
 from small_sets import write_set
@@ -48,7 +48,7 @@ def test_a_folder_is_not_fineweb_because_of_its_name(tmp_path: Path) -> None:
     folder.mkdir()
     (folder / "a.txt").write_text(JAPANESE * 1000, encoding="utf-8")
     assert not facts(folder).is_fineweb
-    prepared = prepare(str(folder), "gpt2", val_tokens=10**7, folder=tmp_path / "fineweb-set", report=silent)
+    prepared = prepare(Request(str(folder), "gpt2", val_tokens=10**7, folder=tmp_path / "fineweb-set"), silent)
     assert not facts(tmp_path / "fineweb-set").is_fineweb
     assert facts(tmp_path / "fineweb-set").unique_tokens == prepared.tokens("train")
 
@@ -80,7 +80,7 @@ def test_tokens_of_text_are_estimated_from_the_sizes_of_its_files(tmp_path: Path
     for name in ("a.txt", "b.txt"):
         (tmp_path / "texts" / name).write_text("\n\n".join(lines), encoding="utf-8")
     folder = tmp_path / "set"
-    made = prepare(str(tmp_path / "texts"), tokenizer, val_tokens=10**7, folder=folder, block_size=64, report=silent)
+    made = prepare(Request(str(tmp_path / "texts"), tokenizer, val_tokens=10**7, folder=folder, block_size=64), silent)
     assert facts(tmp_path / "texts", tokenizer).unique_tokens == pytest.approx(made.tokens("train"), rel=0.25)
 
 
@@ -122,7 +122,7 @@ def test_a_plan_refuses_text_in_the_words_of_its_preparation(
     (tmp_path / "texts" / name).write_bytes(content)
     problem = facts(tmp_path / "texts").problem
     with pytest.raises(UserError) as refusal:
-        prepare(str(tmp_path / "texts"), "gpt2", val_tokens=100, folder=tmp_path / "set", report=silent)
+        prepare(Request(str(tmp_path / "texts"), "gpt2", val_tokens=100, folder=tmp_path / "set"), silent)
     assert said in str(problem)
     assert problem == str(refusal.value)
     assert not (tmp_path / "set").exists()

@@ -20,7 +20,7 @@ from nanofit.common.locks import exclusive
 from nanofit.data.preparing import encode_pipeline as writing
 from nanofit.data.preparing import split_writer as placing
 from nanofit.data.preparing import verify
-from nanofit.data.preparing.prepare import prepare
+from nanofit.data.preparing.prepare import Request, prepare
 from nanofit.data.preparing.verify import Verified
 from nanofit.data.shards import shard_files as shards
 from nanofit.data.shards.manifest import MANIFEST_NAME, read_manifest
@@ -59,13 +59,8 @@ def texts(tmp_path: Path) -> Path:
 def prepared(source: Path | str, folder: Path, tokenizer: str = "bytes", most_tokens: int | None = None) -> Path:
     val_tokens = 3000
     prepare(
-        str(source),
-        tokenizer,
-        val_tokens=val_tokens,
-        most_tokens=most_tokens,
-        report=silent,
-        folder=folder,
-        block_size=64,
+        Request(str(source), tokenizer, val_tokens=val_tokens, most_tokens=most_tokens, folder=folder, block_size=64),
+        silent,
     )
     return folder
 
@@ -273,7 +268,7 @@ def test_what_comes_out_otherwise_is_refused(texts: Path, tmp_path: Path, monkey
             return reference_engine("gpt2").encode([text.replace("moon", "noon") for text in texts])
 
     monkeypatch.setattr(engines, "fast_engine", lambda tokenizer, report: Other())
-    monkeypatch.setattr(writing.Judge, "agrees", lambda *given: True)
+    monkeypatch.setattr(writing.TokenizerSpotCheck, "agrees", lambda *given: True)
     (bad,) = run(folder).bad
     assert not bad.is_mended
     assert "made again, is not what the manifest says either" in bad.how
@@ -344,7 +339,7 @@ def test_tokens_of_a_wrong_engine_are_seen_and_left_as_they_are(
             return Encoded(np.array([*itertools.chain(*documents)], dtype=np.uint16), starts)
 
     with monkeypatch.context() as patch:
-        patch.setattr(writing.Judge, "agrees", lambda *given: True)
+        patch.setattr(writing.TokenizerSpotCheck, "agrees", lambda *given: True)
         patch.setattr(engines, "fast_engine", lambda tokenizer, report: Wrong())
         folder = prepared(texts, tmp_path / "set", "gpt2")
     before = content(folder)

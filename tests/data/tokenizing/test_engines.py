@@ -16,11 +16,11 @@ from nanofit.config.vocabulary import VOCABULARIES, DocumentVocabulary
 from nanofit.data.tokenizing import engines
 from nanofit.data.tokenizing.engines import (
     CUT,
-    JUDGED_EVERY,
     SELF_TEST,
+    SPOT_CHECK_TOKENS,
     Encoded,
     Engine,
-    Judge,
+    TokenizerSpotCheck,
     fast_engine,
     reference_engine,
 )
@@ -200,27 +200,29 @@ def altered(encoded: Encoded, place: int) -> Encoded:
 @given(documents=st.lists(texts | hard, min_size=1, max_size=1))
 def test_the_judge_finds_every_altered_token_of_a_document_it_takes(fast: Engine, documents: list[str]) -> None:
     right = fast.encode(documents)
-    assert Judge("gpt2").agrees(documents, right)
+    assert TokenizerSpotCheck("gpt2").agrees(documents, right)
     for place in range(len(right.tokens)):
-        assert not Judge("gpt2").agrees(documents, altered(right, place))
+        assert not TokenizerSpotCheck("gpt2").agrees(documents, altered(right, place))
 
 
 def test_the_judge_takes_a_part_of_a_long_document(fast: Engine) -> None:
     text = "Die Straße — “naïve” words, 1234 of them 日本語.\n" * 2000
     right = fast.encode([text])
-    assert Judge("gpt2").agrees([text], right)
+    assert TokenizerSpotCheck("gpt2").agrees([text], right)
     found = [
-        place for place in range(1, len(right.tokens), 200) if not Judge("gpt2").agrees([text], altered(right, place))
+        place
+        for place in range(1, len(right.tokens), 200)
+        if not TokenizerSpotCheck("gpt2").agrees([text], altered(right, place))
     ]
     assert found
     assert (found[-1] - found[0]) // 200 + 1 == len(found)  # one stretch
     assert len(found) < 20
-    assert not Judge("gpt2").agrees([text], replace(right, tokens=right.tokens[:20]))
-    assert not Judge("gpt2").agrees([text], replace(right, tokens=np.delete(right.tokens, 1)))
+    assert not TokenizerSpotCheck("gpt2").agrees([text], replace(right, tokens=right.tokens[:20]))
+    assert not TokenizerSpotCheck("gpt2").agrees([text], replace(right, tokens=np.delete(right.tokens, 1)))
 
 
 def test_the_judge_lets_a_document_pass_that_it_can_not_cut(fast: Engine) -> None:
-    assert Judge("gpt2").agrees(["é" * 10_000], altered(fast.encode(["é" * 10_000]), 5))
+    assert TokenizerSpotCheck("gpt2").agrees(["é" * 10_000], altered(fast.encode(["é" * 10_000]), 5))
 
 
 def test_the_judge_takes_a_sample_again_and_again(fast: Engine) -> None:
@@ -228,22 +230,22 @@ def test_the_judge_takes_a_sample_again_and_again(fast: Engine) -> None:
     right = fast.encode(documents)
     wrong = replace(right, tokens=right.tokens ^ 1)
 
-    def turns(judge: Judge) -> list[int]:
+    def turns(judge: TokenizerSpotCheck) -> list[int]:
         return [turn for turn in range(400) if not judge.agrees(documents, wrong)]
 
-    taken = turns(Judge("gpt2"))
+    taken = turns(TokenizerSpotCheck("gpt2"))
     assert taken[0] == 0
-    assert len(taken) == 1 + 400 * len(right.tokens) // JUDGED_EVERY
-    assert turns(Judge("gpt2")) == taken
+    assert len(taken) == 1 + 400 * len(right.tokens) // SPOT_CHECK_TOKENS
+    assert turns(TokenizerSpotCheck("gpt2")) == taken
 
 
 @pytest.mark.parametrize("tokenizer", ["bytes", "gpt2"])
 def test_the_judge_sees_documents_that_are_not_there(tokenizer: str) -> None:
     engine = reference_engine(tokenizer)
-    assert Judge(tokenizer).agrees([], engine.encode([]))
-    assert Judge(tokenizer).agrees(["one", "two"], engine.encode(["one", "two"]))
-    assert not Judge(tokenizer).agrees(["one", "two"], engine.encode(["one"]))
-    assert not Judge(tokenizer).agrees(["one"], engine.encode(["two"]))
+    assert TokenizerSpotCheck(tokenizer).agrees([], engine.encode([]))
+    assert TokenizerSpotCheck(tokenizer).agrees(["one", "two"], engine.encode(["one", "two"]))
+    assert not TokenizerSpotCheck(tokenizer).agrees(["one", "two"], engine.encode(["one"]))
+    assert not TokenizerSpotCheck(tokenizer).agrees(["one"], engine.encode(["two"]))
 
 
 # Where fastokens can't be used

@@ -19,7 +19,7 @@ from nanofit.common.events import Note, Preparing, Report
 from nanofit.common.locks import holder, is_held
 from nanofit.common.quantities import GROUP_TOKENS
 from nanofit.data.loading.stream import TokenStream
-from nanofit.data.preparing.prepare import Found, Request, checked, find, fulfil
+from nanofit.data.preparing.prepare import Found, Request, checked, find, prepare
 from nanofit.data.preparing.prepare_worker import DISK_FULL, IN_USE, MISTAKE, UNREACHABLE, event_of, request_json
 from nanofit.data.shards.manifest import MANIFEST_NAME, Manifest, is_prepared, read_manifest
 from nanofit.data.shards.shard_files import FIRST_SHARD_TOKENS
@@ -27,7 +27,7 @@ from nanofit.data.shards.shard_files import FIRST_SHARD_TOKENS
 INLINE_BYTES = 64 * 2**20
 """Local text of up to this size is prepared before training begins: that takes a second or two."""
 
-HOLD_TOKENS = FIRST_SHARD_TOKENS + GROUP_TOKENS // 2
+PAUSE_AT_TOKENS = FIRST_SHARD_TOKENS + GROUP_TOKENS // 2
 """Prepared before the first step: a run that fails at its start (a setting, too little memory) has not cost the user's line
 more than that."""
 
@@ -47,7 +47,7 @@ def target_tokens(tokens: int) -> int:
     return -(-int(tokens * SPARE) // GROUP_TOKENS) * GROUP_TOKENS + 1
 
 
-class Feed:
+class TrainingData:
     """The data of one run; use as a context manager. `wanted_tokens` is what the run is expected to train on, None if
     that is not known; it may ask for more at any time.
 
@@ -58,7 +58,7 @@ class Feed:
         self._report = report
         self._guesses = wanted_tokens is None
         self._tokens = target_tokens(wanted_tokens or GUESSED_TOKENS)
-        self._hold: int | None = HOLD_TOKENS
+        self._pause_at: int | None = PAUSE_AT_TOKENS
         found = find(replace(request, most_tokens=self._tokens))
         self._is_hub = found.hub is not None
         self._request = replace(request, folder=found.folder, most_tokens=self._limit)
@@ -82,14 +82,14 @@ class Feed:
                 )
             return checked(found.manifest, self._request)
         if found.local is not None and found.local.total_bytes <= INLINE_BYTES:
-            return fulfil(self._request, self._report)
+            return prepare(self._request, self._report)
         if is_prepared(found.folder):
             manifest = read_manifest(found.folder)
             if manifest.is_final:
-                return fulfil(self._request, self._report)
+                return prepare(self._request, self._report)
         return None
 
-    def __enter__(self) -> "Feed":
+    def __enter__(self) -> "TrainingData":
         if self._static is None:
             self._thread = threading.Thread(target=self._supervise, name="feed", daemon=True)
             self._thread.start()
@@ -142,7 +142,7 @@ class Feed:
 
     def release(self) -> None:
         """Prepare all that the run needs from now on: its first step is done, or it waits for validation."""
-        if self._hold is not None:
+        if self._pause_at is not None:
             self._ask(self._tokens, None)
 
     @property
@@ -163,9 +163,9 @@ class Feed:
             return f"nothing has come yet ({self._said})" if self._said else "the first bytes are on their way"
         return f"{self.latest.tokens:,} tokens prepared"
 
-    def _ask(self, tokens: int, hold: int | None) -> None:
+    def _ask(self, tokens: int, pause_at: int | None) -> None:
         with self._changed:
-            self._tokens, self._hold = tokens, hold
+            self._tokens, self._pause_at = tokens, pause_at
             self._tell_child()
             self._changed.notify_all()
 
@@ -177,21 +177,23 @@ class Feed:
     def _tell_child(self) -> None:
         if self._child is not None and self._child.stdin is not None:
             try:
-                self._child.stdin.write(json.dumps({"tokens": self._limit, "hold": self._hold}).encode() + b"\n")
+                self._child.stdin.write(
+                    json.dumps({"tokens": self._limit, "pause_at": self._pause_at}).encode() + b"\n"
+                )
                 self._child.stdin.flush()
             except (OSError, ValueError):  # it has ended: its successor is told when it starts
                 pass
 
     def _news(self, tokens: int, stop: threading.Event) -> Manifest:
         # Who waits for more than is held has use for it: the hold is over, since a step may need many groups.
-        hold = self._hold if self._hold is not None and tokens <= self._hold else None
+        pause_at = self._pause_at if self._pause_at is not None and tokens <= self._pause_at else None
         wanted = self._tokens
         if self._guesses and 2 * tokens > wanted:
             wanted = target_tokens(4 * tokens)
         elif tokens > wanted:
             wanted = target_tokens(tokens)
-        if (wanted, hold) != (self._tokens, self._hold):
-            self._ask(wanted, hold)
+        if (wanted, pause_at) != (self._tokens, self._pause_at):
+            self._ask(wanted, pause_at)
         seen: tuple[int, int] | None = (0, 0)
         while True:
             now = _version(self.folder)

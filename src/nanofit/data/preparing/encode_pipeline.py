@@ -17,12 +17,12 @@ import numpy as np
 from nanofit.common.errors import UserError
 from nanofit.common.events import Note, Preparing, Report
 from nanofit.data.preparing.resume_points import validates_by_hash
-from nanofit.data.preparing.split_writer import SNAPSHOT_NAME, Job, Placer
-from nanofit.data.preparing.token_target import Demand
+from nanofit.data.preparing.split_writer import SNAPSHOT_NAME, SplitWriter, WriteSpec
+from nanofit.data.preparing.token_target import TokenTarget
 from nanofit.data.shards.manifest import Manifest, append_line, cut_back, is_prepared, read_manifest
 from nanofit.data.shards.shard_files import shard_tokens
 from nanofit.data.sources.documents import Chunk, DamagedFile
-from nanofit.data.tokenizing.engines import Encoded, Engine, Judge, reference_engine
+from nanofit.data.tokenizing.engines import Encoded, Engine, TokenizerSpotCheck, reference_engine
 
 REPORT_SECONDS = 0.25
 QUEUE_CHUNKS = 3
@@ -49,17 +49,17 @@ class EngineDisagrees(Exception):
     """The fast engine gave other tokens than the reference for the same text, or none."""
 
 
-def write_set(job: Job, engine: Engine, demand: Demand, report: Report) -> Written:
-    """Writes all shards of `job` that are not there yet, but not the closing line.
+def write_set(spec: WriteSpec, engine: Engine, token_target: TokenTarget, report: Report) -> Written:
+    """Writes all shards of `spec` that are not there yet, but not the closing line.
 
     Raises UserError, and OSError for what the disk refuses; what was written before stays, and the next call goes on from it.
     """
-    if job.val_tokens is not None and is_prepared(job.folder):
-        drop_short_end(read_manifest(job.folder))
+    if spec.val_tokens is not None and is_prepared(spec.folder):
+        drop_short_end(read_manifest(spec.folder))
     redone: dict[str, int] = {}
     while True:
         try:
-            return _Pass(job, engine, demand, report).run()
+            return EncodePipeline(spec, engine, token_target, report).run()
         except EngineDisagrees:
             report(
                 Note(
@@ -67,8 +67,8 @@ def write_set(job: Job, engine: Engine, demand: Demand, report: Report) -> Writt
                     warning=True,
                 )
             )
-            engine = reference_engine(job.tokenizer)
-            (job.folder / SNAPSHOT_NAME).unlink(missing_ok=True)
+            engine = reference_engine(spec.tokenizer)
+            (spec.folder / SNAPSHOT_NAME).unlink(missing_ok=True)
         except DamagedFile as damage:
             redone[damage.file] = redone.get(damage.file, 0) + 1
             if redone[damage.file] > MOST_REDONE:
@@ -77,7 +77,7 @@ def write_set(job: Job, engine: Engine, demand: Demand, report: Report) -> Writt
                     "network or mirror (HF_ENDPOINT); the shards made before it are kept"
                 ) from None
             report(Note(f"{damage}: redoing the shards that hold text of it", warning=True))
-            take_back(job.folder, damage.file)
+            take_back(spec.folder, damage.file)
 
 
 def take_back(folder: Path, file: str) -> None:
@@ -108,15 +108,15 @@ def _closing(chunks: Iterator[Chunk]) -> Iterator[Iterator[Chunk]]:
             chunks.close()
 
 
-class _Pass:
+class EncodePipeline:
     """One reading of the source, from where the folder stands."""
 
-    def __init__(self, job: Job, engine: Engine, demand: Demand, report: Report) -> None:
-        self._job, self._engine, self._demand, self._report = job, engine, demand, report
-        self._judge = Judge(job.tokenizer)
-        manifest = read_manifest(job.folder) if is_prepared(job.folder) else Manifest(job.folder, (), None)
+    def __init__(self, spec: WriteSpec, engine: Engine, token_target: TokenTarget, report: Report) -> None:
+        self._spec, self._engine, self._token_target, self._report = spec, engine, token_target, report
+        self._spot_check = TokenizerSpotCheck(spec.tokenizer)
+        manifest = read_manifest(spec.folder) if is_prepared(spec.folder) else Manifest(spec.folder, (), None)
         self._val_share: float | None = manifest.made_of.get("val_share")
-        self._placer = Placer(job, engine.name, demand, manifest)
+        self._split_writer = SplitWriter(spec, engine.name, token_target, manifest)
         self._is_at_end = False
         self._seconds = {"reading": 0.0, "tokenizing": 0.0, "disk": 0.0}
         self._reported = time.monotonic()
@@ -130,7 +130,7 @@ class _Pass:
         thread = threading.Thread(target=self._write, name="shards", daemon=True)
         thread.start()
         try:
-            with _closing(self._job.source.read(self._placer.begin.source)) as chunks:
+            with _closing(self._spec.source.read(self._split_writer.begin.source)) as chunks:
                 self._encode_all(chunks)
         except BaseException as error:
             self._failure = error
@@ -138,13 +138,13 @@ class _Pass:
         finally:
             self._put(None)
             thread.join()
-            self._placer.close()
+            self._split_writer.close()
         if self._failure is not None:
             raise self._failure
-        (self._job.folder / SNAPSHOT_NAME).unlink(missing_ok=True)
+        (self._spec.folder / SNAPSHOT_NAME).unlink(missing_ok=True)
         self._tell()
         # The end of the source and the last wanted document may come together: then there may be more.
-        return Written(self._is_at_end and not self._placer.has_enough, self._placer.replaced_documents)
+        return Written(self._is_at_end and not self._split_writer.has_enough, self._split_writer.replaced_documents)
 
     def _encode_all(self, chunks: Iterator[Chunk]) -> None:
         encoded = self._encoded(chunks)
@@ -160,29 +160,29 @@ class _Pass:
     def _begin_set(self, encoded: Iterator[_Item]) -> Iterator[_Item]:
         """Writes the manifest's first line. Of a small corpus all is encoded before: it may have few documents, and then
         validation gets a larger share of them, so that it has a window."""
-        job = self._job
-        self._val_share = job.val_share
-        if job.val_tokens is None and job.source.total_bytes <= SMALL_BYTES:
+        spec = self._spec
+        self._val_share = spec.val_share
+        if spec.val_tokens is None and spec.source.total_bytes <= SMALL_BYTES:
             everything = list(encoded)
             if self._done.is_set():
                 return iter(())
-            self._val_share = _share_with_window(everything, job.val_share, job.window, self._demand.tokens)
+            self._val_share = _share_with_window(everything, spec.val_share, spec.window, self._token_target.tokens)
             encoded = iter(everything)
-        append_line(job.folder, {"made_of": job.made_of | {"val_share": self._val_share}})
+        append_line(spec.folder, {"made_of": spec.made_of | {"val_share": self._val_share}})
         return encoded
 
     def _encoded(self, chunks: Iterator[Chunk]) -> Iterator[_Item]:
         """The chunks with their numbers and tokens, as far as they are asked for."""
-        placer = self._placer
-        number = placer.begin.chunk
+        split_writer = self._split_writer
+        number = split_writer.begin.chunk
         # Tokens of training when all that is in the queue is placed, and what validation still takes then.
-        ahead = placer.written["train"]
-        room = max((self._job.val_tokens or 0) - placer.written["val"], 0)
-        last = self._demand.last_chunk
+        ahead = split_writer.written["train"]
+        room = max((self._spec.val_tokens or 0) - split_writer.written["val"], 0)
+        last = self._token_target.last_chunk
         while not self._done.is_set() and (last is None or number <= last):
-            if self._demand.holds(ahead):
+            if self._token_target.is_paused_at(ahead):
                 self._tell()
-                self._demand.wait_while_held(ahead, self._done)
+                self._token_target.wait_while_paused(ahead, self._done)
                 continue
             begin = time.monotonic()
             chunk = next(chunks, None)
@@ -192,12 +192,12 @@ class _Pass:
                 self._is_at_end = True
                 return
             encoded = self._encode(chunk.texts)
-            if not self._judge.agrees(chunk.texts, encoded):
+            if not self._spot_check.agrees(chunk.texts, encoded):
                 raise EngineDisagrees
             self._seconds["tokenizing"] += time.monotonic() - read
             validates = min(room, len(encoded.tokens)) if chunk.role in ("val", "fill") else 0
             room -= validates
-            if chunk.role != "val" and placer.trains_on(number):
+            if chunk.role != "val" and split_writer.trains_on(number):
                 ahead += len(encoded.tokens) - validates
             yield number, chunk, encoded
             number += 1
@@ -208,7 +208,7 @@ class _Pass:
         except (KeyboardInterrupt, SystemExit, MemoryError):
             raise
         except BaseException as error:  # what a compiled library panics with is no Exception
-            if self._engine.name == reference_engine(self._job.tokenizer).name:
+            if self._engine.name == reference_engine(self._spec.tokenizer).name:
                 raise
             raise EngineDisagrees from error
 
@@ -226,22 +226,22 @@ class _Pass:
     def _end(self) -> None:
         """Nothing more is read or placed."""
         self._done.set()
-        with self._demand.changed:
-            self._demand.changed.notify_all()
+        with self._token_target.changed:
+            self._token_target.changed.notify_all()
 
     def _tell(self) -> None:
         self._reported = time.monotonic()
-        placer = self._placer
+        split_writer = self._split_writer
         self._report(
             Preparing(
-                read_bytes=placer.read_bytes,
-                total_bytes=self._job.source.total_bytes,
-                tokens=sum(placer.written.values()),
-                documents=placer.documents,
-                text_bytes=placer.text_bytes,
-                target_tokens=self._demand.tokens,
+                read_bytes=split_writer.read_bytes,
+                total_bytes=self._spec.source.total_bytes,
+                tokens=sum(split_writer.written.values()),
+                documents=split_writer.documents,
+                text_bytes=split_writer.text_bytes,
+                target_tokens=self._token_target.tokens,
                 slowest=max(self._seconds, key=lambda name: self._seconds[name]),
-                is_download=self._job.val_tokens is not None,
+                is_download=self._spec.val_tokens is not None,
             )
         )
         self._seconds = dict.fromkeys(self._seconds, 0.0)
@@ -254,11 +254,11 @@ class _Pass:
                 if self._done.is_set():
                     continue
                 assert self._val_share is not None
-                self._placer.place(*item, self._val_share)
-                if self._placer.has_enough:
+                self._split_writer.add(*item, self._val_share)
+                if self._split_writer.has_enough:
                     self._end()
             if self._failure is None:
-                self._placer.finish()
+                self._split_writer.finish()
         except BaseException as error:
             self._failure = error
             self._end()

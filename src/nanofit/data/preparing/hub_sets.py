@@ -11,8 +11,8 @@ from nanofit.data.preparing.encode_pipeline import REPORT_SECONDS
 from nanofit.data.preparing.prepare import Request, claim, close, disk_refusal, require_space, write_to_disk
 from nanofit.data.preparing.pretokenised import FetchedShard, download_bytes, fetch_shards, shard_files
 from nanofit.data.preparing.source_facts import problem_of_tokens
-from nanofit.data.preparing.split_writer import Job
-from nanofit.data.preparing.token_target import Demand
+from nanofit.data.preparing.split_writer import WriteSpec
+from nanofit.data.preparing.token_target import TokenTarget
 from nanofit.data.shards.manifest import Manifest, ShardLine, append_line, append_shard, is_prepared, read_manifest
 from nanofit.data.shards.shard_files import write_starts
 from nanofit.data.sources.hub.client import Hub, HubUnreachable
@@ -27,8 +27,8 @@ ESTIMATED_MBIT = 100
 """Minutes are said for a line of so many Mbit/s, before the user's own is measured; the progress bar knows better."""
 
 
-def write(name: HubName, folder: Path, request: Request, demand: Demand, report: Report) -> None:
-    """Writes what `demand` asks for and the folder lacks, and closes the set.
+def write(name: HubName, folder: Path, request: Request, token_target: TokenTarget, report: Report) -> None:
+    """Writes what `token_target` asks for and the folder lacks, and closes the set.
 
     Raises UserError; HubUnreachable, with what is usable already, when the hub does not answer.
     """
@@ -38,9 +38,9 @@ def write(name: HubName, folder: Path, request: Request, demand: Demand, report:
     try:
         with Hub(name.repo, revision, report=report) as hub:
             if name.kind == "tokens":
-                _fetch(hub, name, manifest, request, demand, report)
+                _fetch(hub, name, manifest, request, token_target, report)
             else:
-                _tokenize(hub, name, manifest, request, demand, report)
+                _tokenize(hub, name, manifest, request, token_target, report)
     except HubUnreachable as error:
         raise HubUnreachable(f"{error}; {_usable(folder)}") from None
 
@@ -56,7 +56,9 @@ def _usable(folder: Path) -> str:
     return "offline, point --source at text of your own, or HF_ENDPOINT at a mirror; nothing is usable here yet"
 
 
-def _tokenize(hub: Hub, name: HubName, manifest: Manifest, request: Request, demand: Demand, report: Report) -> None:
+def _tokenize(
+    hub: Hub, name: HubName, manifest: Manifest, request: Request, token_target: TokenTarget, report: Report
+) -> None:
     folder = manifest.folder
     with Hub(FINEWEB, manifest.made_of.get("validation_commit") or "main", report=report) as validation_hub:
         source = open_hub_source(
@@ -72,7 +74,7 @@ def _tokenize(hub: Hub, name: HubName, manifest: Manifest, request: Request, dem
             before = manifest.made_of.get("val_tokens")
             what = f"val_tokens {before}" if before != source.val_tokens else "other files on the hub"
             raise UserError(f"{folder} was begun with {what}: go on with that, give another folder, or remove this one")
-        missing = max(demand.tokens - manifest.tokens("train"), 0) if demand.tokens is not None else None
+        missing = max(token_target.tokens - manifest.tokens("train"), 0) if token_target.tokens is not None else None
         download = source.download_bytes(missing) if missing is not None else source.total_bytes
         _announce(name, hub, folder, missing, download, report)
         made_of = _made_of(name, hub, request) | {
@@ -88,8 +90,8 @@ def _tokenize(hub: Hub, name: HubName, manifest: Manifest, request: Request, dem
         if not manifest.made_of:
             said = "comparable" if source.comparable else "not comparable"
             report(Note(f"validation: {source.validation}; {said} with published losses"))
-        job = Job(source, folder, request.tokenizer, made_of, source.val_tokens, 0.0, request.block_size)
-        written = write_to_disk(job, fast_engine(request.tokenizer, report), demand, report)
+        spec = WriteSpec(source, folder, request.tokenizer, made_of, source.val_tokens, 0.0, request.block_size)
+        written = write_to_disk(spec, fast_engine(request.tokenizer, report), token_target, report)
     shutil.rmtree(folder / SPOOL, ignore_errors=True)
     close(folder, name.name, {"exhausted": written.exhausted, "replaced_documents": written.replaced_documents})
 
@@ -116,14 +118,16 @@ def _announce(name: HubName, hub: Hub, folder: Path, tokens: int | None, downloa
     )
 
 
-def _fetch(hub: Hub, name: HubName, manifest: Manifest, request: Request, demand: Demand, report: Report) -> None:
+def _fetch(
+    hub: Hub, name: HubName, manifest: Manifest, request: Request, token_target: TokenTarget, report: Report
+) -> None:
     """Fetches shards that are on the hub as they are, and closes the set."""
     folder = manifest.folder
     problem = problem_of_tokens(name, request.tokenizer)
     if problem is not None:
         raise UserError(problem)
     have = {line.file for line in manifest.shards}
-    download = download_bytes(hub, folder, demand.tokens, have)
+    download = download_bytes(hub, folder, token_target.tokens, have)
     _announce(name, hub, folder, max(int(download / 2), 0), download, report)
     if not manifest.made_of:
         made_of = {
@@ -134,9 +138,9 @@ def _fetch(hub: Hub, name: HubName, manifest: Manifest, request: Request, demand
             "evaluated_tokens": COMMUNITY_TOKENS,
         }
         append_line(folder, {"made_of": _made_of(name, hub, request) | made_of})
-    with _Ticker(hub, manifest, download, demand, report) as ticker:
+    with _Ticker(hub, manifest, download, token_target, report) as ticker:
         try:
-            for shard in fetch_shards(hub, folder, demand.tokens, have):
+            for shard in fetch_shards(hub, folder, token_target.tokens, have):
                 line = _line_of(shard, name, folder)
                 append_shard(folder, line)
                 ticker.add(line)
@@ -164,8 +168,10 @@ def _line_of(shard: FetchedShard, name: HubName, folder: Path) -> ShardLine:
 class _Ticker:
     """Reports about four times a second how much of `total_bytes` the hub has sent."""
 
-    def __init__(self, hub: Hub, manifest: Manifest, total_bytes: int, demand: Demand, report: Report) -> None:
-        self._hub, self._total_bytes, self._demand, self._report = hub, total_bytes, demand, report
+    def __init__(
+        self, hub: Hub, manifest: Manifest, total_bytes: int, token_target: TokenTarget, report: Report
+    ) -> None:
+        self._hub, self._total_bytes, self._token_target, self._report = hub, total_bytes, token_target, report
         self._tokens = sum(line.tokens for line in manifest.shards)
         self._documents = sum(line.documents for line in manifest.shards)
         self._before = hub.downloaded_bytes

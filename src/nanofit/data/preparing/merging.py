@@ -26,7 +26,7 @@ from nanofit.data.preparing.prepare import claim, close, disk_refusal, require_s
 from nanofit.data.preparing.ranks import finished_ranks
 from nanofit.data.shards.manifest import Manifest, ShardLine, Split, append_line, is_prepared, read_manifest
 from nanofit.data.shards.manifest_line import HEADER_BYTES
-from nanofit.data.shards.shard_files import Made, ShardWriter, file_sha256, first_index, read_starts, starts_file
+from nanofit.data.shards.shard_files import Provenance, ShardWriter, file_sha256, first_index, read_starts, starts_file
 from nanofit.data.tokenizing.tokenizers import token_byte_lengths
 
 PIECE_TOKENS = 2**20
@@ -90,7 +90,7 @@ def merge(ranks: Path, out: Path, name: str, val_tokens: int, report: Report) ->
             claim(out, name)
             require_space(out, 2 * (_end(shards) - done.tokens("train")), 2 * _end(shards))
             engines = sorted({shard.line.engine for shard in shards})
-            made = Made(name, manifests[0].tokenizer, ", ".join(engines))
+            made = Provenance(name, manifests[0].tokenizer, ", ".join(engines))
             try:
                 if is_new:
                     append_line(out, {"made_of": made_of})
@@ -138,7 +138,9 @@ def _first_document(shards: list[_RankShard], token: int) -> int | None:
     return None
 
 
-def _write(out: Path, split: Split, made: Made, shards: list[_RankShard], begin: int, end: int, report: Report) -> None:
+def _write(
+    out: Path, split: Split, made: Provenance, shards: list[_RankShard], begin: int, end: int, report: Report
+) -> None:
     """Writes tokens [begin, end) of all ranks as a split, from the last shard on that is there."""
     lines = read_manifest(out).of(split)
     begin = lines[-1].cursor["token"] if lines else begin

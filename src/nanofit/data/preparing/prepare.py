@@ -19,8 +19,8 @@ from nanofit.common.units import counted
 from nanofit.data.preparing.encode_pipeline import Written, write_set
 from nanofit.data.preparing.resolve import resolve
 from nanofit.data.preparing.source_facts import BYTES_PER_TOKEN, MAX_VALIDATION, problem_of_length, problem_of_set
-from nanofit.data.preparing.split_writer import SNAPSHOT_NAME, Job
-from nanofit.data.preparing.token_target import Demand
+from nanofit.data.preparing.split_writer import SNAPSHOT_NAME, WriteSpec
+from nanofit.data.preparing.token_target import TokenTarget
 from nanofit.data.shards.existing import existing_set
 from nanofit.data.shards.manifest import MANIFEST_NAME, Manifest, append_line, is_prepared, read_manifest
 from nanofit.data.sources.documents import Source
@@ -120,53 +120,39 @@ def shards_folder(source: Source, tokenizer: str, most_tokens: int | None) -> Pa
     return Path("data") / f"{source.name}-{tokenizer}-{source.fingerprint}{part}"
 
 
-def prepare(
-    spec: str,
-    tokenizer: str,
-    *,
-    val_tokens: int,
-    report: Report,
-    folder: Path | None = None,
-    most_tokens: int | None = None,
-    block_size: int = 1024,
-) -> Manifest:
-    """The shards of source `spec`: `fulfil` of the Request that the arguments make."""
-    return fulfil(Request(spec, tokenizer, val_tokens, most_tokens, folder, block_size), report)
-
-
-def fulfil(request: Request, report: Report, demand: Demand | None = None) -> Manifest:
-    """The shards of `request`, made now as far as they are not there. `demand` may raise what is needed meanwhile.
+def prepare(request: Request, report: Report, token_target: TokenTarget | None = None) -> Manifest:
+    """The shards of `request`, made now as far as they are not there. `token_target` may raise what is needed meanwhile.
 
     Raises UserError when there is too little text for one window in both splits, and for all that a user can mend.
     """
     found = find(request)
     if found.manifest is None:
         with exclusive(found.folder, "preparing data there"):
-            return checked(_prepared(found, request, report, demand), request)
+            return checked(_prepared(found, request, report, token_target), request)
     return checked(found.manifest, request)
 
 
-def _prepared(found: Found, request: Request, report: Report, demand: Demand | None) -> Manifest:
-    demand = demand or Demand(request.most_tokens)
+def _prepared(found: Found, request: Request, report: Report, token_target: TokenTarget | None) -> Manifest:
+    token_target = token_target or TokenTarget(request.most_tokens)
     while True:
-        manifest = _at_hand(found, request, demand)
+        manifest = _at_hand(found, request, token_target)
         if manifest is not None:
             return manifest
-        write_missing(found, request, report, demand)
+        write_missing(found, request, report, token_target)
 
 
-def write_missing(found: Found, request: Request, report: Report, demand: Demand) -> None:
-    """Writes the shards that `demand` asks for and the folder lacks, and closes the set. Raises UserError."""
+def write_missing(found: Found, request: Request, report: Report, token_target: TokenTarget) -> None:
+    """Writes the shards that `token_target` asks for and the folder lacks, and closes the set. Raises UserError."""
     if found.local is not None:
-        _write_local(found.local, found.folder, request, demand, report)
+        _write_local(found.local, found.folder, request, token_target, report)
     else:
         assert found.hub is not None
         from nanofit.data.preparing import hub_sets  # the hub's client takes a third of a second to import
 
-        hub_sets.write(found.hub, found.folder, request, demand, report)
+        hub_sets.write(found.hub, found.folder, request, token_target, report)
 
 
-def _at_hand(found: Found, request: Request, demand: Demand) -> Manifest | None:
+def _at_hand(found: Found, request: Request, token_target: TokenTarget) -> Manifest | None:
     """The set in the folder if it has what is asked for. Raises UserError when it was made of something else."""
     if not is_prepared(found.folder):
         return None
@@ -175,7 +161,7 @@ def _at_hand(found: Found, request: Request, demand: Demand) -> Manifest | None:
         return manifest  # `checked` says so
     if found.hub is not None:
         _require_same(found.folder, manifest.made_of.get("spec") == found.hub.spec)
-        enough = demand.tokens is not None and manifest.tokens("train") >= demand.tokens
+        enough = token_target.tokens is not None and manifest.tokens("train") >= token_target.tokens
         return manifest if manifest.closing is not None and (manifest.is_final or enough) else None
     assert found.local is not None
     made_of = manifest.made_of or manifest.closing or {}
@@ -205,7 +191,9 @@ def checked(manifest: Manifest, request: Request) -> Manifest:
     return manifest
 
 
-def _write_local(source: "LocalSource", folder: Path, request: Request, demand: Demand, report: Report) -> None:
+def _write_local(
+    source: "LocalSource", folder: Path, request: Request, token_target: TokenTarget, report: Report
+) -> None:
     """Writes all shards of local text, split by hash, and closes the set."""
     from nanofit.data.tokenizing.engines import fast_engine
 
@@ -231,8 +219,10 @@ def _write_local(source: "LocalSource", folder: Path, request: Request, demand: 
         "comparable": source.comparable,
         "files": {"read": dict(source.endings), "skipped": dict(source.skipped)},
     }
-    job = Job(source, folder, request.tokenizer, made_of, val_tokens=None, val_share=share, window=request.block_size)
-    written = write_to_disk(job, engine, demand, report)
+    spec = WriteSpec(
+        source, folder, request.tokenizer, made_of, val_tokens=None, val_share=share, window=request.block_size
+    )
+    written = write_to_disk(spec, engine, token_target, report)
     if not is_prepared(folder) or not read_manifest(folder).shards:
         (folder / MANIFEST_NAME).unlink(missing_ok=True)
         (folder / PREPARING_NAME).unlink(missing_ok=True)
@@ -254,12 +244,12 @@ def _files_named(files: list[Path]) -> str:
     )
 
 
-def write_to_disk(job: Job, engine: Engine, demand: Demand, report: Report) -> Written:
+def write_to_disk(spec: WriteSpec, engine: Engine, token_target: TokenTarget, report: Report) -> Written:
     """`write_set`, with the disk's refusals as a user reads them."""
     try:
-        return write_set(job, engine, demand, report)
+        return write_set(spec, engine, token_target, report)
     except OSError as error:
-        raise disk_refusal(job.folder, error) from None
+        raise disk_refusal(spec.folder, error) from None
 
 
 class DiskFull(UserError):

@@ -1,6 +1,6 @@
 """The child process that prepares a run's data beside it: `python -m nanofit.data.preparing.prepare_worker REQUEST`, REQUEST as JSON.
 
-Its standard input carries the run's demand, a JSON line each; when it ends, the run is gone and so is the preparer, at
+Its standard input carries the run's token_target, a JSON line each; when it ends, the run is gone and so is the preparer, at
 once: whatever was not finished is gone on with by the next one. Its standard output carries events, a JSON line each.
 """
 
@@ -17,8 +17,8 @@ from typing import Any, BinaryIO
 from nanofit.common.errors import UserError
 from nanofit.common.events import Event, Note, Preparing
 from nanofit.common.locks import InUse
-from nanofit.data.preparing.prepare import DiskFull, Request, fulfil
-from nanofit.data.preparing.token_target import Demand
+from nanofit.data.preparing.prepare import DiskFull, Request, prepare
+from nanofit.data.preparing.token_target import TokenTarget
 
 NICE = 5
 """The preparer yields to the run: it is several times faster than any single card consumes."""
@@ -56,13 +56,13 @@ def main(argument: str) -> int:
     if hasattr(os, "nice"):  # not on Windows
         os.nice(NICE)
     out = sys.stdout.buffer
-    demand = Demand()
+    token_target = TokenTarget()
     request = read_request(argument)
-    demand.set(request.most_tokens, None)
+    token_target.set(request.most_tokens, None)
     # Unbuffered: a thread that waits in a buffered stream would abort the interpreter's end.
     demands = FileIO(0, closefd=False)
-    _follow(demands.readline(), demand)
-    threading.Thread(target=_listen, args=(demands, demand), daemon=True).start()
+    _follow(demands.readline(), token_target)
+    threading.Thread(target=_listen, args=(demands, token_target), daemon=True).start()
 
     def report(event: Event) -> None:
         kind = {Note: "note", Preparing: "preparing"}.get(type(event))
@@ -70,7 +70,7 @@ def main(argument: str) -> int:
             _write(out, {"event": kind} | asdict(event))
 
     try:
-        fulfil(request, report, demand)
+        prepare(request, report, token_target)
     except InUse:
         return IN_USE
     except UserError as error:
@@ -88,17 +88,17 @@ def _write(out: BinaryIO, line: dict[str, Any]) -> None:
     out.flush()
 
 
-def _listen(demands: FileIO, demand: Demand) -> None:
+def _listen(demands: FileIO, token_target: TokenTarget) -> None:
     for line in demands:
-        _follow(line, demand)
+        _follow(line, token_target)
     os._exit(0)
 
 
-def _follow(line: bytes, demand: Demand) -> None:
+def _follow(line: bytes, token_target: TokenTarget) -> None:
     if not line:
         os._exit(0)
     values = json.loads(line)
-    demand.set(values["tokens"], values["hold"])
+    token_target.set(values["tokens"], values["pause_at"])
 
 
 if __name__ == "__main__":

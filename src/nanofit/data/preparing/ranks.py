@@ -10,9 +10,9 @@ from pathlib import Path
 from nanofit.common.errors import UserError
 from nanofit.common.events import Note, Report
 from nanofit.data.shards.manifest import MANIFEST_NAME, Manifest, append_line, is_prepared, read_manifest
-from nanofit.data.shards.shard_files import SHARD_TOKENS, Made, ShardWriter
+from nanofit.data.shards.shard_files import SHARD_TOKENS, Provenance, ShardWriter
 from nanofit.data.sources.documents import CHUNK_BYTES
-from nanofit.data.tokenizing.engines import Judge, fast_engine, reference_engine
+from nanofit.data.tokenizing.engines import TokenizerSpotCheck, fast_engine, reference_engine
 from nanofit.data.tokenizing.tokenizers import token_byte_lengths
 
 SHARD_NAME = "rank"
@@ -50,9 +50,9 @@ class RankWriter:
     def __init__(self, ranks: Path, rank: int, world_size: int, tokenizer: str, report: Report) -> None:
         self._folder = rank_folder(ranks, rank)
         self._tokenizer, self._report = tokenizer, report
-        self._engine, self._judge = fast_engine(tokenizer, report), Judge(tokenizer)
+        self._engine, self._judge = fast_engine(tokenizer, report), TokenizerSpotCheck(tokenizer)
         self._begin({"rank": rank, "world_size": world_size, "tokenizer": tokenizer})
-        made = Made(SHARD_NAME, tokenizer, self._engine.name)
+        made = Provenance(SHARD_NAME, tokenizer, self._engine.name)
         lengths = token_byte_lengths(tokenizer)
         self._shards = ShardWriter(self._folder, "train", made, lengths, size=lambda split, index: SHARD_TOKENS)
         self.tokens = self.documents = 0
@@ -89,7 +89,7 @@ class RankWriter:
         self._report(Note(text, warning=True))
         self._engine = reference_engine(self._tokenizer)
         self._shards.finish({})
-        self._shards.made = Made(SHARD_NAME, self._tokenizer, self._engine.name)
+        self._shards.provenance = Provenance(SHARD_NAME, self._tokenizer, self._engine.name)
 
     def finish(self) -> None:
         """Puts all of it on disk and says that the rank is done."""

@@ -14,8 +14,8 @@ from nanofit.common.errors import UserError
 from nanofit.common.events import Note, Report
 from nanofit.config.vocabulary import VOCABULARIES
 from nanofit.data.preparing.prepare import Request, find, write_missing
-from nanofit.data.preparing.resume_points import place_after
-from nanofit.data.preparing.token_target import Demand
+from nanofit.data.preparing.resume_points import resume_point_after
+from nanofit.data.preparing.token_target import TokenTarget
 from nanofit.data.shards.checking import Fault
 from nanofit.data.shards.manifest import (
     MANIFEST_NAME,
@@ -79,8 +79,8 @@ def repair(fault: Fault, manifest: Manifest, report: Report) -> str:
     return "made again from the source"
 
 
-def begin_again(manifest: Manifest, line: ShardLine, again: Path) -> Demand:
-    """Begins a set in the folder `again` that lacks the shard of `line` and those behind it in its split. Returns the demand with
+def begin_again(manifest: Manifest, line: ShardLine, again: Path) -> TokenTarget:
+    """Begins a set in the folder `again` that lacks the shard of `line` and those behind it in its split. Returns the token_target with
     which the pipeline makes the shard there and ends with the chunk in which that ends."""
     split = manifest.of(line.split)
     missing = split[split.index(line) :]
@@ -91,7 +91,7 @@ def begin_again(manifest: Manifest, line: ShardLine, again: Path) -> Demand:
     tokens = manifest.made_of.get("most_tokens")
     if "val_tokens" in manifest.made_of:  # training's tokens are counted, not those of both splits
         tokens = sum(each.tokens for each in manifest.of("train") if each not in missing[1:])
-    return Demand(tokens, last_chunk=place_after([line]).chunk)
+    return TokenTarget(tokens, last_chunk=resume_point_after([line]).chunk)
 
 
 def _make(manifest: Manifest, line: ShardLine, report: Report) -> None:
@@ -99,13 +99,13 @@ def _make(manifest: Manifest, line: ShardLine, report: Report) -> None:
     folder, again, made_of = manifest.folder, manifest.folder / AGAIN, manifest.made_of
     shutil.rmtree(again, ignore_errors=True)
     make_folder(again)
-    demand = begin_again(manifest, line, again)
+    token_target = begin_again(manifest, line, again)
     request = Request(made_of["spec"], line.tokenizer, made_of.get("val_tokens", 0), made_of.get("most_tokens"), again)
     found = find(request)
     if found.local is not None and found.local.fingerprint != made_of["fingerprint"]:
         raise UserError(f"{made_of['spec']} has changed since {folder} was made: {ANOTHER_FOLDER}")
     report(Note(f"{line.file}: making it again from {made_of['spec']}"))
-    write_missing(found, request, report, demand)
+    write_missing(found, request, report, token_target)
     made = {each.file: (each.sha256, each.tokens) for each in read_manifest(again).shards}
     if made.get(line.file) != (line.sha256, line.tokens):
         raise UserError(

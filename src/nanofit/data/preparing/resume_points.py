@@ -12,7 +12,7 @@ from nanofit.data.tokenizing.engines import Encoded
 
 
 @dataclass(frozen=True)
-class Place:
+class ResumePoint:
     """Where a split goes on: before token `token` of document `document` of chunk number `chunk`, which the cursor `source`
     reads. `tokens_before`: tokens of all the chunks before it, in whatever split."""
 
@@ -26,7 +26,7 @@ class Place:
         return dict(vars(self))  # the cursor is nobody's to change: a deep copy of it costs more than the placing
 
 
-BEGIN = Place(0, None, 0, 0, 0)
+BEGIN = ResumePoint(0, None, 0, 0, 0)
 
 
 class Documents:
@@ -53,26 +53,26 @@ class Documents:
         lengths = self._begins[chosen + 1] - self._begins[chosen]
         return np.concatenate(parts) if len(parts) > 1 else parts[0], np.concatenate([[0], np.cumsum(lengths)])
 
-    def place(self, document: int, token: int) -> Place:
-        return Place(self.number, self.chunk.cursor, document, token, self._tokens_before)
+    def resume_point(self, document: int, token: int) -> ResumePoint:
+        return ResumePoint(self.number, self.chunk.cursor, document, token, self._tokens_before)
 
-    def place_in(self, chosen: np.ndarray, begins: np.ndarray, count: int) -> Place:
+    def resume_point_after(self, chosen: np.ndarray, begins: np.ndarray, count: int) -> ResumePoint:
         """The place after the first `count` tokens of the `chosen` documents, which begin at `begins`."""
         document = int(np.searchsorted(begins, count, side="right")) - 1
         if document >= len(chosen):
-            return self.place(self.count, 0)
-        return self.place(int(chosen[document]), int(count - begins[document]))
+            return self.resume_point(self.count, 0)
+        return self.resume_point(int(chosen[document]), int(count - begins[document]))
 
 
-def place_after(lines: list[ShardLine]) -> Place:
+def resume_point_after(lines: list[ShardLine]) -> ResumePoint:
     """Where a split goes on after its last shard. Raises UserError for a cursor that is none."""
     if not lines:
         return BEGIN
     try:
-        place = Place(**lines[-1].cursor)
-        numbers = (place.chunk, place.document, place.token, place.tokens_before)
+        point = ResumePoint(**lines[-1].cursor)
+        numbers = (point.chunk, point.document, point.token, point.tokens_before)
         if all(type(number) is int and number >= 0 for number in numbers):
-            return place
+            return point
     except TypeError:
         pass
     raise UserError(

@@ -1,6 +1,6 @@
 """Placing documents in splits and splits in shards, from wherever a folder stands; runs in one thread.
 
-What is written depends on the chunks and the job alone. Between two shards a snapshot keeps what is unfinished: both files of
+What is written depends on the chunks and the spec alone. Between two shards a snapshot keeps what is unfinished: both files of
 an open shard are on disk before it says how long they are, so that a kill loses no more than a few seconds of work.
 """
 
@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 
 from nanofit.common.durable import json_sha256, require_regular, write_file
-from nanofit.data.preparing.resume_points import Documents, Place, place_after, validates_by_hash
-from nanofit.data.preparing.token_target import Demand
+from nanofit.data.preparing.resume_points import Documents, ResumePoint, resume_point_after, validates_by_hash
+from nanofit.data.preparing.token_target import TokenTarget
 from nanofit.data.shards.manifest import Manifest, Split, append_line
-from nanofit.data.shards.shard_files import Made, ShardWriter, first_index
+from nanofit.data.shards.shard_files import Provenance, ShardWriter, first_index
 from nanofit.data.sources.documents import Chunk, Source
 from nanofit.data.tokenizing.engines import Encoded
 from nanofit.data.tokenizing.tokenizers import token_byte_lengths
@@ -29,7 +29,7 @@ SPLITS: tuple[Split, Split] = ("train", "val")
 
 
 @dataclass(frozen=True)
-class Job:
+class WriteSpec:
     """What is written where. `made_of` becomes the manifest's first line. `val_tokens`: validation's length for roles val and
     fill, None for role hash; `val_share`: its share for role hash, larger where a small corpus would give no `window`."""
 
@@ -42,16 +42,18 @@ class Job:
     window: int
 
 
-class Placer:
+class SplitWriter:
     """The shards of both splits being written. `begin` is where the source must be read from."""
 
-    def __init__(self, job: Job, engine: str, demand: Demand, manifest: Manifest) -> None:
-        self._job, self._engine, self._demand = job, engine, demand
+    def __init__(self, spec: WriteSpec, engine: str, token_target: TokenTarget, manifest: Manifest) -> None:
+        self._spec, self._engine, self._token_target = spec, engine, token_target
         self._redone = len(manifest.redone)
         self._confirmed = set(manifest.confirmed)
         self._before = manifest
-        self._places: dict[Split, Place] = {split: place_after(manifest.of(split)) for split in SPLITS}
-        self._val_end = self._places["val"] if self._val_target_reached(manifest.tokens("val")) else None
+        self._resume_points: dict[Split, ResumePoint] = {
+            split: resume_point_after(manifest.of(split)) for split in SPLITS
+        }
+        self._val_end = self._resume_points["val"] if self._val_target_reached(manifest.tokens("val")) else None
         snapshot = self._read_snapshot()
         self._writers = {split: self._writer(split, snapshot) for split in SPLITS}
         self.written: dict[Split, int] = {
@@ -63,14 +65,14 @@ class Placer:
         self.replaced_documents = snapshot["replaced_documents"] if snapshot is not None else 0
         self.read_bytes = 0
         self.has_enough = False
-        self._ends = dict(self._places)
-        unfinished = [self._places["train"], *([] if self.val_is_full else [self._places["val"]])]
-        self.begin = min(unfinished, key=lambda place: place.chunk)
+        self._ends = dict(self._resume_points)
+        unfinished = [self._resume_points["train"], *([] if self.val_is_full else [self._resume_points["val"]])]
+        self.begin = min(unfinished, key=lambda point: point.chunk)
         self._tokens_before = self.begin.tokens_before
         self._snapshot_at = time.monotonic()
 
     def _val_target_reached(self, tokens: int) -> bool:
-        return self._job.val_tokens is not None and tokens >= self._job.val_tokens
+        return self._spec.val_tokens is not None and tokens >= self._spec.val_tokens
 
     @property
     def val_is_full(self) -> bool:
@@ -84,27 +86,29 @@ class Placer:
 
     def trains_on(self, number: int) -> bool:
         """Whether chunk `number` may hold text of training that is not written yet."""
-        return number >= self._places["train"].chunk
+        return number >= self._resume_points["train"].chunk
 
     def _writer(self, split: Split, snapshot: dict[str, Any] | None) -> ShardWriter:
         """The writer of a split, with its open shard where the snapshot has it and its files do."""
-        job = self._job
+        spec = self._spec
         index = first_index(split) + len(self._before.of(split))
-        made = Made(job.source.name, job.tokenizer, self._engine)
-        lengths = token_byte_lengths(job.tokenizer)
+        provenance = Provenance(spec.source.name, spec.tokenizer, self._engine)
+        lengths = token_byte_lengths(spec.tokenizer)
         if snapshot is not None and snapshot["writers"][split]["index"] == index:
             try:
                 restored = snapshot["writers"][split]
-                writer = ShardWriter(job.folder, split, made, lengths, index=index, restored=restored)
+                writer = ShardWriter(spec.folder, split, provenance, lengths, index=index, restored=restored)
             except (OSError, ValueError):
                 pass
             else:
-                place = Place(snapshot["chunk"], snapshot["source"], 0, 0, snapshot["tokens_before"])
-                self._places[split] = max(self._places[split], place, key=lambda each: each.chunk)
+                snapshot_point = ResumePoint(snapshot["chunk"], snapshot["source"], 0, 0, snapshot["tokens_before"])
+                self._resume_points[split] = max(
+                    self._resume_points[split], snapshot_point, key=lambda each: each.chunk
+                )
                 return writer
-        return ShardWriter(job.folder, split, made, lengths, index=index)
+        return ShardWriter(spec.folder, split, provenance, lengths, index=index)
 
-    def place(self, number: int, chunk: Chunk, encoded: Encoded, val_share: float) -> None:
+    def add(self, number: int, chunk: Chunk, encoded: Encoded, val_share: float) -> None:
         """Gives the documents of chunk `number` to their splits; `has_enough` then says whether more are wanted."""
         if time.monotonic() - self._snapshot_at >= SNAPSHOT_SECONDS:
             self._take_snapshot(number, chunk)
@@ -118,12 +122,12 @@ class Placer:
         for file in chunk.confirmed:
             if file not in self._confirmed:
                 self._confirmed.add(file)
-                append_line(self._job.folder, {"confirmed": file})
+                append_line(self._spec.folder, {"confirmed": file})
         if shards != [writer.index for writer in self._writers.values()]:
             self._snapshot_at = -SNAPSHOT_SECONDS  # the last one knows nothing of the new shard
 
     def _place_by_hash(self, documents: Documents, val_share: float) -> bool:
-        keys, target = documents.chunk.keys, self._demand.tokens
+        keys, target = documents.chunk.keys, self._token_target.tokens
         assert keys is not None
         everyone = np.arange(documents.count)
         enough = target is not None and self._tokens_before + documents.ends[-1] >= target
@@ -147,27 +151,27 @@ class Placer:
             first = documents.count
         elif role == "fill" and self._val_end is not None and number <= self._val_end.chunk:
             first = self._val_end.document if number == self._val_end.chunk else documents.count
-        target = self._demand.tokens
+        target = self._token_target.tokens
         room = target - self.written["train"] if target is not None else None
         if first < documents.count and (room is None or room > 0):
             self._give("train", documents, np.arange(first, documents.count), most=room, whole=True)
         return target is not None and self.written["train"] >= target and self.val_is_full
 
     def _val_room(self) -> int:
-        assert self._job.val_tokens is not None
-        return self._job.val_tokens - self.written["val"]
+        assert self._spec.val_tokens is not None
+        return self._spec.val_tokens - self.written["val"]
 
     def _give(
         self, split: Split, documents: Documents, chosen: np.ndarray, most: int | None = None, whole: bool = False
     ) -> None:
         """Adds the `chosen` documents of a chunk to a split, as far as they are not there yet, and `most` tokens of them: or as
         many as `whole` documents have. The rest of a document that is cut belongs nowhere."""
-        place, skip = self._places[split], 0
-        if documents.number < place.chunk:
+        begun, skip = self._resume_points[split], 0
+        if documents.number < begun.chunk:
             return
-        if documents.number == place.chunk:
-            chosen = chosen[chosen >= place.document]
-            skip = place.token if len(chosen) and chosen[0] == place.document else 0
+        if documents.number == begun.chunk:
+            chosen = chosen[chosen >= begun.document]
+            skip = begun.token if len(chosen) and chosen[0] == begun.document else 0
         tokens, begins = documents.of(chosen)
         end = len(tokens)
         if most is not None and end > skip + most:
@@ -175,9 +179,9 @@ class Placer:
 
         def after(count: int) -> dict[str, Any]:
             """The place after `count` of the tokens that are added."""
-            there = documents.place_in(chosen, begins, count + skip)
+            there = documents.resume_point_after(chosen, begins, count + skip)
             if there.token and count + skip == end:
-                there = documents.place(there.document + 1, 0)
+                there = documents.resume_point(there.document + 1, 0)
             return there.json()
 
         starts = begins[:-1] if skip == 0 else begins[1:-1]
@@ -185,7 +189,7 @@ class Placer:
         self._writers[split].add(tokens[skip:end], starts - skip, documents.chunk.files, after)
         self.written[split] += end - skip
         self.documents += len(starts)
-        self._ends[split] = Place(**after(end - skip))
+        self._ends[split] = ResumePoint(**after(end - skip))
 
     def finish(self) -> None:
         """Puts the last, short shards on disk and into the manifest."""
@@ -210,13 +214,13 @@ class Placer:
             "tokens_before": self._tokens_before,
             "replaced_documents": self.replaced_documents,
         }
-        write_file(self._job.folder / SNAPSHOT_NAME, json.dumps(state | {"sha256": json_sha256(state)}))
+        write_file(self._spec.folder / SNAPSHOT_NAME, json.dumps(state | {"sha256": json_sha256(state)}))
         self._snapshot_at = time.monotonic()
 
     def _read_snapshot(self) -> dict[str, Any] | None:
         """The newest snapshot, unless it is damaged, another engine goes on, or shards were taken back since."""
         try:
-            state = json.loads(require_regular(self._job.folder / SNAPSHOT_NAME).read_text(encoding="utf-8"))
+            state = json.loads(require_regular(self._spec.folder / SNAPSHOT_NAME).read_text(encoding="utf-8"))
             sha256 = state.pop("sha256")
             known = (state["format_version"], state["engine"], state["redone"])
         except (OSError, ValueError, KeyError, TypeError, AttributeError):

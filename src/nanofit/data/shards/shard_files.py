@@ -57,7 +57,7 @@ def header(magic: int, count: int) -> bytes:
 
 
 @dataclass(frozen=True)
-class Made:
+class Provenance:
     """What the tokens of a set were made of and with; goes into every shard's line."""
 
     name: str
@@ -76,7 +76,7 @@ class ShardWriter:
         self,
         folder: Path,
         split: Split,
-        made: Made,
+        provenance: Provenance,
         text_bytes: np.ndarray,
         *,
         index: int | None = None,
@@ -84,7 +84,7 @@ class ShardWriter:
         size: Callable[[Split, int], int] = shard_tokens,
         commit: Callable[[Path, ShardLine], None] = append_shard,
     ) -> None:
-        self.folder, self.made = folder, made
+        self.folder, self.provenance = folder, provenance
         self.split: Split = split
         self._text_bytes_of = text_bytes
         self._size, self._commit = size, commit
@@ -99,7 +99,7 @@ class ShardWriter:
 
     @property
     def file(self) -> Path:
-        return self.folder / shard_name(self.made.name, self.split, self.index)
+        return self.folder / shard_name(self.provenance.name, self.split, self.index)
 
     @property
     def room(self) -> int:
@@ -168,10 +168,10 @@ class ShardWriter:
             tokens=self.tokens,
             documents=self.documents,
             text_bytes=self._text_bytes,
-            source=self.made.name,
-            tokenizer=self.made.tokenizer,
+            source=self.provenance.name,
+            tokenizer=self.provenance.tokenizer,
             starts_sha256=file_sha256(temporary(sidecar)),
-            engine=self.made.engine,
+            engine=self.provenance.engine,
             files=tuple(self._files),
             cursor=cursor,
         )

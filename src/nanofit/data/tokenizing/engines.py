@@ -1,7 +1,7 @@
 """Engines: whole lists of documents to token ids, at the speed of the fastest exact tokenizer there is.
 
 GPT-2's ids come from fastokens, some 25 times as fast as tiktoken and equal to it token for token. tiktoken stays the
-reference: a Judge re-encodes a sample with it, and it takes over, with a warning, where fastokens can't be used or is not
+reference: a TokenizerSpotCheck re-encodes a sample with it, and it takes over, with a warning, where fastokens can't be used or is not
 installed: pyproject.toml requires it only on the machines that it has wheels for.
 """
 
@@ -35,8 +35,8 @@ RUN_CHARACTERS = 2**16
 OVERLAP_CHARACTERS = 2**11
 """How far back from its end a run's piece is joined to the next: a token is 128 bytes at most."""
 
-JUDGED_EVERY = 2**20
-"""Tokens between two samples that a Judge takes: the first shard of a set holds as many, and fastokens takes 17 ms."""
+SPOT_CHECK_TOKENS = 2**20
+"""Tokens between two samples that a TokenizerSpotCheck takes: the first shard of a set holds as many, and fastokens takes 17 ms."""
 
 SAMPLE_CHARACTERS = 2**11
 """About the text of a sample, which takes tiktoken 0.2 ms. A document up to twice as long is taken whole."""
@@ -100,7 +100,7 @@ def _check_size(tokenizer: str) -> None:
         )
 
 
-class Judge:
+class TokenizerSpotCheck:
     """Re-encodes a sample of what an engine made with the reference: half a thousandth of the text.
 
     Which part it takes follows from the number of tokens it has seen, so that the same work is always judged the same.
@@ -115,7 +115,7 @@ class Judge:
         before, self._seen = self._seen, self._seen + len(encoded.tokens)
         if len(encoded.starts) != len(texts):
             return False
-        if not texts or (before > 0 and before // JUDGED_EVERY == self._seen // JUDGED_EVERY):
+        if not texts or (before > 0 and before // SPOT_CHECK_TOKENS == self._seen // SPOT_CHECK_TOKENS):
             return True
         chance = self._seen * 0x9E3779B97F4A7C15 % 2**64
         index = chance * len(texts) >> 64
