@@ -153,7 +153,7 @@ def test_a_file_that_somebody_edited_is_never_replaced(nanofit: Nanofit, tmp_pat
     assert ran.code == 2
     assert "run.toml exists, and it was edited" in ran.err and "give --save another name" in ran.err
     assert file.read_text(errors="surrogateescape") == edited
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["run.toml"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["run.plan.json", "run.toml"]
 
 
 def test_a_link_stays_a_link(nanofit: Nanofit, tmp_path: Path) -> None:

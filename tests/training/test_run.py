@@ -29,8 +29,13 @@ from nanofit.config.recipe_writing import recipe_toml
 from nanofit.config.run_folder import RunFolder, read_metrics, summarize
 from nanofit.data.preparing.prepare import Request, prepare
 from nanofit.device.torch_device import Device
+from nanofit.hardware import execution
 from nanofit.hardware.cpu import cpu_name
+from nanofit.hardware.gpu_names import find
 from nanofit.planning.calibration import read_calibration
+from nanofit.planning.machine import Machine, this_cpu
+from nanofit.planning.plan import plan_recipe
+from nanofit.planning.promise import promise_of, reached_by, read_plans
 from nanofit.planning.step import step_shape
 from nanofit.planning.without_gpu import cpu_note
 from nanofit.training import checkpoint, disk, loop
@@ -145,7 +150,7 @@ def test_the_run_learns_and_leaves_what_the_design_says(uninterrupted: RunFolder
     assert metrics.last["tokens"] == STEPS * 2 * 4 * 32
     assert uninterrupted.checkpoint_steps() == [20, 24]
     assert load_recipe(uninterrupted.recipe_file).recipe.model.vocab_size == 320
-    assert json.loads(uninterrupted.plan_file.read_text())["predicted"]["steps"] == STEPS
+    assert json.loads(uninterrupted.plan_file.read_text())["plans"][-1]["predicted"]["steps"] == STEPS
     assert summarize(uninterrupted).state == "finished"
 
 
@@ -208,12 +213,30 @@ def test_what_was_chosen_for_the_device_stands_in_the_recipe_before_the_first_st
             chosen.append((settings.precision, settings.compile))
 
     train(recipe_for(corpus, steps=1), run.path, report=look)
-    monkeypatch.setattr(
-        "nanofit.device.torch_device.COMPILES_AFTER_SECONDS", 0
-    )  # as if the longer budget were a long one
+    monkeypatch.setattr(execution, "COMPILES_AFTER_SECONDS", 0)  # as if the longer budget were a long one
     train(recipe_for(corpus, steps=2), run.path, report=look)
     assert set(chosen) == {("float32", False)}
     assert len(chosen) == 3
+
+
+def test_a_run_keeps_a_plan_for_each_budget_and_the_newest_is_its_promise(corpus: Path, tmp_path: Path) -> None:
+    run, notes = RunFolder(tmp_path / "run"), []
+    saved = plan_recipe(recipe_for(corpus, steps=2), machine=Machine(find("RTX 4090"))).document()
+
+    def report(event: Event) -> None:
+        if isinstance(event, Note):
+            notes.append(event.text)
+
+    for steps in (2, 2, 4):
+        train(recipe_for(corpus, steps=steps), run.path, saved_plan=saved if not run.exists else None, report=report)
+    plans = read_plans(run)
+    assert [plan["recipe"]["budget"]["steps"] for plan in plans] == [2, 2, 4]
+    assert [plan["gpu"]["name"] for plan in plans] == ["RTX 4090", *[this_cpu().gpu.name] * 2]
+    assert sum("was planned for RTX 4090" in note for note in notes) == 1
+    promised, reached = promise_of(run), reached_by(read_metrics(run.metrics_file))
+    assert promised is not None
+    assert promised.tokens_per_second is not None
+    assert (promised.val_loss, promised.tokens) == (None, reached.tokens)
 
 
 def test_a_run_that_compiles_nothing_never_imports_the_compiler(corpus: Path, tmp_path: Path) -> None:
@@ -384,7 +407,7 @@ def test_a_finished_run_is_kept_for_later_plans(corpus: Path, tmp_path: Path) ->
     assert said.is_same
     assert said.rests_on == "an earlier run on this CPU"
     assert said.memory_ratio is None
-    assert "tokens/s (as measured on it)" in cpu_note(recipe, step=0)
+    assert "tokens/s (as measured on it)" in cpu_note(plan_recipe(recipe, machine=this_cpu()), step=0)
 
 
 def test_on_a_cuda_card_a_new_run_begins_with_a_probe(

@@ -261,6 +261,34 @@ class PredictedLoss(BaseModel):
     val_loss: Interval | None
 
 
+class PromisedFigures(BaseModel):
+    """What the plan of a run says: nats per token, hours, tokens, tokens per second, GiB; null where it says nothing."""
+
+    val_loss: Interval | None
+    hours: Interval | None
+    tokens: int | None
+    tokens_per_second: Interval | None
+    peak_memory_gib: float | None = Field(description="the most that it may take; on a CPU, that of tensors")
+
+
+class ReachedFigures(BaseModel):
+    """What a run came to, in the same units."""
+
+    val_loss: float | None
+    hours: float
+    tokens: int
+    tokens_per_second: float | None
+    peak_memory_gib: float | None = Field(description="allocated tensors on CUDA, the resident set elsewhere")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ListedRun(RunSummary):
+    """A run of `nanofit runs --json`."""
+
+    promised: PromisedFigures | None
+    reached: ReachedFigures
+
+
 class EvalDocument(BaseModel):
     """`nanofit eval --json`. Losses are in nats per token."""
 
@@ -272,6 +300,8 @@ class EvalDocument(BaseModel):
     validation: ValidationSet
     tasks: dict[str, dict[str, float]]
     predicted: PredictedLoss
+    promised: PromisedFigures | None
+    reached: ReachedFigures
 
 
 class Error(BaseModel):
@@ -296,7 +326,7 @@ DOCUMENTS: dict[str, TypeAdapter[Any]] = {
     "data-status": TypeAdapter(StatusDocument),
     "data-verify": TypeAdapter(VerifyDocument),
     "eval": TypeAdapter(EvalDocument),
-    "runs": TypeAdapter(list[RunSummary]),
+    "runs": TypeAdapter(list[ListedRun]),
     "doctor": TypeAdapter(list[Check]),
     "error": TypeAdapter(ErrorDocument),
 }

@@ -48,11 +48,13 @@ def plan(
 
     Example: nanofit plan config.py --gpu "RTX 4070 Ti"
     """
+    from nanofit.common.durable import write_file
     from nanofit.common.errors import UserError
     from nanofit.config.capabilities import require_from_scratch
     from nanofit.config.recipe_files import load_recipe
     from nanofit.config.recipe_writing import save_recipe
     from nanofit.planning.machine import machine_of
+    from nanofit.planning.promise import saved_plan_file
 
     if save is not None and save.suffix != ".toml":
         raise UserError(f"--save {save}: recipes are TOML files, so give a name that ends in .toml")
@@ -64,6 +66,8 @@ def plan(
     require_from_scratch(result.recipe)
     written = None if save is None else f"{_SAVED[save_recipe(result.recipe, save, result.reasons)]} {save}"
     document = result.document()
+    if save is not None:
+        write_file(saved_plan_file(save), json.dumps(document, indent=1))
     if trace:
         document["traced_allocated_gib"] = _traced_gib(result)
     if as_json:

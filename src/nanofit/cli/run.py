@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import typer
@@ -17,7 +18,7 @@ def evaluate(
     tasks: str = typer.Option("val", "--tasks", help="What to measure: val."),
     as_json: bool = typer.Option(False, "--json", help="Print one JSON document."),
 ) -> None:
-    """Measure a run: its loss on its validation set, and bits per byte.
+    """Measure a run: its loss on its validation set, bits per byte, and what its plan promised.
 
     Example: nanofit eval runs/quickstart --json
     """
@@ -26,12 +27,18 @@ def evaluate(
     for task in tasks.split(","):
         if task != "val":
             raise UserError(f"unknown task '{task}'{nearest(task, ['val'])}: this version measures val")
+    from nanofit.cli.kept import lines_of
     from nanofit.cli.progress import Watcher
+    from nanofit.config.run_folder import RunFolder, read_metrics, summarize
     from nanofit.evaluation.evaluate import evaluate_run
+    from nanofit.planning.promise import compare, promise_of, reached_by
 
     with Watcher() as report:
         evaluation = evaluate_run(run, report)
     result = evaluation.validation
+    folder = RunFolder(run)
+    promised, metrics = promise_of(folder), read_metrics(folder.metrics_file)
+    reached = replace(reached_by(metrics), val_loss=result.loss, val_reduced=False)
     if as_json:
         document = {
             "format_version": FORMAT_VERSION,
@@ -41,7 +48,9 @@ def evaluate(
             "tokens": result.tokens,
             "validation": {"text": evaluation.measured_on, "comparable": evaluation.comparable},
             "tasks": {},
-            "predicted": {"val_loss": None},
+            "predicted": {"val_loss": promised.document()["val_loss"] if promised is not None else None},
+            "promised": promised.document() if promised is not None else None,
+            "reached": reached.document(),
         }
         typer.echo(json.dumps(document, indent=2))
     else:
@@ -50,6 +59,9 @@ def evaluate(
         said = "comparable" if evaluation.comparable else "not comparable"
         measured_on = evaluation.measured_on or "the validation split"
         typer.echo(f"on            {result.tokens:,} tokens: {measured_on}; {said} with published losses")
+        if promised is not None:
+            rows = compare(promised, reached, is_finished=summarize(folder).state == "finished")
+            typer.echo("\n" + "\n".join(lines_of(promised, rows)))
 
 
 def sample(

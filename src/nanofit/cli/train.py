@@ -48,6 +48,7 @@ def train(
 
     Example: nanofit train runs/mine --hours 8h
     """
+    from nanofit.cli.kept import lines_of
     from nanofit.cli.plan import plan_of_options
     from nanofit.cli.plan_screen import headline
     from nanofit.cli.progress import Watcher, say
@@ -55,10 +56,11 @@ def train(
     from nanofit.common.units import duration, hours_text, quantity
     from nanofit.config.capabilities import require_trainable
     from nanofit.config.recipe_files import LoadedRecipe, end_decay_with_budget, load_recipe
-    from nanofit.config.run_folder import RunFolder, metrics_to_resume, run_at
+    from nanofit.config.run_folder import RunFolder, metrics_to_resume, read_metrics, run_at
     from nanofit.planning.machine import machine_of
     from nanofit.planning.plan import recipe_warnings
     from nanofit.planning.predict import require_source
+    from nanofit.planning.promise import compare, promise_of, reached_by, saved_plan
 
     overrides = overrides_of(ctx)
     seconds = _seconds_until(until, overrides) if until is not None else None
@@ -100,7 +102,14 @@ def train(
             from nanofit.api import train as train_run
 
             report(Activity())
-            outcome = train_run(loaded.recipe, out, fresh=fresh, probes=not no_probe, report=report)
+            outcome = train_run(
+                loaded.recipe,
+                out,
+                fresh=fresh,
+                probes=not no_probe,
+                saved_plan=saved_plan(recipe, loaded.recipe) if recipe is not None else None,
+                report=report,
+            )
     loss = f"{outcome.val_loss:.4f}" if outcome.val_loss is not None else "not measured"
     nats = (
         "nats a token (on few tokens, not comparable: nanofit eval measures all)"
@@ -108,6 +117,11 @@ def train(
         else "nats a token"
     )
     say(f"done: val loss {loss} {nats} after {quantity(outcome.tokens)} tokens and {duration(outcome.seconds)}")
+    promised = promise_of(outcome.run)
+    if promised is not None:
+        reached = reached_by(read_metrics(outcome.run.metrics_file))
+        for line in lines_of(promised, compare(promised, reached, is_finished=True)):
+            say(line)
     say(f'next: nanofit eval {out} · nanofit sample {out} "Once"')
 
 

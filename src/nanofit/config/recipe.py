@@ -18,6 +18,7 @@ from nanofit.config.hyperparameters import OptimizerName, OptimizerSettings, opt
 from nanofit.config.recipe_errors import explain
 from nanofit.config.schedule import Schedule, Shape
 from nanofit.config.vocabulary import CHARACTERS, Vocabulary, vocabulary_of
+from nanofit.hardware.execution import Precision
 
 FORMAT_VERSION = 1
 
@@ -31,7 +32,6 @@ MAX_CARDS = 100_000
 """More than any cluster has; far beyond, figures of a plan are no longer floats."""
 
 Checkpointing = Literal["off", "half", "all"]
-Precision = Literal["float32", "bfloat16", "float16"]
 
 Tokens = Annotated[int, BeforeValidator(token_count)]
 Hours = Annotated[float, BeforeValidator(hours)]

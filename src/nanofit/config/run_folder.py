@@ -1,7 +1,7 @@
 """The run folder: the one thing that a run leaves on disk. No torch.
 
 recipe.toml                 the recipe, written in full
-plan.json                   what was predicted
+plan.json                   the plans of the run, newest last (planning/promise.py)
 metrics.jsonl               a line a logged step or event; the last line of a step wins
 checkpoints/step-00001234/  model.safetensors, optimizer.safetensors, state.json, recipe.toml (as it was then)
 """

@@ -2,13 +2,11 @@
 
 import platform
 import re
-import shutil
 import time
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -17,9 +15,8 @@ from torch import Tensor
 from nanofit.common.errors import UserError
 from nanofit.common.units import counted
 from nanofit.config.recipe import Precision, RunSection
-from nanofit.hardware.cpu import GAUGE_TFLOPS
+from nanofit.hardware.execution import DeviceFacts, execution_on
 from nanofit.hardware.gpu_names import find_by_device_name
-from nanofit.hardware.gpus import has_tensor_cores
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -79,15 +76,6 @@ class Device:
         return _measured_cpu_flops() if self.kind == "cpu" else None
 
 
-COMPILES_AFTER_SECONDS = 600
-"""A run on a CPU compiles when it is expected to take longer. Compilation takes 22 to 45 s and saves about a tenth of a
-step (docs/log.md, 2026-11-24)."""
-
-CPU_FLOPS_PER_THREAD = GAUGE_TFLOPS * 1e12 / 2 * 0.5
-"""FLOPs per second and thread that stand for a CPU in that estimate: the gauge, which is for two threads, at the half of it
-that training reaches. Not measured: what a run computes must not follow from a stopwatch."""
-
-
 def choose_device(
     settings: RunSection, *, training_flops: float | None = None, training_seconds: float | None = None
 ) -> Device:
@@ -98,12 +86,29 @@ def choose_device(
     """
     wanted = settings.device if settings.device != "auto" else _best_device()
     torch_device = _available(wanted)
-    precision, precision_reason = _precision(settings.precision, torch_device)
-    if torch_device.type == "cpu" and settings.compile == "auto" and training_flops is not None:
-        training_seconds = training_flops / (CPU_FLOPS_PER_THREAD * torch.get_num_threads())
-    compiles, compile_reason = _compilation(settings.compile, torch_device, training_seconds)
-    reasons = (precision_reason, *_float32_products(torch_device), compile_reason)
-    return Device(torch_device, _device_name(torch_device), precision, compiles, reasons)
+    if torch_device.type == "cpu" and settings.precision == "float16":
+        raise UserError("float16 trains on no CPU: use --precision float32")
+    chosen = execution_on(
+        _facts(torch_device),
+        settings.precision,
+        settings.compile,
+        training_seconds=training_seconds,
+        training_flops=training_flops,
+    )
+    why_precision, why_compiled = chosen.reasons
+    reasons = (why_precision, *_float32_products(torch_device), why_compiled)
+    return Device(torch_device, _device_name(torch_device), chosen.precision, chosen.compiles, reasons)
+
+
+def _facts(device: torch.device) -> DeviceFacts:
+    """What decides how training runs on a device of this machine."""
+    if device.type != "cuda":
+        kind = "mps" if device.type == "mps" else "cpu"
+        return DeviceFacts(kind, _device_name(device), threads=torch.get_num_threads()).here()
+    major, minor = torch.cuda.get_device_capability(device)
+    # ROCm reports the number of an AMD chip here: gfx1100 is 11.0.
+    capability = None if torch.version.hip else major + minor / 10
+    return DeviceFacts("cuda", _device_name(device), capability).here()
 
 
 def usable_here(settings: RunSection) -> RunSection:
@@ -146,23 +151,6 @@ def _available(wanted: str) -> torch.device:
     return device
 
 
-def _precision(wanted: Precision | Literal["auto"], device: torch.device) -> tuple[Precision, str]:
-    if wanted == "float16" and device.type == "cpu":
-        raise UserError("float16 trains on no CPU: use --precision float32")
-    if wanted != "auto":
-        return wanted, f"{wanted}: as the recipe says"
-    if device.type != "cuda":
-        return "float32", "float32: lower precision gains nothing here"
-    # Not torch.cuda.is_bf16_supported(), which is true on a T4 through emulation.
-    major, minor = torch.cuda.get_device_capability(device)
-    if major >= 8:
-        return "bfloat16", f"bfloat16: compute capability {major}.{minor} has it"
-    name = torch.cuda.get_device_name(device)
-    if not has_tensor_cores(name, major + minor / 10):
-        return "float32", f"float32: {name} has no tensor cores"
-    return "float16", f"float16 with loss scaling: compute capability {major}.{minor} has no bfloat16"
-
-
 def _float32_products(device: torch.device) -> tuple[str, ...]:
     """Lets CUDA take float32 matrix products on its tensor cores, as nanoGPT does, for the rest of the process."""
     if device.type != "cuda":
@@ -171,21 +159,6 @@ def _float32_products(device: torch.device) -> tuple[str, ...]:
     # Older cards have no TF32 and go on in float32.
     has_tf32 = torch.cuda.get_device_capability(device)[0] >= 8
     return ("TF32 in matrix products that stay float32",) if has_tf32 else ()
-
-
-def _compilation(wanted: bool | str, device: torch.device, seconds: float | None) -> tuple[bool, str]:
-    if wanted is False:
-        return False, "not compiled: as the recipe says"
-    pays = device.type == "cpu" and seconds is not None and seconds > COMPILES_AFTER_SECONDS
-    if wanted == "auto" and device.type != "cuda" and not pays:
-        return False, "not compiled: on this device a short run does not earn back the time that it takes"
-    if platform.system() == "Windows":
-        return False, "not compiled: torch.compile needs Triton, which Windows lacks"
-    if device.type == "cuda" and torch.cuda.get_device_capability(device)[0] < 7:
-        return False, "not compiled: torch.compile needs compute capability 7.0"
-    if shutil.which("g++") is None and shutil.which("gcc") is None and shutil.which("clang++") is None:
-        return False, "not compiled: torch.compile needs a C++ compiler (install g++)"
-    return True, "compiled by torch.compile"
 
 
 def _device_name(device: torch.device) -> str:

@@ -55,18 +55,18 @@ def stand_in(name: str, memory_gib: float, available_gib: float) -> Gpu:
 
 def gauged_cpu() -> Gpu:
     """This machine's CPU at the speed that the gauge lets expect of its threads: enough to choose a size, too rough to promise one."""
-    card, share = cpu_card(), MEASURED_OVER_GAUGE * _threads() / GAUGED_THREADS
+    card, share = cpu_card(), MEASURED_OVER_GAUGE * threads() / GAUGED_THREADS
     return replace(card, tflops=share * card.tflops, bandwidth_gbs=share * card.bandwidth_gbs)
 
 
 @cache
 def cpu_name() -> str:
     """The CPU's model and the threads that training may use: `AMD EPYC 7763 64-Core Processor, 8 threads`."""
-    count = _threads()
+    count = threads()
     return f"{_model_name()}, {count} thread{'s' if count != 1 else ''}"
 
 
-def _threads() -> int:
+def threads() -> int:
     """Those that training may use."""
     threads = os.environ.get("OMP_NUM_THREADS", "")
     return int(threads) if threads.isdecimal() else _usable_cpus()

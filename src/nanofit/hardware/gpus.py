@@ -65,18 +65,6 @@ class Gpu:
         return self.capability.startswith("gfx") or has_tensor_cores(self.name, self.compute_capability or 0.0)
 
     @property
-    def precision(self) -> Literal["bfloat16", "float16", "float32"]:
-        """What a run trains in there unless its recipe says otherwise."""
-        if self.native_bf16:
-            return "bfloat16"
-        return "float16" if self.has_tensor_cores else "float32"
-
-    @property
-    def compiles(self) -> bool:
-        """Whether torch.compile can be used there: its kernels need NVIDIA's capability 7.0, or an AMD card."""
-        return self.capability.startswith("gfx") or (self.compute_capability or 0.0) >= 7
-
-    @property
     def budget_gib(self) -> float:
         """The memory that a run can count on."""
         return max(self.usable_gib - self.display_gib, 0.0)

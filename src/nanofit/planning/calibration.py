@@ -55,6 +55,11 @@ class MeasuredCard:
     def of(cls, gpu: Gpu) -> "MeasuredCard":
         return cls(gpu.name, gpu.vram_gib, gpu.capability, gpu.native_bf16)
 
+    @property
+    def is_listed(self) -> bool:
+        """Whether the catalogue has it."""
+        return any(gpu.name == self.name for gpu in catalogue())
+
     @cached_property
     def gpu(self) -> Gpu:
         """The card with the figures that it is planned with: the catalogue's, an unlisted card's, or a CPU's gauge."""

@@ -1,11 +1,13 @@
 """What a plan is for: the card or cards, what they offer, and how training would run on them. No torch."""
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from nanofit.common.errors import UserError
-from nanofit.config.recipe import MAX_CARDS, Precision
+from nanofit.config.recipe import MAX_CARDS
 from nanofit.hardware.cpu import CPU, cpu_card, gauged_cpu
+from nanofit.hardware.execution import DeviceFacts
 from nanofit.hardware.gpu_names import find, split_count
 from nanofit.hardware.gpus import Gpu
 from nanofit.hardware.nvml import detect
@@ -40,15 +42,11 @@ class Machine:
         """Whether this is a CPU (`cpu.py`), whose speed is known only once it was measured."""
         return self.gpu.capability == CPU
 
-    @property
-    def precision(self) -> Precision:
-        """What training takes unless the recipe says otherwise (as `device.py` chooses it)."""
-        return self.gpu.precision
-
-    @property
-    def compiles(self) -> bool:
-        """Whether training compiles there unless the recipe says otherwise."""
-        return self.gpu.compiles
+    @cached_property
+    def facts(self) -> DeviceFacts:
+        """What decides how training runs there. This machine's own device has this machine's system and compiler."""
+        facts = DeviceFacts.of_card(self.gpu)
+        return facts if self.free_gib is None else facts.here()
 
     def document(self) -> dict[str, Any]:
         """The machine as `nanofit plan --json` prints it under `gpu`."""
@@ -146,17 +144,22 @@ def measured_cpu() -> Machine | None:
     """This machine's CPU as a machine to plan for, where it is what would train here; None before anything was measured on it."""
     if likely_device_kind() != "cpu":
         return None
-    card = cpu_card()
-    calibration = read_calibration(card.name)
-    return Machine(card, 1, card.usable_gib, "this CPU", calibration) if calibration.knows_something else None
+    machine = this_cpu()
+    return machine if machine.calibration is not None else None
 
 
 def cpu_to_choose_for() -> Machine | None:
     """This machine's CPU as a machine to choose a size for, where it is what would train here: as it was measured, or by the gauge."""
-    if likely_device_kind() != "cpu":
-        return None
-    card = gauged_cpu()
-    return measured_cpu() or Machine(card, 1, card.usable_gib, "a gauge of CPUs")
+    return this_cpu() if likely_device_kind() == "cpu" else None
+
+
+def this_cpu() -> Machine:
+    """This machine's CPU: as it was measured, or by the gauge."""
+    card = cpu_card()
+    calibration = read_calibration(card.name)
+    if calibration.knows_something:
+        return Machine(card, 1, card.usable_gib, "this CPU", calibration)
+    return Machine(gauged_cpu(), 1, card.usable_gib, "a gauge of CPUs")
 
 
 def _whole_number(text: str) -> int:

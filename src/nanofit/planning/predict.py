@@ -13,6 +13,7 @@ from nanofit.common.errors import UserError
 from nanofit.config.architecture import count_parameters, flops_per_token, parameters
 from nanofit.config.recipe import Recipe
 from nanofit.data.preparing.source_facts import SourceFacts, facts_of, problem_of_length
+from nanofit.hardware.execution import execution_on
 from nanofit.planning.calibration import Calibration
 from nanofit.planning.evaluations import FORWARD_SHARE, MAX_SHARE, Evaluations
 from nanofit.planning.interval import Interval
@@ -32,6 +33,9 @@ CPU_START_SECONDS = 4.0
 
 CHECKPOINT_BYTES_PER_SECOND = 250e6
 """Until one was timed: written, put on disk and hashed (docs/log.md, 2026-11-24)."""
+
+GAUGE_SPREAD = 2.0
+"""The speed of a CPU that was not measured is the gauge's, divided and multiplied by this: half of it to twice it."""
 
 HOST_BASE_GIB = 3.0
 """Of a process with CUDA's libraries loaded: assumed."""
@@ -143,10 +147,23 @@ def _hours(recipe: Recipe, steps: int, speed: Interval, machine: Machine) -> Int
 
 def step_on(recipe: Recipe, machine: Machine) -> StepShape:
     """The step that each card takes: passes over micro-batches are shared among the cards."""
-    precision = recipe.run.precision if recipe.run.precision != "auto" else machine.precision
-    compiles = machine.compiles if recipe.run.compile == "auto" else recipe.run.compile
-    step = step_shape(recipe, precision, compiles)
+    hours = recipe.budget.hours
+    execution = execution_on(
+        machine.facts,
+        recipe.run.precision,
+        recipe.run.compile,
+        training_seconds=3600 * hours if hours is not None else None,
+        training_flops=training_flops(recipe),
+    )
+    step = step_shape(recipe, execution.precision, execution.compiles)
     return replace(step, grad_accum=ceil(step.grad_accum / machine.cards))
+
+
+def training_flops(recipe: Recipe) -> float | None:
+    """The model's FLOPs of the whole run; None while hours set its length."""
+    if recipe.steps is None:
+        return None
+    return float(recipe.steps * recipe.tokens_per_step) * flops_per_token(recipe.model_config_of_run())
 
 
 def measured_of(step: StepShape, machine: Machine) -> Calibration | None:
@@ -177,7 +194,11 @@ def speed_on(step: StepShape, machine: Machine) -> Interval:
     """Training tokens a second of all the machine's cards, pauses left out; as measured where that is known."""
     predicted = tokens_per_second(step, machine.gpu, machine.cards)
     measured = measured_of(step, machine)
-    return predicted if measured is None else measured.corrected(predicted)
+    if measured is not None:
+        return measured.corrected(predicted)
+    if machine.is_cpu:
+        return Interval(predicted.mid / GAUGE_SPREAD, predicted.mid, predicted.mid * GAUGE_SPREAD)
+    return predicted
 
 
 def rests_on(recipe: Recipe, machine: Machine) -> str:

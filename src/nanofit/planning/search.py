@@ -14,10 +14,11 @@ from typing import Any
 
 from nanofit.common.errors import UserError
 from nanofit.common.units import counted, hours_text
-from nanofit.config.architecture import ModelConfig
+from nanofit.config.architecture import ModelConfig, flops_per_token
 from nanofit.config.recipe import loss_chunk_tokens
 from nanofit.config.vocabulary import vocabulary_of
 from nanofit.data.preparing.source_facts import SourceFacts
+from nanofit.hardware.execution import execution_on
 from nanofit.planning.loss.law import VOCABULARY_ROWS, expected_loss, law_parameters
 from nanofit.planning.loss.repetition import MAX_EPOCHS, MAX_PARAMETERS_PER_TOKEN
 from nanofit.planning.machine import Machine
@@ -431,16 +432,22 @@ class Search:
     ) -> StepShape:
         machine, pinned = self.goal.machine, self.goal.pinned
         tokens = micro_batch * shape.block_size
-        precision = pinned.get("precision", "auto")
-        compiles = pinned.get("compile", "auto")
+        hours, trained = self.goal.hours, self.goal.tokens
+        execution = execution_on(
+            machine.facts,
+            pinned.get("precision", "auto"),
+            pinned.get("compile", "auto"),
+            training_seconds=3600 * hours if hours is not None else None,
+            training_flops=trained * flops_per_token(shape) if trained is not None and machine.is_cpu else None,
+        )
         return StepShape(
             config=shape,
             micro_batch=micro_batch,
             # Gradients accumulate, and the ids of a whole step lie on the card.
             grad_accum=max(-(-(2**20) // tokens), 2) if accumulates else 1,
             optimizer=optimizer,
-            precision=machine.precision if precision == "auto" else precision,
-            compiles=machine.compiles if compiles == "auto" else compiles,
+            precision=execution.precision,
+            compiles=execution.compiles,
             checkpointing=checkpointing,
             loss_chunk=min(pinned.get("loss_chunk") or loss_chunk_tokens(tokens, shape.vocab_size), tokens),
         )

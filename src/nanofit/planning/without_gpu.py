@@ -1,25 +1,17 @@
 """The note of a run that uses the CPU because no GPU was found: its speed and its time. No torch."""
 
 from nanofit.common.units import counted, duration, figure, hours_text, quantity
-from nanofit.config.recipe import Recipe
-from nanofit.hardware.cpu import cpu_card, gauged_cpu
-from nanofit.planning.calibration import read_calibration
-from nanofit.planning.machine import Machine
-from nanofit.planning.predict import predict
+from nanofit.planning.plan import Plan
 
 
-def cpu_note(recipe: Recipe, step: int) -> str:
-    """Says that no GPU was found, how fast this CPU trains `recipe`, and how long the steps after `step` take or, of a budget
-    in hours, how many steps they are. The speed is as measured on this CPU, else a gauge of CPUs, which may be off by half."""
-    card = cpu_card()
-    calibration = read_calibration(card.name)
-    if calibration.knows_something:
-        machine, rests_on = Machine(card, calibration=calibration), "as measured on it"
-    else:
-        machine, rests_on = Machine(gauged_cpu()), "estimated"
-    predicted = predict(recipe, machine)
+def cpu_note(plan: Plan, step: int) -> str:
+    """Says that no GPU was found, how fast this CPU trains the planned recipe, and how long the steps after `step` take or, of a
+    budget in hours, how many steps they are. The speed is as measured on this CPU, else a gauge of CPUs, which may be off by half."""
+    recipe, predicted = plan.recipe, plan.predicted
     speed, hours, steps, tokens = predicted.tokens_per_second, predicted.hours, predicted.steps, predicted.tokens
+    assert plan.machine is not None, "a plan to train is for a machine"
     assert speed is not None and hours is not None and steps is not None and tokens is not None
+    rests_on = "as measured on it" if plan.machine.calibration is not None else "estimated"
     said = f"no GPU was found, so this trains on the CPU, at about {figure(speed.mid, 2)} tokens/s ({rests_on})"
     if recipe.budget.hours is not None:
         about = "1 step" if steps == 1 else f"{figure(steps, 2)} steps"

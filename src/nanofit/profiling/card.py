@@ -1,11 +1,12 @@
-"""Which card a device is, by the name that plans know it by, and how much memory a process has there."""
+"""Which card a device is, by the name that plans know it by, as a machine to plan for, and how much memory a process has there."""
 
 import torch
 
 from nanofit.device.torch_device import Device
 from nanofit.hardware.cpu import CPU, cpu_card
 from nanofit.hardware.gpu_names import find_by_device_name
-from nanofit.planning.calibration import MeasuredCard
+from nanofit.planning.calibration import MeasuredCard, read_calibration
+from nanofit.planning.machine import Machine, this_cpu
 
 
 def measured_card(device: Device) -> MeasuredCard:
@@ -21,6 +22,21 @@ def measured_card(device: Device) -> MeasuredCard:
         return MeasuredCard.of(known)
     capability = f"{properties.major}.{properties.minor}"
     return MeasuredCard(device.name, memory_gib, capability, native_bf16=properties.major >= 8)
+
+
+def machine_of_device(device: Device) -> Machine:
+    """The machine to plan for where `device` trains: its memory as it is free now, and its speed as measured, else by the
+    catalogue or the gauge of CPUs."""
+    if device.kind == "cpu":
+        return this_cpu()
+    card = measured_card(device)
+    calibration = read_calibration(card.name)
+    rests_on = (
+        "the catalogue's figures for this machine's card"
+        if card.is_listed
+        else "figures of a similar card, which are assumed"
+    )
+    return Machine(card.gpu, 1, free_bytes(device) / 2**30, rests_on, calibration)
 
 
 def free_bytes(device: Device) -> int:

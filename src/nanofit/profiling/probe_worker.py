@@ -19,7 +19,6 @@ from torch import Tensor
 
 from nanofit.common.errors import UserError
 from nanofit.common.events import Event, Note
-from nanofit.config.architecture import flops_per_token
 from nanofit.config.checkpoint_state import TrainingState
 from nanofit.config.recipe import Recipe, build_recipe
 from nanofit.config.run_folder import RunFolder
@@ -27,6 +26,7 @@ from nanofit.device.torch_device import Device, choose_device
 from nanofit.hardware import nvml
 from nanofit.model import build_model
 from nanofit.optim import build_optimizer
+from nanofit.planning.predict import training_flops
 from nanofit.profiling.card import free_bytes, measured_card, reserved_bytes
 from nanofit.training.checkpoint import save_checkpoint
 from nanofit.training.step import TrainStep
@@ -86,7 +86,7 @@ def _measure(recipe: Recipe, checkpoint: Path | None) -> dict[str, Any]:
             notes.append(event.text)
 
     card_here = nvml.detect()  # before CUDA takes its part
-    device = choose_device(recipe.run, training_flops=_training_flops(recipe))
+    device = choose_device(recipe.run, training_flops=training_flops(recipe))
     card, free = measured_card(device), free_bytes(device)
     before = 0 if device.kind == "cuda" else device.peak_memory_bytes()
     begin = time.perf_counter()
@@ -120,13 +120,6 @@ def _measure(recipe: Recipe, checkpoint: Path | None) -> dict[str, Any]:
         "peak_flops": device.peak_flops(),
         "notes": [*device.reasons, *notes],
     }
-
-
-def _training_flops(recipe: Recipe) -> float | None:
-    """By them a CPU decides whether to compile, as for a run."""
-    if recipe.steps is None:
-        return None
-    return float(recipe.steps * recipe.tokens_per_step) * flops_per_token(recipe.model_config_of_run())
 
 
 def _random_rows(recipe: Recipe, device: Device) -> Tensor:

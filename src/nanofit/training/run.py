@@ -1,7 +1,6 @@
 """A run from its recipe to its end: data, model, the newest checkpoint, the loop. The same call again resumes."""
 
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -12,20 +11,20 @@ from nanofit.common.events import Note, Report
 from nanofit.common.units import hours_text
 from nanofit.config.recipe import Recipe
 from nanofit.config.recipe_writing import recipe_toml
-from nanofit.config.run_folder import Metrics, MetricsLog, RunFolder, metrics_to_resume
+from nanofit.config.run_folder import Metrics, MetricsLog, RunFolder
 from nanofit.data.loading.batches import AHEAD, StepBatches, check_ahead
 from nanofit.data.loading.training_data import TrainingData
 from nanofit.data.preparing.prepare import Request
 from nanofit.data.shards.manifest import is_complete
-from nanofit.device.torch_device import Device, choose_device, usable_here
+from nanofit.device.torch_device import Device
 from nanofit.model import build_model
 from nanofit.optim import build_optimizer
-from nanofit.planning.plan import plan_recipe
+from nanofit.planning.plan import Plan
+from nanofit.planning.promise import append_plan, promise_of
 from nanofit.planning.without_gpu import cpu_note
 from nanofit.training.checkpoint import load_newest_checkpoint
 from nanofit.training.interrupts import StopRequest
 from nanofit.training.loop import TrainingLoop
-from nanofit.training.resume import recipe_to_go_on
 from nanofit.training.step import TrainStep
 from nanofit.training.tracking import Tracking
 
@@ -51,31 +50,23 @@ class Outcome:
     compiled: bool
 
 
-def train_run(recipe: Recipe, run: RunFolder, report: Report, stop: StopRequest) -> Outcome:
-    """Trains `recipe` in a run folder that this process holds, from where it stands there. Raises UserError for what the user can
-    mend, and Stopped, with everything saved, when `stop` was requested."""
-    past = metrics_to_resume(run)
-    settings = recipe.run
-    if run.exists:
-        recipe = recipe_to_go_on(run, recipe, past, report)
-        settings = usable_here(recipe.run)
-        if settings.precision != recipe.run.precision:
-            report(Note(f"{recipe.run.precision} needs a GPU: here this run goes on in {settings.precision}"))
-    device = choose_device(
-        settings,
-        training_flops=plan_recipe(recipe).predicted.flops,
-        training_seconds=3600 * recipe.budget.hours if recipe.budget.hours is not None else None,
-    )
-    with _feed(recipe, run, report) as feed:
+def train_run(plan: Plan, run: RunFolder, device: Device, past: Metrics, report: Report, stop: StopRequest) -> Outcome:
+    """Trains the recipe of `plan`, which was made for `device`, in a run folder that this process holds, from where it stands
+    there; `past` is what its metrics say. Raises UserError for what the user can mend, and Stopped, with everything saved, when
+    `stop` was requested."""
+    with _feed(plan, run, report) as feed:
         stop.raise_if_requested()
-        recipe = _in_full(recipe, run, feed, device)
-        _write_description(run, recipe)
-        return _train_on(feed, recipe, run, device, past, report, stop)
+        plan = replace(plan, recipe=_in_full(plan.recipe, run, feed, device))
+        write_file(run.recipe_file, recipe_toml(plan.recipe))
+        if promise_of(run) is None:
+            append_plan(run, plan.document())
+        return _train_on(feed, plan, run, device, past, report, stop)
 
 
 def _train_on(
-    feed: TrainingData, recipe: Recipe, run: RunFolder, device: Device, past: Metrics, report: Report, stop: StopRequest
+    feed: TrainingData, plan: Plan, run: RunFolder, device: Device, past: Metrics, report: Report, stop: StopRequest
 ) -> Outcome:
+    recipe = plan.recipe
     config = recipe.model_config_of_run()
     stream = feed.train_stream()
     newest = max(run.checkpoint_steps(), default=0)
@@ -96,7 +87,7 @@ def _train_on(
             _start_again_in_time(recipe, past.seconds, report)
         past, step, seconds = Metrics(), 0, past.seconds
     if device.kind == "cpu" and recipe.run.device == "auto" and step != recipe.steps:
-        report(Note(cpu_note(recipe, step)))
+        report(Note(cpu_note(plan, step)))
     report(Note(f"{device.name}; {'; '.join(device.reasons)}"))
     if step and step == recipe.steps:
         report(Note("this run is finished; a longer budget goes on from its end, --fresh starts over"))
@@ -163,8 +154,9 @@ def _start_again_in_time(recipe: Recipe, seconds: float, report: Report) -> None
     report(Note(f"{text}: it starts again in the time that is left ({used})", warning=True))
 
 
-def _feed(recipe: Recipe, run: RunFolder, report: Report) -> TrainingData:
+def _feed(plan: Plan, run: RunFolder, report: Report) -> TrainingData:
     """The data of the run; one that goes on keeps its own shards, whatever became of the text."""
+    recipe = plan.recipe
     folder = Path(recipe.data.folder) if recipe.data.folder else None
     source = recipe.data.source
     if run.exists and folder is not None and is_complete(folder):
@@ -177,16 +169,16 @@ def _feed(recipe: Recipe, run: RunFolder, report: Report) -> TrainingData:
         block_size=recipe.model.block_size,
         characters=recipe.data.characters,
     )
-    return TrainingData(request, _expected_tokens(recipe), report)
+    return TrainingData(request, _expected_tokens(plan), report)
 
 
-def _expected_tokens(recipe: Recipe) -> int | None:
-    """What the run will train on by its budget: of hours, as much as the prediction allows at most, None without one."""
+def _expected_tokens(plan: Plan) -> int:
+    """What the run will train on by its budget: of hours, as much as the plan allows at most."""
+    recipe, speed = plan.recipe, plan.predicted.tokens_per_second
     if recipe.steps is not None:
         return (recipe.steps + AHEAD) * recipe.tokens_per_step
-    assert recipe.budget.hours is not None
-    speed = plan_recipe(recipe).predicted.tokens_per_second
-    return int(speed.high * 3600 * recipe.budget.hours) if speed is not None else None
+    assert recipe.budget.hours is not None and speed is not None, "a plan to train is for a machine"
+    return int(speed.high * 3600 * recipe.budget.hours) + AHEAD * recipe.tokens_per_step
 
 
 def _require_same_data(feed: TrainingData, remembered: str, report: Report) -> None:
@@ -226,10 +218,3 @@ def _in_full(recipe: Recipe, run: RunFolder, feed: TrainingData, device: Device)
         compile=device.compile,
         out=str(run.path),
     )
-
-
-def _write_description(run: RunFolder, recipe: Recipe) -> None:
-    """Puts recipe.toml and plan.json into the run folder, whole or not at all."""
-    document = plan_recipe(recipe).document()
-    for file, content in ((run.plan_file, json.dumps(document, indent=1)), (run.recipe_file, recipe_toml(recipe))):
-        write_file(file, content)

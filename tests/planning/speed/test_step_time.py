@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from nanofit.config.architecture import ARCHITECTURES, ModelConfig, flops_per_token, parameters
 from nanofit.config.hyperparameters import OptimizerName
 from nanofit.config.recipe import build_recipe, loss_chunk_tokens
+from nanofit.hardware.execution import DeviceFacts, execution_on
 from nanofit.hardware.gpus import Gpu, catalogue
 from nanofit.planning.speed import op_counts as work
 from nanofit.planning.speed.step_time import mfu, seconds_per_step, speed_notes, step_time, tokens_per_second
@@ -79,7 +80,7 @@ def test_the_reports_are_of_several_cards_and_most_are_within() -> None:
 
 def test_an_interval_is_narrow_but_for_laptops_and_cards_without_any_report() -> None:
     for card in CARDS.values():
-        speed = tokens_per_second(shape(precision=card.precision), card)
+        speed = tokens_per_second(shape(precision=execution_on(DeviceFacts.of_card(card)).precision), card)
         if card.kind == "laptop":
             assert 1.6 < speed.high / speed.low < 2.2, card
         elif card.capability.startswith("gfx") or card.kind == "unified" or not card.has_tensor_cores:

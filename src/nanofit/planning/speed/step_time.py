@@ -11,6 +11,7 @@ from functools import lru_cache
 from nanofit.config.architecture import ModelConfig, flops_per_token
 from nanofit.config.hyperparameters import OptimizerName
 from nanofit.config.recipe import Precision
+from nanofit.hardware.execution import DeviceFacts, execution_on
 from nanofit.hardware.gpus import MPS, Gpu
 from nanofit.planning.interval import Interval
 from nanofit.planning.speed import op_counts as work
@@ -119,7 +120,8 @@ def speed_notes(gpu: Gpu) -> list[str]:
             f"{gpu.name}: its power limit keeps it far below its nominal rate; "
             f"counted with {POWER_LIMITED_SHARE:.0%} of it in matrix products"
         )
-    if gpu.precision == "float16":
+    execution = execution_on(DeviceFacts.of_card(gpu))
+    if execution.precision == "float16":
         notes.append(
             "no bfloat16: trains in float16 at the same rate, and Muon iterates in float32, which takes longer"
         )
@@ -128,7 +130,7 @@ def speed_notes(gpu: Gpu) -> list[str]:
             "no tensor cores: trains in float32; no published training speed to compare with, so the interval is wide"
         )
     if gpu.compute_capability is not None and gpu.compute_capability < OLDEST_OF_NEW_BUILDS:
-        compiling = "" if gpu.compiles else ", and runs without torch.compile"
+        compiling = "" if execution.compiles else ", and runs without torch.compile"
         notes.append(
             f"compute capability {gpu.capability} needs the CUDA 12.6 build of PyTorch (pip install torch --index-url "
             f"https://download.pytorch.org/whl/cu126){compiling}"
