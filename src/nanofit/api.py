@@ -14,7 +14,6 @@ from nanofit.config.run_folder import RunFolder, metrics_to_resume, read_metrics
 from nanofit.device.torch_device import Device, choose_device, is_cuda, usable_here
 from nanofit.planning.plan import Plan, plan_recipe
 from nanofit.planning.predict import training_flops
-from nanofit.planning.promise import append_plan, read_plans
 from nanofit.profiling.card import machine_of_device
 from nanofit.profiling.fit_micro_batch import fitted_to_card
 from nanofit.profiling.records import keep
@@ -55,8 +54,8 @@ def train(
             device = _device_for(recipe, run, report)
             plan = _plan_on(device, recipe)
             if saved_plan is not None:
-                _keep_saved_plan(saved_plan, plan, run, report)
-            outcome = train_run(plan, run, device, past, report, stop)
+                _say_if_for_another_card(saved_plan, plan, report)
+            outcome = train_run(plan, run, device, past, report, stop, saved_plan)
         except torch.OutOfMemoryError as error:
             raise out_of_memory(error, recipe) from None
     metrics = read_metrics(run.metrics_file)
@@ -87,10 +86,7 @@ def _plan_on(device: Device, recipe: Recipe) -> Plan:
     return replace(plan_recipe(as_trained, machine=machine_of_device(device)), recipe=recipe)
 
 
-def _keep_saved_plan(saved: dict[str, Any], plan: Plan, run: RunFolder, report: Report) -> None:
-    """Puts the plan that was saved with the recipe into the folder of a new run. Says so where it was for another card."""
-    if not read_plans(run):
-        append_plan(run, saved)
+def _say_if_for_another_card(saved: dict[str, Any], plan: Plan, report: Report) -> None:
     planned_for = (saved.get("gpu") or {}).get("name")
     if plan.machine is not None and planned_for not in (None, plan.machine.gpu.name):
         report(

@@ -18,7 +18,7 @@ from nanofit.planning.plan import plan_recipe
 from nanofit.planning.promise import (
     Promised,
     Reached,
-    append_plan,
+    append_plans,
     compare,
     promise_of,
     reached_by,
@@ -111,7 +111,7 @@ def test_every_figure_is_said_whatever_a_run_reached(speed: float, tokens: int, 
 def test_the_promise_is_the_newest_plan_of_the_present_budget(tmp_path: Path) -> None:
     run, recipe = a_run(tmp_path / "run", hours=2)
     for machine, values in ((Machine(find("RTX 3060")), {}), (CARD, {}), (CARD, {"hours": 3})):
-        append_plan(run, plan_recipe(recipe.with_values(**values), machine=machine).document())
+        append_plans(run, [plan_recipe(recipe.with_values(**values), machine=machine).document()])
     assert [plan["gpu"]["name"] for plan in read_plans(run)] == ["RTX 3060 12GB", "RTX 4090", "RTX 4090"]
     promised = promise_of(run)
     assert promised is not None

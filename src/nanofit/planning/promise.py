@@ -90,9 +90,11 @@ def read_plans(run: RunFolder) -> list[dict[str, Any]]:
         return []
 
 
-def append_plan(run: RunFolder, plan: dict[str, Any]) -> None:
-    """Adds a plan to the run's, on disk."""
-    plans = [*read_plans(run), plan]
+def append_plans(run: RunFolder, new: list[dict[str, Any]]) -> None:
+    """Adds plans to the run's, on disk."""
+    if not new:
+        return
+    plans = [*read_plans(run), *new]
     write_file(run.plan_file, json.dumps({"format_version": FORMAT_VERSION, "plans": plans}, indent=1))
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -20,7 +21,7 @@ from nanofit.device.torch_device import Device
 from nanofit.model import build_model
 from nanofit.optim import build_optimizer
 from nanofit.planning.plan import Plan
-from nanofit.planning.promise import append_plan, promise_of
+from nanofit.planning.promise import append_plans, promise_of, read_plans
 from nanofit.planning.without_gpu import cpu_note
 from nanofit.training.checkpoint import load_newest_checkpoint
 from nanofit.training.interrupts import StopRequest
@@ -50,7 +51,15 @@ class Outcome:
     compiled: bool
 
 
-def train_run(plan: Plan, run: RunFolder, device: Device, past: Metrics, report: Report, stop: StopRequest) -> Outcome:
+def train_run(
+    plan: Plan,
+    run: RunFolder,
+    device: Device,
+    past: Metrics,
+    report: Report,
+    stop: StopRequest,
+    saved_plan: dict[str, Any] | None = None,
+) -> Outcome:
     """Trains the recipe of `plan`, which was made for `device`, in a run folder that this process holds, from where it stands
     there; `past` is what its metrics say. Raises UserError for what the user can mend, and Stopped, with everything saved, when
     `stop` was requested."""
@@ -58,8 +67,10 @@ def train_run(plan: Plan, run: RunFolder, device: Device, past: Metrics, report:
         stop.raise_if_requested()
         plan = replace(plan, recipe=_in_full(plan.recipe, run, feed, device))
         write_file(run.recipe_file, recipe_toml(plan.recipe))
-        if promise_of(run) is None:
-            append_plan(run, plan.document())
+        plans = [] if read_plans(run) or saved_plan is None else [saved_plan]
+        if plans or promise_of(run) is None:
+            plans.append(plan.document())
+        append_plans(run, plans)
         return _train_on(feed, plan, run, device, past, report, stop)
 
 
