@@ -180,12 +180,12 @@ def test_a_plan_that_fails_saves_nothing(nanofit: Nanofit, tmp_path: Path) -> No
 
 
 def test_the_table_shows_what_was_counted_and_the_next_command(nanofit: Nanofit, repository: Path) -> None:
-    ran = nanofit("plan", repository / "configs" / "guide_200m.py", "--save", "run.toml")
+    ran = nanofit("plan", repository / "configs" / "guide_200m.py", "--save", "run.toml", "--why")
     assert ran.code == 0
     assert "12 layers x 12 heads x 768 wide" in ran.out
     assert "124M: 85M in the blocks, 39.4M in the embeddings (vocabulary 50,304)" in ran.out
-    assert "32 x 16 windows of 1,024 = 524,288 tokens per step" in ran.out
-    assert "60,000 steps, 31.5B tokens" in ran.out
+    assert "60,000 steps of 32 x 16 windows = 524,288 tokens" in ran.out
+    assert "on 31.5B tokens" in ran.out
     assert "warning: the decay ends at step 600,000" in ran.out
     assert "to start it" not in ran.out
     assert "it can't be trained yet: no source 'openwebtext': data/openwebtext/train.bin is not there" in " ".join(
@@ -194,7 +194,7 @@ def test_the_table_shows_what_was_counted_and_the_next_command(nanofit: Nanofit,
 
 
 def test_hours_leave_the_steps_to_the_training(nanofit: Nanofit) -> None:
-    assert "30 minutes; the steps follow from the speed" in nanofit("plan", "--hours", "0.5").out
+    assert "as many steps as 30 minutes hold" in nanofit("plan", "--hours", "0.5").out
 
 
 def test_names_with_brackets_are_shown_as_they_are(nanofit: Nanofit, tmp_path: Path) -> None:

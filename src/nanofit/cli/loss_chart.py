@@ -18,7 +18,8 @@ CURVE, BAND, LEVEL = "bold green", "dim green", "cyan"
 MARKED = ("GPT-2 124M", "GPT-2 350M", "GPT-2 774M")
 """Levels that are always in the picture; others where they happen to lie in it."""
 
-MOST_ROWS = 15
+MAX_ROWS = 6
+"""Of the plot, so that a whole plan fits a terminal of 24 lines."""
 
 _DOTS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))
 """The bits of a braille cell, by row and column."""
@@ -45,8 +46,8 @@ class Frame:
 def loss_chart(
     runs: "Sequence[FinishedRun]", levels: dict[str, float], width: int, *, ascii_only: bool = False
 ) -> list[Text]:
-    """The chart's lines, `width` characters wide: hours to the right, nats a token upwards."""
-    left, edge = 6, "|" if ascii_only else "│"
+    """The chart's lines, `width` characters wide: hours to the right, nats per token upwards."""
+    left, edge = 7, "|" if ascii_only else "│"
     frame = _frame(runs, levels, width - left)
     shown = {name: level for name, level in levels.items() if 0 <= round(frame.row(level)) < frame.rows}
     labels = _labels(shown, frame)
@@ -55,9 +56,7 @@ def loss_chart(
     cells = _cells(runs, shown, frame, ascii_only)
     lines = []
     for row in range(frame.rows):
-        loss = frame.top - row * frame.nats
-        has_tick = round(loss / frame.nats) % 2 == 0
-        line = Text().append(f"{loss:4.1f} {edge}" if has_tick else f"     {edge}", "dim")
+        line = Text().append(f"{frame.top - row * frame.nats:5.2f} {edge}", "dim")
         for character, style in cells[row]:
             line.append(character, style)
         lines.append(line.append(f" {labels.get(row, '')}".rstrip(), LEVEL))
@@ -70,9 +69,9 @@ def _frame(runs: "Sequence[FinishedRun]", levels: dict[str, float], columns: int
     at_an_eighth = _interpolated(runs, lambda run: run.loss.mid)(last.hours / 8) or last.loss.high
     low, high = min(last.loss.low, *marked), max(at_an_eighth, last.loss.high, *marked)
     nats = 0.05
-    while ceil(high / nats) - floor(low / nats) >= MOST_ROWS:
-        nats *= 2
-    top, bottom = ceil(high / nats), floor(low / nats)
+    while round(high / nats) - round(low / nats) >= MAX_ROWS:
+        nats += 0.05
+    top, bottom = round(high / nats), round(low / nats)
     return Frame(columns, top - bottom + 1, last.hours, top * nats, nats)
 
 

@@ -1,4 +1,4 @@
-"""The memory of a plan as one bar: its parts, against the line of what a run can count on and the card's whole memory.
+"""The memory of a plan as one bar: its parts, against the card's whole memory. A `|` marks what a run can count on.
 
 Each part has a colour and a letter, so that the bar says the same in a pipe, and to eyes that tell no colours.
 """
@@ -6,7 +6,6 @@ Each part has a colour and a letter, so that the bar says the same in a pipe, an
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from rich.columns import Columns
 from rich.text import Text
 
 from nanofit.common.units import figure
@@ -45,23 +44,16 @@ def parts_of(predicted: "Predicted") -> list[Part]:
     ]
 
 
-def memory_bar(predicted: "Predicted", machine: "Machine", width: int, *, letters: bool) -> list[Text | Columns]:
-    """The bar with its marks and its legend, as lines of at most `width` characters."""
-    peak, allocated = predicted.peak_memory_gib, predicted.expected_allocated_gib
-    assert peak is not None and allocated is not None
-    budget, whole = machine.budget_gib, machine.gpu.vram_gib
-    free = Part("free", max(budget - peak, 0.0), ".", "")
-    taken = Part(
-        "not free"
-        if machine.free_gib is not None
-        else "system"
-        if machine.gpu.kind == "unified"
-        else "driver, desktop",
-        max(whole - max(budget, peak), 0.0),
-        "/",
-        "dim",
-    )
-    parts = [*parts_of(predicted), free, taken]
+def memory_bar(predicted: "Predicted", machine: "Machine", width: int, *, letters: bool) -> list[Text]:
+    """The bar and its legend, as lines of at most `width` characters. `letters` stand for colours."""
+    assert predicted.peak_memory_gib is not None
+    peak, budget, whole = predicted.peak_memory_gib, machine.budget_gib, machine.gpu.vram_gib
+    others = "system" if machine.gpu.kind == "unified" else "driver, desktop"
+    parts = [
+        *parts_of(predicted),
+        Part("free", max(budget - peak, 0.0), ".", ""),
+        Part("not free" if machine.free_gib is not None else others, max(whole - max(budget, peak), 0.0), "/", "dim"),
+    ]
     end = f" {figure(max(whole, peak))} GiB"
     cells = width - len(end)
     scale = cells / max(whole, peak)
@@ -69,13 +61,7 @@ def memory_bar(predicted: "Predicted", machine: "Machine", width: int, *, letter
     bar = _bar(parts, scale, cells, letters)
     bar.plain = bar.plain[:line] + "|" + bar.plain[line + 1 :]  # the styles stay where they are
     bar.stylize("bold red" if peak > budget else "bold", line, line + 1)
-    legend = [_entry(part, letters) for part in parts if part.gib >= 0.005]
-    return [
-        _mark(f"a run can count on {budget:.1f}", "v", line),
-        bar.append(end),
-        _mark(f"expected to be allocated {allocated:.1f}", "^", round(allocated * scale)),
-        Columns(legend, padding=(0, 3)),
-    ]
+    return [bar.append(end), *_legend([part for part in parts if part.gib >= 0.005], width, letters)]
 
 
 def _bar(parts: list[Part], scale: float, cells: int, letters: bool) -> Text:
@@ -83,20 +69,22 @@ def _bar(parts: list[Part], scale: float, cells: int, letters: bool) -> Text:
     for part in parts:
         reached += part.gib
         until = min(round(reached * scale), cells)
-        solid = part.colour and not letters and part.letter != "/"
-        bar.append(("█" if solid else part.letter) * (until - edge), part.colour)
+        bar.append(_mark(part, letters) * (until - edge), part.colour)
         edge = until
     return bar.append(" " * (cells - edge))
 
 
-def _entry(part: Part, letters: bool) -> Text:
-    solid = part.colour and not letters and part.letter != "/"
-    entry = Text("█" if solid else part.letter, part.colour)
-    return entry.append(f" {part.name} {part.gib:.{1 if part.gib >= 0.05 else 2}f}", "default")
+def _legend(parts: list[Part], width: int, letters: bool) -> list[Text]:
+    """As many entries in a line as fit."""
+    lines = [Text()]
+    for part in parts:
+        entry = Text(_mark(part, letters), part.colour)
+        entry.append(f" {part.name} {part.gib:.{1 if part.gib >= 0.05 else 2}f}", "default")
+        if len(lines[-1]) + 2 + len(entry) > width:
+            lines.append(Text())
+        lines[-1].append("  " if lines[-1] else "").append(entry)
+    return lines
 
 
-def _mark(words: str, pointer: str, column: int) -> Text:
-    """`words` with a pointer at `column`: before it where they fit there, else behind."""
-    if column > len(words):
-        return Text(f"{words} {pointer}".rjust(column + 1), "dim")
-    return Text(" " * column + f"{pointer} {words}", "dim")
+def _mark(part: Part, letters: bool) -> str:
+    return part.letter if letters or part.letter in "./" else "█"

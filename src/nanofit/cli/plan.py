@@ -36,7 +36,9 @@ def plan(
     ),
     gpus: str | None = typer.Option(None, "--gpus", metavar="N", help="Equal cards, data parallel."),
     trace: bool = typer.Option(False, "--trace", help="Check the memory by running the real step on fake tensors."),
-    as_json: bool = typer.Option(False, "--json", help="Print one JSON document."),
+    why: bool = typer.Option(False, "--why", help="Add all figures and the reasons, each with its source."),
+    more: bool = typer.Option(False, "--more", help="Add the alternatives: more or fewer hours, other sizes."),
+    as_json: bool = typer.Option(False, "--json", help="Print one JSON document, always with everything."),
     save: Path | None = typer.Option(None, "--save", metavar="FILE", help="Write the recipe to FILE (.toml)."),
 ) -> None:
     """Name a card and hours, get the recipe that makes the most of them; or see what a recipe of your own really gives.
@@ -80,9 +82,9 @@ def plan(
 
     from nanofit.cli.plan_screen import show_plan
 
-    show_plan(
-        result, console=Console(highlight=False), given=recipe if not overrides else None, saved=save, written=written
-    )
+    given = recipe if not overrides else None
+    console = Console(highlight=False)
+    show_plan(result, console=console, given=given, saved=save, written=written, why=why, more=more)
     if trace:
         typer.echo(f"traced: {document['traced_allocated_gib']:.3f} GiB of tensors at the peak of an eager step")
 

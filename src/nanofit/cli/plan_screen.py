@@ -1,7 +1,6 @@
-"""A plan as advice in a terminal: the choice in one line, the recipe, what to expect of it, its memory, the loss over the hours,
-the reasons, what else was possible, and the command that starts it.
+"""A plan in a terminal: the answer on one screen of 80 x 24, the reasons with `--why`, the alternatives with `--more`.
 
-All figures are the plan's. What it has none of is left out; where there are no colours, letters stand for them.
+All figures are the plan's. What it does not predict is left out; without colours, letters stand for them.
 """
 
 import re
@@ -16,13 +15,14 @@ from rich.text import Text
 
 from nanofit.cli.loss_chart import loss_chart
 from nanofit.cli.memory_bar import memory_bar
-from nanofit.cli.plan_tables import alternatives_table, between, figures_table, model_name, recipe_table
+from nanofit.cli.plan_rows import alternatives_table, answer_rows, between, detail_rows, model_name
 from nanofit.common.units import figure, hours_between, hours_text, quantity
 from nanofit.hardware.gpu_names import is_apple
 from nanofit.hardware.gpus import MPS
 from nanofit.planning.chosen_recipe import SOURCE
 from nanofit.planning.loss.law import TARGETS
 from nanofit.planning.loss_vs_hours import against_gpt2, finished_runs, printed
+from nanofit.planning.predict import measured_of, step_on
 from nanofit.planning.search import BLOCK_SIZE
 
 if TYPE_CHECKING:
@@ -31,50 +31,82 @@ if TYPE_CHECKING:
     from nanofit.planning.plan import Alternative, Plan
 
 NARROWEST, WIDEST = 60, 116
-"""Characters: the pictures need the one, and lines longer than the other are hard to read."""
+"""Characters: the bar and the chart need the one, and lines longer than the other are hard to read."""
 
 
 def show_plan(
-    plan: "Plan", *, console: Console, given: Path | None, saved: Path | None, written: str | None = None
+    plan: "Plan",
+    *,
+    console: Console,
+    given: Path | None,
+    saved: Path | None,
+    written: str | None = None,
+    why: bool = False,
+    more: bool = False,
 ) -> None:
-    """Prints the plan. `given` is the file that was audited (None: the plan was chosen), `saved` the one that it was saved in,
-    and `written` says what saving did."""
-    console.width = max(console.width, NARROWEST)  # a terminal that is narrower yet wraps lines itself
+    """Prints the plan. `given` is the file that was audited (None: the plan was chosen), `saved` the file that it was saved in,
+    and `written` says what saving did. `why` adds all figures and the reasons, `more` the alternatives."""
+    console.width = max(console.width, NARROWEST)  # a narrower terminal wraps lines itself
     width = min(console.width, WIDEST)
     better = _better(plan) if given is not None else None
-    for part in (*_parts(plan, console, width, given, better), "", _commands(plan, better, given, saved, written)):
+    parts = [
+        *_answer(plan, console, width, given, better, why=why),
+        *(_reasons(plan) if why else ()),
+        *(_alternatives(plan, given, better, width) if more else ()),
+        _next_steps(plan, better, given, saved, written, why=why, more=more),
+    ]
+    for number, part in enumerate(parts):
+        if number > 0:
+            console.print()
         console.print(part, width=width, highlight=False, crop=False)
 
 
-def _parts(
-    plan: "Plan", console: Console, width: int, given: Path | None, better: "Alternative | None"
+def _answer(
+    plan: "Plan", console: Console, width: int, given: Path | None, better: "Alternative | None", *, why: bool
 ) -> Iterator[RenderableType]:
-    yield headline(plan, given)
+    lines = [headline(plan, given)]
     if better is not None:
-        why = better.why[:1].upper() + better.why[1:]
-        yield Text(f"{why}, with {model_name(better.recipe, better.predicted)}.", "bold green")
-    yield Group("", recipe_table(plan))
-    if plan.predicted.disk_gib is not None:
-        yield Group("", figures_table(plan))
-    yield from _pictures(plan, console, width)
-    if plan.warnings:
-        yield Group("", _list((Text("warning:", "yellow"), Text(line)) for line in plan.warnings))
+        sentence = f"{better.why[:1].upper()}{better.why[1:]}, with {model_name(better.recipe, better.predicted)}."
+        lines.append(Text(sentence, "bold green"))
+    yield Group(*lines)
+    is_audit = given is not None
+    if is_audit and plan.warnings:  # the findings are the answer
+        yield _warnings(plan)
+    pictures = _memory_bar(plan, console, width)
+    runs = finished_runs(plan) if why or not is_audit else ()
+    if len(runs) > 1:
+        caption = "expected of this model in runs planned for so many hours; shaded: bounds"
+        pictures.append(Text.assemble(("loss   ", "bold"), (caption, "dim")))
+        pictures += loss_chart(runs, TARGETS, width, ascii_only=console.options.ascii_only)
+    yield Group(_table((*answer_rows(plan), *_memory_row(plan))), *pictures)
+    if not is_audit and plan.warnings:
+        yield _warnings(plan)
+
+
+def _reasons(plan: "Plan") -> Iterator[RenderableType]:
+    yield _table((Text(name, "bold"), Text(value)) for name, value in detail_rows(plan))
     if plan.because:
-        yield Group(_heading("because"), _list((Text("-", "dim"), Text(line, "dim")) for line in plan.because))
+        yield Group(Text("because", "bold"), _table((Text("-", "dim"), Text(line)) for line in plan.because))
+
+
+def _alternatives(
+    plan: "Plan", given: Path | None, better: "Alternative | None", width: int
+) -> Iterator[RenderableType]:
     if plan.alternatives:
         own_name = "this plan" if given is None else "as it stands"
-        yield Group(_heading("what else is possible"), alternatives_table(plan, own_name, better, width))
+        yield Group(Text("what else is possible", "bold"), alternatives_table(plan, own_name, better, width))
 
 
-def _heading(title: str, rest: str = "", style: str = "") -> Text:
-    return Text.assemble("\n", (title, "bold"), "  " if rest else "", (rest, style))
+def _warnings(plan: "Plan") -> Table:
+    return _table((Text("warning:", "yellow"), Text(line)) for line in plan.warnings)
 
 
-def _list(rows: Iterable[tuple[Text, Text]]) -> Table:
-    """Lines that hang from their first word."""
+def _table(rows: Iterable[tuple[Text, Text]]) -> Table:
+    """A label and its text, whose later lines start below its first."""
     table = Table.grid(padding=(0, 1, 0, 0))
-    for mark, line in rows:
-        table.add_row(mark, line)
+    table.add_column(no_wrap=True)
+    for label, text in rows:
+        table.add_row(label, text)
     return table
 
 
@@ -122,42 +154,61 @@ def _better(plan: "Plan") -> "Alternative | None":
     return None
 
 
-# Pictures
+# Memory
 
 
-def _pictures(plan: "Plan", console: Console, width: int) -> Iterator[RenderableType]:
+def _memory_row(plan: "Plan") -> Iterator[tuple[Text, Text]]:
+    """The guaranteed peak against what a run can count on, and what the guarantee rests on."""
     predicted, machine = plan.predicted, plan.machine
-    ascii_only = console.options.ascii_only
-    if machine is not None and predicted.memory_gib is not None:
-        where = " on each card" if machine.cards > 1 else ""
-        said, style = ("guaranteed to fit", "green") if predicted.fits else ("not guaranteed to fit", "bold red")
-        if machine.gpu.kind == "unified" and predicted.fits:  # the system takes of the same memory
-            said, style = "fits what an idle system leaves", ""
-        if machine.gpu.capability == MPS and predicted.fits:
-            said, style = "expected to fit, but not measured on Apple's GPUs", ""
-        letters = ascii_only or console.no_color or console.color_system is None
-        bar = memory_bar(predicted, machine, width, letters=letters)
-        yield Group(_heading("memory", f"{predicted.peak_memory_gib:.1f} GiB{where}, {said}", style), *bar)
-    runs = finished_runs(plan)
-    if len(runs) > 1:
-        caption = "expected of this model in a run planned for so many hours; shaded: bounds"
-        chart = loss_chart(runs, TARGETS, width, ascii_only=ascii_only)
-        yield Group(_heading("loss", caption, "dim"), *chart)
+    if machine is None or predicted.peak_memory_gib is None:
+        return
+    verdict, style = ("guaranteed to fit", "green") if predicted.fits else ("not guaranteed to fit", "bold red")
+    if machine.gpu.kind == "unified" and predicted.fits:  # the system takes of the same memory
+        verdict, style = "fits what an idle system leaves", ""
+    if machine.gpu.capability == MPS and predicted.fits:
+        verdict, style = "expected to fit, but not measured on Apple's GPUs", ""
+    measured = measured_of(step_on(plan.recipe, machine), machine)
+    rests_on = "computed"
+    if measured is not None and measured.memory_ratio is not None:
+        device = "CPU" if machine.is_cpu else "card"
+        rests_on = f"measured on this {device}" if measured.is_same else f"computed, checked on this {device}"
+    where = " on each card" if machine.cards > 1 else ""
+    said = f"{predicted.peak_memory_gib:.1f} GiB{where}, where a run can count on {machine.budget_gib:.1f}: "
+    yield Text("memory", "bold"), Text.assemble(said, (verdict, style), f" ({rests_on})")
+
+
+def _memory_bar(plan: "Plan", console: Console, width: int) -> list[Text]:
+    if plan.machine is None or plan.predicted.memory_gib is None:
+        return []
+    letters = console.options.ascii_only or console.no_color or console.color_system is None
+    return memory_bar(plan.predicted, plan.machine, width, letters=letters)
 
 
 # What next
 
 
-def _commands(
-    plan: "Plan", better: "Alternative | None", given: Path | None, saved: Path | None, written: str | None
+def _next_steps(
+    plan: "Plan",
+    better: "Alternative | None",
+    given: Path | None,
+    saved: Path | None,
+    written: str | None,
+    *,
+    why: bool,
+    more: bool,
 ) -> Group:
-    lines: list[RenderableType] = [] if written is None else [Text(written)]
+    options = [] if why else ["--why adds all figures and the reasons"]
+    if not more and plan.alternatives:
+        options.append("--more adds the alternatives")
+    lines: list[RenderableType] = [Text("; ".join(options), "dim")] if options else []
+    if written is not None:
+        lines.append(Text(written))
     file = saved or given
     if better is not None and plan.machine is not None:
         command = f"nanofit plan {_options(better.recipe, plan, plan.machine)} --save better.toml"
         lines.append(_command("to take the better plan:", command))
     if plan.blockers:
-        lines.append(_list((Text("it can't be trained yet:", "bold yellow"), Text(line)) for line in plan.blockers))
+        lines.append(_table((Text("it can't be trained yet:", "bold yellow"), Text(line)) for line in plan.blockers))
     elif file is not None:
         lines.append(_command("to start it:", f"nanofit train {shlex.quote(str(file))}"))
     else:
