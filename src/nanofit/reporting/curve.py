@@ -1,6 +1,8 @@
 """The loss curve of a run, as text for a terminal (plotext) and as a PNG (matplotlib)."""
 
 from dataclasses import dataclass
+from itertools import accumulate
+from math import inf
 from pathlib import Path
 
 from nanofit.config.run_folder import Metrics
@@ -16,7 +18,7 @@ class Level:
 
 @dataclass(frozen=True)
 class Curve:
-    """Training and validation loss over the steps, in `unit` (nats a token times `scale`)."""
+    """Training and validation loss over the steps, in `unit` (nats per token times a scale)."""
 
     train: list[tuple[int, float]]
     val: list[tuple[int, float]]
@@ -25,14 +27,30 @@ class Curve:
 
 
 def loss_curve(
-    metrics: Metrics, scale: float = 1.0, unit: str = "nats a token", levels: tuple[Level, ...] = ()
+    metrics: Metrics, scale: float = 1.0, unit: str = "nats per token", levels: tuple[Level, ...] = ()
 ) -> Curve:
-    """The curve of a run; `scale` turns nats a token into `unit`."""
+    """The curve of a run; `scale` turns nats per token into `unit`.
 
-    def scaled(name: str) -> list[tuple[int, float]]:
-        return [(step, loss * scale) for step, loss in metrics.losses(name)]
+    It begins after the first twentieth of the steps, whose fall would take most of the scale; levels above it are left out. The
+    training loss, which is that of single batches, is a running mean over a fiftieth of the logged steps on either side.
+    """
+    train, val = metrics.losses("train_loss"), metrics.losses("val_loss")
+    begin = max((step for step, _ in (*train, *val)), default=0) / 20
+    steps = [step for step, _ in train if step >= begin]
+    smooth = _running_mean([loss * scale for step, loss in train if step >= begin], len(train) // 50)
+    shown_val = [(step, loss * scale) for step, loss in val if step >= begin]
+    top = max((*smooth, *(loss for _, loss in shown_val)), default=inf)
+    shown_levels = tuple(level for level in levels if level.value <= top)
+    return Curve(list(zip(steps, smooth, strict=True)), shown_val, unit, shown_levels)
 
-    return Curve(scaled("train_loss"), scaled("val_loss"), unit, levels)
+
+def _running_mean(values: list[float], reach: int) -> list[float]:
+    """The mean of each value and of its neighbours, as many on either side as there are on both, at most `reach`."""
+    sums, means = [0.0, *accumulate(values)], []
+    for index in range(len(values)):
+        near = min(reach, index, len(values) - 1 - index)
+        means.append((sums[index + near + 1] - sums[index - near]) / (2 * near + 1))
+    return means
 
 
 def as_text(curve: Curve, width: int, height: int = 15) -> str:
@@ -55,7 +73,7 @@ def as_text(curve: Curve, width: int, height: int = 15) -> str:
 
 
 def _labels(curve: Curve, height: int) -> list[tuple[str, float]]:
-    """The names and the place of each level's label, those of levels that are less than two rows apart together."""
+    """The text and the loss of each level's label. Levels less than two rows apart share one."""
     losses = [loss for _, loss in (*curve.train, *curve.val)] + [level.value for level in curve.levels]
     two_rows = 2 * (max(losses, default=0.0) - min(losses, default=0.0)) / max(height - 5, 1)
     labels: list[tuple[str, float]] = []
@@ -76,7 +94,7 @@ def as_png(curve: Curve, file: Path, title: str) -> None:
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     if curve.train:
-        axes.plot(*zip(*curve.train, strict=True), color="#9db8d2", linewidth=1, label="training")
+        axes.plot(*zip(*curve.train, strict=True), color="#9db8d2", linewidth=1, label="training, smoothed")
     if curve.val:
         axes.plot(
             *zip(*curve.val, strict=True), color="#14508c", linewidth=2, marker="o", markersize=4, label="validation"
