@@ -104,7 +104,8 @@ def measure(checkout: Path, corpus: str, steps: int) -> dict[str, Any]:
 def prepare_data(corpus: str, shards: Path, copy: Path) -> dict[str, Any]:
     """Shards of bytes for nanofit, the same tokens for nanoGPT; says what they are."""
     from nanofit.common.events import silent
-    from nanofit.data.preparing.prepare import Request, prepare
+    from nanofit.data.preparing.prepare import prepare
+    from nanofit.data.preparing.resolve import Request
 
     say("preparing the corpus")
     manifest = prepare(Request(corpus, "bytes", val_tokens=VAL_TOKENS, folder=shards, block_size=64), silent)

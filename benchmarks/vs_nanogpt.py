@@ -208,7 +208,8 @@ def _ratio_of_turns(theirs: list[list[float]], ours: list[list[float]]) -> float
 
 def _prepare(corpus: str, tokenizer: Any, folder: Path, block_size: int) -> "Manifest":
     from nanofit.common.events import silent
-    from nanofit.data.preparing.prepare import Request, prepare
+    from nanofit.data.preparing.prepare import prepare
+    from nanofit.data.preparing.resolve import Request
 
     say(f"preparing {corpus} for tokenizer {tokenizer}")
     return prepare(Request(corpus, tokenizer, val_tokens=VAL_TOKENS, folder=folder, block_size=block_size), silent)

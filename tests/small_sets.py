@@ -4,6 +4,7 @@ import itertools
 import resource
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+import one_machine
+from nanofit.data.preparing import hub_sets, prepare
+from nanofit.data.preparing.split_writer import WriteSpec
 from nanofit.data.shards.manifest import Manifest, Split, append_line, read_manifest
 from nanofit.data.shards.shard_files import Provenance, ShardWriter
 
@@ -22,6 +26,12 @@ def small_writer(folder: Path, shard_tokens: int, split: Split = "train", **more
     """A writer of shards of `shard_tokens` each."""
     made = Provenance("texts", "gpt2", "by hand")
     return ShardWriter(folder, split, made, TEXT_BYTES, size=lambda split, index: shard_tokens, **more)
+
+
+def set_shard_tokens(monkeypatch: pytest.MonkeyPatch, shard_tokens: Callable[[Split, int], int]) -> None:
+    """From now on `prepare` writes shards of `shard_tokens(split, index)` tokens."""
+    for module in (prepare, hub_sets, one_machine):
+        monkeypatch.setattr(module, "WriteSpec", partial(WriteSpec, shard_tokens=shard_tokens))
 
 
 def add(writer: ShardWriter, documents: Sequence[Sequence[int]], files: tuple[str, ...] = ()) -> None:

@@ -38,7 +38,8 @@ def bare(folder: Path) -> dict[str, Any]:
 def nanofit(folder: Path, out: Path) -> dict[str, Any]:
     """`nanofit data prepare`, without its start; from the first read to the closed set."""
     from nanofit.common.events import silent
-    from nanofit.data.preparing.prepare import Request, prepare
+    from nanofit.data.preparing.prepare import prepare
+    from nanofit.data.preparing.resolve import Request
     from nanofit.data.sources.local.mixing import LocalSource
 
     begins: list[float] = []

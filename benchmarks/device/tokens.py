@@ -15,7 +15,8 @@ from nanofit.common.errors import UserError
 from nanofit.common.events import Report
 from nanofit.config.vocabulary import VOCABULARIES
 from nanofit.data.loading.stream import TokenStream
-from nanofit.data.preparing.prepare import Request, prepare
+from nanofit.data.preparing.prepare import prepare
+from nanofit.data.preparing.resolve import Request
 from nanofit.data.shards.manifest import Manifest, ShardLine, Split, append_line, append_shard, read_manifest
 from nanofit.data.shards.shard_files import Provenance, ShardWriter
 

@@ -13,7 +13,8 @@ from nanofit.common.events import silent
 from nanofit.config.architecture import ModelConfig
 from nanofit.config.recipe import RunSection
 from nanofit.data.loading.stream import TokenStream
-from nanofit.data.preparing.prepare import Request, prepare
+from nanofit.data.preparing.prepare import prepare
+from nanofit.data.preparing.resolve import Request
 from nanofit.data.shards.manifest import Manifest
 from nanofit.data.tokenizing.tokenizers import get_tokenizer
 from nanofit.device.torch_device import choose_device

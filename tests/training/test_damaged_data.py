@@ -1,6 +1,5 @@
 """A run whose shards are damaged: it stops with one line before it trains on them, and goes on once they are mended."""
 
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,24 +11,19 @@ from nanofit.common.events import Note, silent
 from nanofit.config.recipe import Recipe, build_recipe
 from nanofit.config.run_folder import RunFolder, read_metrics
 from nanofit.data.loading import order
-from nanofit.data.preparing import encode_pipeline as writing
-from nanofit.data.preparing import split_writer as placing
 from nanofit.data.preparing import verify
-from nanofit.data.preparing.prepare import Request, prepare
-from nanofit.data.shards import shard_files as shards
+from nanofit.data.preparing.prepare import prepare
+from nanofit.data.preparing.resolve import Request
 from nanofit.data.shards.manifest import MANIFEST_NAME, read_manifest
 from nanofit.evaluation.evaluate import evaluate_run
+from small_sets import set_shard_tokens
 
 
 @pytest.fixture(autouse=True)
 def small_shards_and_groups(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shards of 4096 tokens, of which a step of 256 reads the windows of one group of 1024."""
 
-    def size(split: str, index: int) -> int:
-        return 4096
-
-    monkeypatch.setattr(placing, "ShardWriter", partial(shards.ShardWriter, size=size))
-    monkeypatch.setattr(writing, "shard_tokens", size)
+    set_shard_tokens(monkeypatch, lambda split, index: 4096)
     monkeypatch.setattr(order, "GROUP_TOKENS", 1024)
     monkeypatch.setattr("os.fsync", lambda handle: None)
 

@@ -27,7 +27,8 @@ from nanofit.config.recipe import Recipe, build_recipe
 from nanofit.config.recipe_files import load_recipe
 from nanofit.config.recipe_writing import recipe_toml
 from nanofit.config.run_folder import RunFolder, read_metrics, summarize
-from nanofit.data.preparing.prepare import Request, prepare
+from nanofit.data.preparing.prepare import prepare
+from nanofit.data.preparing.resolve import Request
 from nanofit.device.torch_device import Device
 from nanofit.hardware import execution
 from nanofit.hardware.cpu import cpu_name

@@ -16,7 +16,8 @@ from nanofit.common.events import Event, Progress, Waiting, silent
 from nanofit.config.recipe import Recipe, build_recipe
 from nanofit.config.run_folder import RunFolder, read_metrics
 from nanofit.data.loading import training_data as feeding
-from nanofit.data.preparing.prepare import Request, prepare
+from nanofit.data.preparing.prepare import prepare
+from nanofit.data.preparing.resolve import Request
 
 TINY: dict[str, Any] = {
     "source": "fineweb:sample-10BT",

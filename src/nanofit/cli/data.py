@@ -58,7 +58,8 @@ def prepare_command(
     """
     from nanofit.cli.progress import Watcher
     from nanofit.config.nanogpt_data import with_vocabulary_of_source
-    from nanofit.data.preparing.prepare import Request, prepare
+    from nanofit.data.preparing.prepare import prepare
+    from nanofit.data.preparing.resolve import Request
 
     given = {"source": source} | ({"tokenizer": tokenizer} if tokenizer is not None else {})
     with Watcher() as report:

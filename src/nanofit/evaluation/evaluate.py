@@ -6,7 +6,7 @@ from pathlib import Path
 from nanofit.common.errors import UserError
 from nanofit.common.events import Activity, Note, Report
 from nanofit.data.loading.stream import TokenStream
-from nanofit.data.preparing.prepare import set_in
+from nanofit.data.preparing.set_folder import set_in
 from nanofit.data.preparing.source_facts import problem_of_set
 from nanofit.evaluation.load_run import load_trained
 from nanofit.evaluation.validation import Validation, evaluating, validate

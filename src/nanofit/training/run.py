@@ -15,7 +15,7 @@ from nanofit.config.recipe_writing import recipe_toml
 from nanofit.config.run_folder import Metrics, MetricsLog, RunFolder
 from nanofit.data.loading.batches import AHEAD, StepBatches, check_ahead
 from nanofit.data.loading.training_data import TrainingData
-from nanofit.data.preparing.prepare import Request
+from nanofit.data.preparing.resolve import Request
 from nanofit.data.shards.manifest import is_complete
 from nanofit.device.torch_device import Device
 from nanofit.model import build_model

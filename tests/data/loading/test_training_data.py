@@ -23,8 +23,9 @@ from nanofit.common.quantities import GROUP_TOKENS
 from nanofit.data.loading import training_data as feeding
 from nanofit.data.loading.stream import TokenStream
 from nanofit.data.loading.training_data import PAUSE_AT_TOKENS, TrainingData
-from nanofit.data.preparing.prepare import Request, prepare
+from nanofit.data.preparing.prepare import prepare
 from nanofit.data.preparing.prepare_worker import request_json
+from nanofit.data.preparing.resolve import Request
 from nanofit.data.shards.manifest import MANIFEST_NAME, read_manifest
 
 NEVER = threading.Event()
@@ -126,7 +127,7 @@ OPEN = """
 import sys, threading
 from pathlib import Path
 from nanofit.data.loading.training_data import TrainingData
-from nanofit.data.preparing.prepare import Request
+from nanofit.data.preparing.resolve import Request
 from nanofit.common.events import silent
 request = Request("fineweb:sample-10BT", "bytes", val_tokens=100_000, folder=Path(sys.argv[1]), block_size=64)
 with TrainingData(request, 7_000_000, silent) as feed:

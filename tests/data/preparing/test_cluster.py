@@ -13,12 +13,13 @@ from nanofit.common.errors import UserError
 from nanofit.common.events import silent
 from nanofit.data.loading.stream import TokenStream
 from nanofit.data.preparing import merging, ranks
-from nanofit.data.preparing import split_writer as placing
 from nanofit.data.preparing.merging import merge
-from nanofit.data.preparing.prepare import Request, prepare
+from nanofit.data.preparing.prepare import prepare
+from nanofit.data.preparing.resolve import Request
 from nanofit.data.shards import shard_files as shards
 from nanofit.data.shards.manifest import read_manifest
 from one_machine import content, one_machine
+from small_sets import set_shard_tokens
 
 pytest.importorskip("datatrove", reason="datatrove is not installed: pip install 'datatrove>=0.10'")
 from datatrove.executor import LocalPipelineExecutor
@@ -83,9 +84,10 @@ def folder(files: list[list[str]], tmp_path_factory: pytest.TempPathFactory) -> 
 def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
     """Several shards a rank and a split, in this process."""
     sizes = {"train": 2_000, "val": 1_700}
-    for module in (merging, placing):
+    for module in (merging,):
         writer = partial(shards.ShardWriter, size=lambda split, index: sizes[split])
         monkeypatch.setattr(module, "ShardWriter", writer)
+    set_shard_tokens(monkeypatch, lambda split, index: sizes[split])
     monkeypatch.setattr(ranks, "SHARD_TOKENS", 1_234)
 
 

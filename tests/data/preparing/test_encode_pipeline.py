@@ -2,8 +2,9 @@
 
 import itertools
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from nanofit.data.preparing.split_writer import WriteSpec
 from nanofit.data.preparing.token_target import TokenTarget
 from nanofit.data.shards import manifest as manifests
 from nanofit.data.shards import shard_files as shards
-from nanofit.data.shards.manifest import Manifest, read_manifest
+from nanofit.data.shards.manifest import Manifest, Split, read_manifest
 from nanofit.data.shards.shard_files import read_starts
 from nanofit.data.sources.documents import Chunk, Cursor, DamagedFile, Role
 from nanofit.data.tokenizing.engines import reference_engine
@@ -55,11 +56,12 @@ def key_of(text: str) -> int:
     return int.from_bytes(text.encode()[:8].ljust(8, b"\0"), "little") * 0x9E3779B97F4A7C15 % 2**64
 
 
+def shard_tokens(split: Split, index: int) -> int:
+    return SIZES[split][min(max(index - 1, 0), len(SIZES[split]) - 1)]
+
+
 @pytest.fixture(autouse=True)
-def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
-    size: Callable[[str, int], int] = lambda split, index: SIZES[split][min(max(index - 1, 0), len(SIZES[split]) - 1)]  # noqa: E731
-    monkeypatch.setattr(writing, "shard_tokens", size)
-    monkeypatch.setattr(placing, "ShardWriter", lambda *args, **more: shards.ShardWriter(*args, **more, size=size))
+def snapshots_at_every_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(placing, "SNAPSHOT_SECONDS", 0.0)
     monkeypatch.setattr(writing, "SMALL_BYTES", 0)
 
@@ -67,7 +69,7 @@ def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
 def write(source: Listed, folder: Path, most: int | None = None, val_tokens: int | None = 50) -> Written:
     folder.mkdir(exist_ok=True)
     made_of = {"tokenizer": "bytes", "val_tokens": val_tokens}
-    spec = WriteSpec(source, folder, "bytes", made_of, val_tokens, 0.3, window=4)
+    spec = WriteSpec(source, folder, "bytes", made_of, val_tokens, 0.3, 4, shard_tokens)
     return write_set(spec, reference_engine("bytes"), TokenTarget(most), silent)
 
 
@@ -168,7 +170,7 @@ def test_it_ends_with_the_document_that_is_enough_and_goes_on_from_there(tmp_pat
     got = texts_of(read_manifest(part), "train")
     assert got == expected[: len(got)]
     manifests.append_line(part, {"closed": True, "exhausted": False})
-    drop_short_end(read_manifest(part))
+    drop_short_end(read_manifest(part), shard_tokens)
     assert write(Listed(listed), part).exhausted
     assert content(part) == content(whole)
 
@@ -211,7 +213,9 @@ def test_what_came_of_a_damaged_file_is_made_again(tmp_path: Path) -> None:
     said: list[Event] = []
     folder = tmp_path / "set"
     folder.mkdir()
-    spec = WriteSpec(Damaged(listed), folder, "bytes", {"tokenizer": "bytes", "val_tokens": 50}, 50, 0.0, window=4)
+    spec = WriteSpec(
+        Damaged(listed), folder, "bytes", {"tokenizer": "bytes", "val_tokens": 50}, 50, 0.0, 4, shard_tokens
+    )
     write_set(spec, reference_engine("bytes"), TokenTarget(), said.append)
     assert content(folder) == content(tmp_path / "whole")
     assert read_manifest(folder).redone == ("file 1",)
@@ -233,7 +237,9 @@ def test_an_engine_that_is_wrong_is_replaced_by_the_reference(tmp_path: Path) ->
     said: list[Event] = []
     folder = tmp_path / "set"
     folder.mkdir()
-    spec = WriteSpec(Listed(listed), folder, "bytes", {"tokenizer": "bytes", "val_tokens": 50}, 50, 0.0, window=4)
+    spec = WriteSpec(
+        Listed(listed), folder, "bytes", {"tokenizer": "bytes", "val_tokens": 50}, 50, 0.0, 4, shard_tokens
+    )
 
     class Always(writing.TokenizerSpotCheck):
         def agrees(self, texts: list[str], encoded: Any) -> bool:
@@ -280,7 +286,7 @@ def test_growing_from_a_cut_that_falls_on_a_shards_end_loses_no_document(tmp_pat
     write(Listed(listed), whole, val_tokens=0)
     write(Listed(listed), part, most=20, val_tokens=0)  # the first shard takes 20: two documents of four in a chunk
     manifests.append_line(part, {"closed": True, "exhausted": False})
-    writing.drop_short_end(read_manifest(part))
+    writing.drop_short_end(read_manifest(part), shard_tokens)
     write(Listed(listed), part, val_tokens=0)
     assert texts_of(read_manifest(part), "train") == texts_of(read_manifest(whole), "train")
 
@@ -297,11 +303,9 @@ def test_validation_that_fills_its_last_shard_is_resumed_as_it_was(tmp_path: Pat
         real(*args)
         raise Killed
 
-    def size(split: str, index: int) -> int:
-        return 25 if split == "val" else 20
-
+    monkeypatch.setitem(SIZES, "train", (20,))
     with monkeypatch.context() as patch:
-        patch.setattr(placing, "ShardWriter", lambda *a, **m: shards.ShardWriter(*a, **m, size=size, commit=dying))
+        patch.setattr(placing, "ShardWriter", partial(shards.ShardWriter, commit=dying))
         with pytest.raises(Killed):
             write(Listed(listed), folder, val_tokens=25)
     write(Listed(listed), folder, val_tokens=25)
@@ -319,11 +323,9 @@ def test_a_kill_after_a_shard_of_local_text_does_not_begin_at_the_first_byte_aga
         if next(calls) == 10:
             raise Killed
 
-    monkeypatch.setattr(
-        placing,
-        "ShardWriter",
-        lambda *a, **m: shards.ShardWriter(*a, **m, size=lambda s, i: 10 if s == "train" else 10**6, commit=dying),
-    )
+    monkeypatch.setitem(SIZES, "train", (10,))
+    monkeypatch.setitem(SIZES, "val", (10**6,))
+    monkeypatch.setattr(placing, "ShardWriter", partial(shards.ShardWriter, commit=dying))
     first = Listed(listed)
     with pytest.raises(Killed):
         write(first, tmp_path, val_tokens=None)

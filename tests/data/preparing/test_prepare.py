@@ -1,6 +1,5 @@
 """From text to shards: which documents go where, and what happens when something is already there."""
 
-import functools
 import gzip
 import json
 import subprocess
@@ -21,13 +20,13 @@ from nanofit.common.errors import UserError
 from nanofit.common.events import Report
 from nanofit.config.vocabulary import VOCABULARIES
 from nanofit.data.loading.stream import TokenStream
-from nanofit.data.preparing import prepare as preparing
-from nanofit.data.preparing import split_writer as placing
-from nanofit.data.preparing.prepare import Request, prepare, shards_folder
+from nanofit.data.preparing.prepare import prepare
+from nanofit.data.preparing.resolve import Request, shards_folder
+from nanofit.data.preparing.set_folder import PREPARING_NAME
 from nanofit.data.shards.manifest import Manifest, Split, read_manifest
-from nanofit.data.shards.shard_files import ShardWriter
 from nanofit.data.sources.local.sources import open_source
 from nanofit.data.tokenizing.tokenizers import get_tokenizer
+from small_sets import set_shard_tokens
 
 FORTY = [f"document {index}: {'text ' * (index % 7)}" for index in range(40)]
 
@@ -147,7 +146,7 @@ def test_shards_are_read_by_llmcs_rule(tmp_path: Path, tokenizer: str, separator
 
 
 def test_a_corpus_larger_than_a_shard_comes_back_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(placing, "ShardWriter", functools.partial(ShardWriter, size=lambda split, index: 100))
+    set_shard_tokens(monkeypatch, lambda split, index: 100)
     manifest = prepared(corpus(tmp_path / "a.jsonl", FORTY), tmp_path / "out")
     assert len(manifest.of("train")) > 3
     assert Counter(documents(manifest, "train") + documents(manifest, "val")) == Counter(FORTY)
@@ -240,12 +239,12 @@ def test_shards_of_another_tokenizer_are_refused(tmp_path: Path) -> None:
 
 
 def test_an_unfinished_preparation_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(placing, "ShardWriter", functools.partial(ShardWriter, size=lambda split, index: 100))
+    set_shard_tokens(monkeypatch, lambda split, index: 100)
     source = corpus(tmp_path / "a.jsonl", FORTY)
     whole = prepared(source, tmp_path / "out")
     before = names(tmp_path / "out")
     # As a killed process leaves it: a shard short, one half-written, no closing line, the mark of work in progress.
-    (tmp_path / "out" / preparing.PREPARING_NAME).touch()
+    (tmp_path / "out" / PREPARING_NAME).touch()
     manifest = tmp_path / "out" / "manifest.jsonl"
     manifest.write_text("".join(manifest.read_text().splitlines(keepends=True)[:-2]))
     (tmp_path / "out" / "a_train_000099.bin.tmp").write_bytes(b"half")

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
@@ -14,12 +15,16 @@ import tiktoken
 from hub_server import Corrupt, Drop, LocalHub, Status
 from nanofit.common.errors import UserError
 from nanofit.data.preparing import pretokenised
-from nanofit.data.preparing.pretokenised import FetchedShard, download_bytes, fetch_shards
+from nanofit.data.preparing.pretokenised import download_bytes, fetch_shards
+from nanofit.data.shards.manifest import ShardLine
+from nanofit.data.shards.shard_files import file_sha256, read_starts, starts_file
 from nanofit.data.sources.hub import retry
 from nanofit.data.sources.hub.client import Hub, HubUnreachable
+from nanofit.data.sources.hub.names import HubName, hub_name
 from nanofit.data.tokenizing.tokenizers import GPT2_PATTERN, get_tokenizer, gpt2_ranks, gpt2_vocabulary_file
 
 REPO = "kjj0/fineweb10B-gpt2"
+NAME = cast("HubName", hub_name(REPO))
 SEPARATOR = 50256
 TRAIN = [f"fineweb_train_{number:06d}.bin" for number in (1, 2, 3)]
 VAL = "fineweb_val_000000.bin"
@@ -60,9 +65,9 @@ def server(repo: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalHub]:
         yield server
 
 
-def fetch(folder: Path, wanted_tokens: int | None = None, have: set[str] | None = None) -> list[FetchedShard]:
+def fetch(folder: Path, wanted_tokens: int | None = None, have: set[str] | None = None) -> list[ShardLine]:
     with Hub(REPO) as hub:
-        return list(fetch_shards(hub, folder, wanted_tokens, have or set()))
+        return list(fetch_shards(hub, NAME, folder, wanted_tokens, have or set()))
 
 
 def wanted_files(folder: Path, wanted_tokens: int | None) -> list[str]:
@@ -70,7 +75,7 @@ def wanted_files(folder: Path, wanted_tokens: int | None) -> list[str]:
 
 
 def assert_complete(repo: Path, folder: Path) -> None:
-    assert sorted(file.name for file in folder.iterdir()) == [*TRAIN, VAL]
+    assert sorted(file.name for file in folder.glob("*.bin*")) == [*TRAIN, VAL]
     for name in (*TRAIN, VAL):
         assert (folder / name).read_bytes() == (repo / name).read_bytes()
 
@@ -90,10 +95,11 @@ def test_each_shard_comes_with_what_is_in_it(
     before = 0
     for shard in in_order:
         assert shard.sha256 == hashlib.sha256((repo / shard.file).read_bytes()).hexdigest()
-        assert shard.starts.dtype == np.uint32
+        assert shard.starts_sha256 == file_sha256(starts_file(tmp_path / shard.file))
+        starts = read_starts(tmp_path / shard.file)
         tokens = stream[before : before + shard.tokens]
-        assert shard.starts.tolist() == [place for place, token in enumerate(tokens) if token == SEPARATOR]
-        assert shard.documents == len(shard.starts)
+        assert starts.tolist() == [place for place, token in enumerate(tokens) if token == SEPARATOR]
+        assert shard.documents == len(starts)
         assert shard.text_bytes == sum(len(get_tokenizer("gpt2").token_bytes(int(token))) for token in tokens)
         before += shard.tokens
 
@@ -126,7 +132,7 @@ def test_a_file_that_broke_off_goes_on_at_its_next_byte(server: LocalHub, repo: 
     server.add(Drop(after_bytes=12_345, path=VAL), Status(code=503, path=VAL, skip=1, times=None))
     shards = []
     with Hub(REPO, patience_seconds=0) as hub, pytest.raises(HubUnreachable):
-        shards.extend(shard.file for shard in fetch_shards(hub, tmp_path, None, set()))
+        shards.extend(shard.file for shard in fetch_shards(hub, NAME, tmp_path, None, set()))
     assert not (tmp_path / VAL).exists()
     with Hub(REPO) as hub:
         total = sum((repo / name).stat().st_size for name in (*TRAIN, VAL))
@@ -147,7 +153,8 @@ def test_a_killed_process_is_followed_by_one_that_goes_on(server: LocalHub, repo
     script = (
         "import sys; from pathlib import Path; from nanofit.data.sources.hub.client import Hub; "
         "from nanofit.data.preparing.pretokenised import fetch_shards; "
-        f"list(fetch_shards(Hub({REPO!r}), Path(sys.argv[1]), None, set()))"
+        "from nanofit.data.sources.hub.names import hub_name; "
+        f"list(fetch_shards(Hub({REPO!r}), hub_name({REPO!r}), Path(sys.argv[1]), None, set()))"
     )
     server.link.bytes_per_second = 100_000
     process = subprocess.Popen([sys.executable, "-c", script, str(tmp_path)])
@@ -182,7 +189,7 @@ def test_wrong_bytes_are_fetched_again_twice(server: LocalHub, repo: Path, tmp_p
     server.add(Corrupt(offset=3000, path=VAL, times=3))
     with pytest.raises(UserError, match=f"{VAL} .* came 3 times with another sha256"):
         fetch(tmp_path / "again")
-    assert [file.name for file in (tmp_path / "again").iterdir()] == [TRAIN[0]]
+    assert [file.name for file in (tmp_path / "again").glob("*.bin*")] == [TRAIN[0]]
 
 
 @pytest.mark.parametrize(

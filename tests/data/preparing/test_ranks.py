@@ -19,7 +19,6 @@ from hypothesis import strategies as st
 from nanofit.common.errors import UserError
 from nanofit.common.events import Event, silent
 from nanofit.data.preparing import merging, ranks
-from nanofit.data.preparing import split_writer as placing
 from nanofit.data.preparing.merging import merge
 from nanofit.data.preparing.ranks import RankWriter, batches
 from nanofit.data.shards import manifest as manifests
@@ -27,7 +26,7 @@ from nanofit.data.shards import shard_files as shards
 from nanofit.data.shards.manifest import Manifest, read_manifest
 from nanofit.data.tokenizing.engines import reference_engine
 from one_machine import content, one_machine
-from small_sets import Killed, deadly_disk
+from small_sets import Killed, deadly_disk, set_shard_tokens
 
 VAL_TOKENS = 50
 SIZES = {"train": (20, 40, 80), "val": (30,)}
@@ -39,8 +38,9 @@ def small(split: str, index: int) -> int:
 
 @pytest.fixture(autouse=True)
 def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (merging, placing):
+    for module in (merging,):
         monkeypatch.setattr(module, "ShardWriter", partial(shards.ShardWriter, size=small))
+    set_shard_tokens(monkeypatch, small)
     monkeypatch.setattr(merging, "PIECE_TOKENS", 7)
     monkeypatch.setattr("os.fsync", lambda handle: None)
 

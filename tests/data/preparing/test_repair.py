@@ -1,7 +1,7 @@
 """Shards made again: the same bytes, whatever the roles of the chunks and wherever shards end."""
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +12,12 @@ from hypothesis import strategies as st
 
 from nanofit.common.events import silent
 from nanofit.data.preparing import encode_pipeline as writing
-from nanofit.data.preparing import split_writer as placing
 from nanofit.data.preparing.encode_pipeline import write_set
 from nanofit.data.preparing.repair import begin_again
 from nanofit.data.preparing.split_writer import WriteSpec
 from nanofit.data.preparing.token_target import TokenTarget
 from nanofit.data.shards import shard_files as shards
-from nanofit.data.shards.manifest import append_line, read_manifest
+from nanofit.data.shards.manifest import Split, append_line, read_manifest
 from nanofit.data.sources.documents import Chunk, Cursor, Role
 from nanofit.data.tokenizing.engines import reference_engine
 
@@ -42,19 +41,19 @@ class Listed:
             yield Chunk(texts, role, {"chunk": number}, 0, keys, files=(f"file {number // 3}",))
 
 
+def shard_tokens(split: Split, index: int) -> int:
+    return 1000 if split == "val" else (20, 40, 80)[min(max(index - 1, 0), 2)]
+
+
 @pytest.fixture(autouse=True)
-def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
-    sizes = {"train": (20, 40, 80), "val": (1000,)}
-    size: Callable[[str, int], int] = lambda split, index: sizes[split][min(max(index - 1, 0), len(sizes[split]) - 1)]  # noqa: E731
-    monkeypatch.setattr(placing, "ShardWriter", lambda *given, **more: shards.ShardWriter(*given, **more, size=size))
-    monkeypatch.setattr(writing, "shard_tokens", size)
+def no_text_is_small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writing, "SMALL_BYTES", 0)
 
 
 def write(source: Listed, folder: Path, token_target: TokenTarget, val_tokens: int | None) -> None:
     made_of: dict[str, Any] = {"tokenizer": "bytes"}
     made_of |= {"most_tokens": token_target.tokens} if val_tokens is None else {"val_tokens": val_tokens}
-    spec = WriteSpec(source, folder, "bytes", made_of, val_tokens, 0.3, window=4)
+    spec = WriteSpec(source, folder, "bytes", made_of, val_tokens, 0.3, 4, shard_tokens)
     written = write_set(spec, reference_engine("bytes"), token_target, silent)
     append_line(folder, {"closed": True, "exhausted": written.exhausted})
 

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from nanofit.common.errors import UserError
-from nanofit.data.preparing.prepare import Request, find
-from nanofit.data.preparing.resolve import resolve
+from nanofit.data.preparing.resolve import Request, resolve, resolve_request
 from small_sets import write_set
 
 
@@ -21,7 +20,7 @@ def refusal(spec: str) -> str:
         resolve(spec)
     assert "\n" not in str(caught.value)
     with pytest.raises(UserError) as of_training:
-        find(Request(spec, "gpt2", 1000))
+        resolve_request(Request(spec, "gpt2", 1000))
     assert str(of_training.value) == str(caught.value), "plan and train refuse in the same words"
     return str(caught.value)
 

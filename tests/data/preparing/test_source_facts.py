@@ -10,7 +10,8 @@ import pytest
 
 from nanofit.common.errors import UserError
 from nanofit.common.events import silent
-from nanofit.data.preparing.prepare import Request, prepare
+from nanofit.data.preparing.prepare import prepare
+from nanofit.data.preparing.resolve import Request
 from nanofit.data.preparing.source_facts import SourceFacts, facts_of
 from nanofit.data.shards.manifest import append_line
 from small_sets import write_set

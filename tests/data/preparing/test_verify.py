@@ -6,7 +6,6 @@ import shlex
 import struct
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +17,16 @@ from nanofit.common.errors import UserError
 from nanofit.common.events import Event, Verifying, silent
 from nanofit.common.locks import exclusive
 from nanofit.data.preparing import encode_pipeline as writing
-from nanofit.data.preparing import split_writer as placing
 from nanofit.data.preparing import verify
-from nanofit.data.preparing.prepare import Request, prepare
+from nanofit.data.preparing.prepare import prepare
+from nanofit.data.preparing.resolve import Request
 from nanofit.data.preparing.verify import Verified
 from nanofit.data.shards import shard_files as shards
 from nanofit.data.shards.manifest import MANIFEST_NAME, read_manifest
 from nanofit.data.sources.hub import retry
-from nanofit.data.tokenizing import engines
 from nanofit.data.tokenizing.engines import Encoded, reference_engine
 from nanofit.data.tokenizing.tokenizers import get_tokenizer
+from small_sets import set_shard_tokens
 
 WORDS = ["the", "moon", "is", "very", "far", "away", "and", "nobody", "goes", "there", "on", "foot", "naïve", "月"]
 
@@ -41,8 +40,7 @@ def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
     def size(split: str, index: int) -> int:
         return min(2000 << max(index - 1, 0), 8000)
 
-    monkeypatch.setattr(placing, "ShardWriter", partial(shards.ShardWriter, size=size))
-    monkeypatch.setattr(writing, "shard_tokens", size)
+    set_shard_tokens(monkeypatch, size)
     monkeypatch.setattr("os.fsync", lambda handle: None)
 
 
@@ -267,7 +265,7 @@ def test_what_comes_out_otherwise_is_refused(texts: Path, tmp_path: Path, monkey
         def encode(self, texts: list[str]) -> Encoded:
             return reference_engine("gpt2").encode([text.replace("moon", "noon") for text in texts])
 
-    monkeypatch.setattr(engines, "fast_engine", lambda tokenizer, report: Other())
+    monkeypatch.setattr("nanofit.data.preparing.prepare.fast_engine", lambda tokenizer, report: Other())
     monkeypatch.setattr(writing.TokenizerSpotCheck, "agrees", lambda *given: True)
     (bad,) = run(folder).bad
     assert not bad.is_mended
@@ -340,7 +338,7 @@ def test_tokens_of_a_wrong_engine_are_seen_and_left_as_they_are(
 
     with monkeypatch.context() as patch:
         patch.setattr(writing.TokenizerSpotCheck, "agrees", lambda *given: True)
-        patch.setattr(engines, "fast_engine", lambda tokenizer, report: Wrong())
+        patch.setattr("nanofit.data.preparing.prepare.fast_engine", lambda tokenizer, report: Wrong())
         folder = prepared(texts, tmp_path / "set", "gpt2")
     before = content(folder)
     verified = run(folder)

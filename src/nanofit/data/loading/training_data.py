@@ -19,8 +19,9 @@ from nanofit.common.events import Note, Preparing, Report
 from nanofit.common.locks import holder, is_held
 from nanofit.common.quantities import GROUP_TOKENS
 from nanofit.data.loading.stream import TokenStream
-from nanofit.data.preparing.prepare import Found, Request, checked, find, prepare
+from nanofit.data.preparing.prepare import prepare, require_trainable
 from nanofit.data.preparing.prepare_worker import DISK_FULL, IN_USE, MISTAKE, UNREACHABLE, event_of, request_json
+from nanofit.data.preparing.resolve import Request, ResolvedSource, resolve_request
 from nanofit.data.shards.manifest import MANIFEST_NAME, Manifest, is_prepared, read_manifest
 from nanofit.data.shards.shard_files import FIRST_SHARD_TOKENS
 
@@ -59,10 +60,9 @@ class TrainingData:
         self._guesses = wanted_tokens is None
         self._tokens = target_tokens(wanted_tokens or GUESSED_TOKENS)
         self._pause_at: int | None = PAUSE_AT_TOKENS
-        found = find(replace(request, most_tokens=self._tokens))
-        self._is_hub = found.hub is not None
-        self._request = replace(request, folder=found.folder, most_tokens=self._limit)
-        self.folder = found.folder
+        source, self.folder = resolve_request(replace(request, most_tokens=self._tokens))
+        self._is_hub = source.hub is not None
+        self._request = replace(request, folder=self.folder, most_tokens=self._limit)
         self._changed = threading.Condition()
         self._child: subprocess.Popen[bytes] | None = None
         self._error: Exception | None = None
@@ -70,21 +70,21 @@ class TrainingData:
         self.latest: Preparing | None = None
         self._said = ""  # the last note of a preparer
         self._thread: threading.Thread | None = None
-        self._static = self._static_set(found)
-        self._seen = self._static or Manifest(found.folder, (), None, {"tokenizer": request.tokenizer})
+        self._static = self._static_set(source)
+        self._seen = self._static or Manifest(self.folder, (), None, {"tokenizer": request.tokenizer})
 
-    def _static_set(self, found: Found) -> Manifest | None:
+    def _static_set(self, source: ResolvedSource) -> Manifest | None:
         """A set that no preparer is needed for, now or later."""
-        if found.manifest is not None:
-            if found.manifest.closing is None:
+        if source.manifest is not None:
+            if source.manifest.closing is None:
                 self._report(
-                    Note(f"{found.folder} is not complete: training on the tokens that are there", warning=True)
+                    Note(f"{self.folder} is not complete: training on the tokens that are there", warning=True)
                 )
-            return checked(found.manifest, self._request)
-        if found.local is not None and found.local.total_bytes <= INLINE_BYTES:
+            return require_trainable(source.manifest, self._request)
+        if source.local is not None and source.local.total_bytes <= INLINE_BYTES:
             return prepare(self._request, self._report)
-        if is_prepared(found.folder):
-            manifest = read_manifest(found.folder)
+        if is_prepared(self.folder):
+            manifest = read_manifest(self.folder)
             if manifest.is_final:
                 return prepare(self._request, self._report)
         return None
@@ -201,7 +201,7 @@ class TrainingData:
                 seen = now
                 manifest = self.manifest()
                 if manifest.tokens("train") >= tokens or manifest.is_final:
-                    return checked(manifest, self._request) if manifest.is_final else manifest
+                    return require_trainable(manifest, self._request) if manifest.is_final else manifest
             if stop.is_set():
                 return self._seen
             if self._error is not None:

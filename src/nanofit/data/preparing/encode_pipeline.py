@@ -7,7 +7,7 @@ is written depends on the source and the settings alone: not on when anything ar
 import queue
 import threading
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,10 +17,10 @@ import numpy as np
 from nanofit.common.errors import UserError
 from nanofit.common.events import Note, Preparing, Report
 from nanofit.data.preparing.resume_points import validates_by_hash
-from nanofit.data.preparing.split_writer import SNAPSHOT_NAME, SplitWriter, WriteSpec
+from nanofit.data.preparing.set_folder import SNAPSHOT_NAME, disk_refusal
+from nanofit.data.preparing.split_writer import SplitWriter, WriteSpec
 from nanofit.data.preparing.token_target import TokenTarget
-from nanofit.data.shards.manifest import Manifest, append_line, cut_back, is_prepared, read_manifest
-from nanofit.data.shards.shard_files import shard_tokens
+from nanofit.data.shards.manifest import Manifest, Split, append_line, cut_back, is_prepared, read_manifest
 from nanofit.data.sources.documents import Chunk, DamagedFile
 from nanofit.data.tokenizing.engines import Encoded, Engine, TokenizerSpotCheck, reference_engine
 
@@ -52,14 +52,16 @@ class EngineDisagrees(Exception):
 def write_set(spec: WriteSpec, engine: Engine, token_target: TokenTarget, report: Report) -> Written:
     """Writes all shards of `spec` that are not there yet, but not the closing line.
 
-    Raises UserError, and OSError for what the disk refuses; what was written before stays, and the next call goes on from it.
+    Raises UserError, also where the disk refuses. What was written before stays, and the next call continues from it.
     """
     if spec.val_tokens is not None and is_prepared(spec.folder):
-        drop_short_end(read_manifest(spec.folder))
+        drop_short_end(read_manifest(spec.folder), spec.shard_tokens)
     redone: dict[str, int] = {}
     while True:
         try:
             return EncodePipeline(spec, engine, token_target, report).run()
+        except OSError as error:
+            raise disk_refusal(spec.folder, error) from None
         except EngineDisagrees:
             report(
                 Note(
@@ -88,14 +90,12 @@ def take_back(folder: Path, file: str) -> None:
     cut_back(folder, first, {"redone": file})
 
 
-def drop_short_end(manifest: Manifest) -> Manifest:
-    """Opens a set that ended before its source did: without its closing line, and without a last training shard that is
-    short."""
+def drop_short_end(manifest: Manifest, shard_tokens: Callable[[Split, int], int]) -> None:
+    """Reopens a set that ended before its source did: drops its closing line, and its last training shard if that is short."""
     lines, train = manifest.shards, manifest.of("train")
     is_short = bool(lines) and lines[-1].split == "train" and lines[-1].tokens < shard_tokens("train", len(train))
     if is_short or manifest.closing is not None:
         cut_back(manifest.folder, len(lines) - is_short)
-    return read_manifest(manifest.folder)
 
 
 @contextmanager

@@ -1,20 +1,20 @@
 """Sets of shards from the hub: text that is tokenised here, and shards that are only fetched and verified."""
 
 import shutil
-import threading
+import time
 from pathlib import Path
 from typing import Any
 
 from nanofit.common.errors import UserError
 from nanofit.common.events import Note, Preparing, Report
-from nanofit.data.preparing.encode_pipeline import REPORT_SECONDS
-from nanofit.data.preparing.prepare import Request, claim, close, disk_refusal, require_space, write_to_disk
-from nanofit.data.preparing.pretokenised import FetchedShard, download_bytes, fetch_shards, shard_files
+from nanofit.data.preparing.encode_pipeline import REPORT_SECONDS, write_set
+from nanofit.data.preparing.pretokenised import download_bytes, fetch_shards, shard_files
+from nanofit.data.preparing.resolve import Request
+from nanofit.data.preparing.set_folder import claim, close, disk_refusal, require_space
 from nanofit.data.preparing.source_facts import problem_of_tokens
 from nanofit.data.preparing.split_writer import WriteSpec
 from nanofit.data.preparing.token_target import TokenTarget
-from nanofit.data.shards.manifest import Manifest, ShardLine, append_line, append_shard, is_prepared, read_manifest
-from nanofit.data.shards.shard_files import write_starts
+from nanofit.data.shards.manifest import Manifest, append_line, append_shard, is_prepared, read_manifest
 from nanofit.data.sources.hub.client import Hub, HubUnreachable
 from nanofit.data.sources.hub.names import FINEWEB, FINEWEB_BYTES_PER_TOKEN, HubName
 from nanofit.data.sources.hub.source import COMMUNITY_TOKENS, ParquetSource, before_cards, open_hub_source
@@ -91,7 +91,7 @@ def _tokenize(
             said = "comparable" if source.comparable else "not comparable"
             report(Note(f"validation: {source.validation}; {said} with published losses"))
         spec = WriteSpec(source, folder, request.tokenizer, made_of, source.val_tokens, 0.0, request.block_size)
-        written = write_to_disk(spec, fast_engine(request.tokenizer, report), token_target, report)
+        written = write_set(spec, fast_engine(request.tokenizer, report), token_target, report)
     shutil.rmtree(folder / SPOOL, ignore_errors=True)
     close(folder, name.name, {"exhausted": written.exhausted, "replaced_documents": written.replaced_documents})
 
@@ -138,65 +138,24 @@ def _fetch(
             "evaluated_tokens": COMMUNITY_TOKENS,
         }
         append_line(folder, {"made_of": _made_of(name, hub, request) | made_of})
-    with _Ticker(hub, manifest, download, token_target, report) as ticker:
-        try:
-            for shard in fetch_shards(hub, folder, token_target.tokens, have):
-                line = _line_of(shard, name, folder)
-                append_shard(folder, line)
-                ticker.add(line)
-        except OSError as error:
-            raise disk_refusal(folder, error) from None
-    all_of_them = len(shard_files(hub, None)) == len(read_manifest(folder).shards)
+    before, reported = hub.downloaded_bytes, 0.0
+
+    def tell_progress() -> None:
+        nonlocal reported
+        if time.monotonic() - reported >= REPORT_SECONDS:
+            reported = time.monotonic()
+            tokens, documents = (sum(getattr(line, name) for line in lines) for name in ("tokens", "documents"))
+            read = min(hub.downloaded_bytes - before, download)
+            report(Preparing(read, download, tokens, documents, slowest="reading", is_download=True))
+
+    lines = list(manifest.shards)
+    try:
+        for line in fetch_shards(hub, name, folder, token_target.tokens, have, tell_progress):
+            append_shard(folder, line)
+            lines.append(line)
+    except OSError as error:
+        raise disk_refusal(folder, error) from None
+    reported = 0.0
+    tell_progress()
+    all_of_them = len(shard_files(hub, None)) == len(lines)
     close(folder, name.name, {"exhausted": all_of_them, "replaced_documents": 0})
-
-
-def _line_of(shard: FetchedShard, name: HubName, folder: Path) -> ShardLine:
-    """The manifest's line of a fetched shard, whose sidecar is written."""
-    return ShardLine(
-        file=shard.file,
-        split=shard.split,
-        sha256=shard.sha256,
-        tokens=shard.tokens,
-        documents=shard.documents,
-        text_bytes=shard.text_bytes,
-        source=name.name,
-        tokenizer="gpt2",
-        starts_sha256=write_starts(folder / shard.file, shard.starts),
-    )
-
-
-class _Ticker:
-    """Reports about four times a second how much of `total_bytes` the hub has sent."""
-
-    def __init__(
-        self, hub: Hub, manifest: Manifest, total_bytes: int, token_target: TokenTarget, report: Report
-    ) -> None:
-        self._hub, self._total_bytes, self._token_target, self._report = hub, total_bytes, token_target, report
-        self._tokens = sum(line.tokens for line in manifest.shards)
-        self._documents = sum(line.documents for line in manifest.shards)
-        self._before = hub.downloaded_bytes
-        self._end = threading.Event()
-        self._thread = threading.Thread(target=self._tick, name="progress", daemon=True)
-
-    def __enter__(self) -> "_Ticker":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._end.set()
-        self._thread.join()
-        self._tell()
-
-    def add(self, line: ShardLine) -> None:
-        self._tokens += line.tokens
-        self._documents += line.documents
-
-    def _tick(self) -> None:
-        while not self._end.wait(REPORT_SECONDS):
-            self._tell()
-
-    def _tell(self) -> None:
-        read = min(self._hub.downloaded_bytes - self._before, self._total_bytes)
-        self._report(
-            Preparing(read, self._total_bytes, self._tokens, self._documents, slowest="reading", is_download=True)
-        )

@@ -22,8 +22,8 @@ from nanofit.common.errors import UserError
 from nanofit.common.events import Event, Note, Report
 from nanofit.common.locks import exclusive
 from nanofit.common.quantities import token_count
-from nanofit.data.preparing.prepare import claim, close, disk_refusal, require_space
 from nanofit.data.preparing.ranks import finished_ranks
+from nanofit.data.preparing.set_folder import claim, close, disk_refusal, require_space
 from nanofit.data.shards.manifest import Manifest, ShardLine, Split, append_line, is_prepared, read_manifest
 from nanofit.data.shards.manifest_line import HEADER_BYTES
 from nanofit.data.shards.shard_files import Provenance, ShardWriter, file_sha256, first_index, read_starts, starts_file

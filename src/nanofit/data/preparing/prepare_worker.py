@@ -17,7 +17,9 @@ from typing import Any, BinaryIO
 from nanofit.common.errors import UserError
 from nanofit.common.events import Event, Note, Preparing
 from nanofit.common.locks import InUse
-from nanofit.data.preparing.prepare import DiskFull, Request, prepare
+from nanofit.data.preparing.prepare import prepare
+from nanofit.data.preparing.resolve import Request
+from nanofit.data.preparing.set_folder import DiskFull
 from nanofit.data.preparing.token_target import TokenTarget
 
 NICE = 5

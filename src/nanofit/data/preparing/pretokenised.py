@@ -1,14 +1,12 @@
-"""Datasets of the hub that are shards already, such as kjj0/fineweb10B-gpt2: fetched, verified, described; nothing is encoded.
+"""Datasets of the hub that are shards already, such as kjj0/fineweb10B-gpt2: fetched and verified; nothing is encoded.
 
-A file grows as NAME.part, in order; who comes after a kill hashes what lies there and goes on at the next byte. It takes its name
-once its sha256 is that of the listing and it is on disk.
+A file is downloaded to NAME.part. After a kill the next process hashes what is there and continues at the next byte. The
+file is renamed once it is on disk and its sha256 is the listed one.
 """
 
 import hashlib
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import cache
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,32 +14,16 @@ import numpy as np
 from nanofit.common.durable import publish
 from nanofit.common.errors import UserError
 from nanofit.config.vocabulary import VOCABULARIES
-from nanofit.data.shards.shard_files import HEADER_BYTES, HEADER_INTS, MAGIC, VERSION, Split, file_sha256
+from nanofit.data.shards.manifest_line import HEADER_BYTES, ShardLine, Split
+from nanofit.data.shards.shard_files import HEADER_INTS, MAGIC, VERSION, file_sha256, write_starts
 from nanofit.data.sources.hub.client import Hub, HubFile
-from nanofit.data.sources.hub.names import PRETOKENISED
+from nanofit.data.sources.hub.names import PRETOKENISED, HubName
 from nanofit.data.sources.hub.spool import complete
-from nanofit.data.tokenizing.tokenizers import get_tokenizer
+from nanofit.data.tokenizing.tokenizers import token_byte_lengths
 
 SHARD_NAME = re.compile(r"[^/\\\0]+_(train|val)_[0-9]{6}\.bin")
-MOST_FETCHES = 3
+MAX_FETCHES = 3
 BLOCK_TOKENS = 2**20
-
-
-@dataclass(frozen=True)
-class FetchedShard:
-    """A shard that lies in the folder, whole and verified.
-
-    `starts`, uint32, are the places of its separators, each of which begins a document: what comes before the first belongs to the last
-    document of the shard before. `text_bytes` is the UTF-8 length of the text that its tokens encode.
-    """
-
-    split: Split
-    file: str
-    sha256: str
-    tokens: int
-    documents: int
-    starts: np.ndarray
-    text_bytes: int
 
 
 def shard_files(hub: Hub, wanted_tokens: int | None) -> list[HubFile]:
@@ -94,32 +76,44 @@ def _bytes_there(folder: Path, file: HubFile) -> int:
     return 0
 
 
-def fetch_shards(hub: Hub, folder: Path, wanted_tokens: int | None, have: set[str]) -> Iterator[FetchedShard]:
-    """Fetches the files of `shard_files` into `folder`, but those in `have`, and yields each as soon as it is whole.
+def fetch_shards(
+    hub: Hub,
+    name: HubName,
+    folder: Path,
+    wanted_tokens: int | None,
+    have: set[str],
+    on_block: Callable[[], None] = lambda: None,
+) -> Iterator[ShardLine]:
+    """Fetches the files of `shard_files` into `folder`, except those in `have`, and writes their sidecars. Yields each shard's
+    manifest line as soon as it is whole; `on_block` is called after every block received.
 
-    Ended anywhere and begun again it goes on where it stood. Raises UserError for a file whose bytes are wrong again and again, or
+    The next call continues after an interruption. Raises UserError for a file whose bytes are wrong MAX_FETCHES times, or
     that is not a shard; OSError when the disk is full.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for file in shard_files(hub, wanted_tokens):
         if file.path not in have:
-            sha256 = _fetch(hub, folder, file)
-            yield _described(hub, folder / file.path, sha256)
+            sha256 = _fetch(hub, folder, file, on_block)
+            yield _manifest_line(hub, name, folder / file.path, sha256)
 
 
-def _fetch(hub: Hub, folder: Path, file: HubFile) -> str:
-    """Makes `file` lie in `folder`, whole; its sha256."""
+def _fetch(hub: Hub, folder: Path, file: HubFile, on_block: Callable[[], None]) -> str:
+    """Downloads what `folder` lacks of `file`, and puts it on disk. Returns its sha256."""
     final, part = folder / file.path, _part(folder, file)
     if final.is_file() and (sha256 := file_sha256(final)) == file.sha256:
         return sha256
-    for _ in range(MOST_FETCHES):
-        sha256 = _complete(hub, file, part)
+    for _ in range(MAX_FETCHES):
+        digest = hashlib.sha256()
+        for block in complete(part, file.size, lambda have: hub.stream(file, have, file.size), durable=True):
+            digest.update(block)
+            on_block()
+        sha256 = digest.hexdigest()
         if sha256 == file.sha256:
             publish(part, final)
             return sha256
         part.unlink()
     raise UserError(
-        f"{file.path} of dataset {hub.repo} came {MOST_FETCHES} times with another sha256 than the hub lists: something on the "
+        f"{file.path} of dataset {hub.repo} came {MAX_FETCHES} times with another sha256 than the hub lists: something on the "
         "way alters it (a proxy?); try again later, or from another network"
     )
 
@@ -128,19 +122,13 @@ def _part(folder: Path, file: HubFile) -> Path:
     return folder / f"{file.path}.part"
 
 
-def _complete(hub: Hub, file: HubFile, part: Path) -> str:
-    """Appends to `part` what it lacks of the file, and puts it on disk; the sha256 of all of it."""
-    digest = hashlib.sha256()
-    for block in complete(part, file.size, lambda have: hub.stream(file, have, file.size), durable=True):
-        digest.update(block)
-    return digest.hexdigest()
+def _manifest_line(hub: Hub, name: HubName, file: Path, sha256: str) -> ShardLine:
+    """Writes the shard's sidecar and returns its manifest line. Raises UserError unless it is a shard of tokenizer gpt2.
 
-
-def _described(hub: Hub, file: Path, sha256: str) -> FetchedShard:
-    """What is in a shard. Raises UserError if it is none of tokenizer gpt2."""
-    vocabulary = VOCABULARIES["gpt2"]
-    token_bytes = _token_bytes()
-    starts, text_bytes, place = [], 0, 0
+    Every separator begins a document; the tokens before the first one belong to the last document of the shard before.
+    """
+    vocabulary, lengths = VOCABULARIES["gpt2"], token_byte_lengths("gpt2")
+    starts, text_bytes, offset = [np.empty(0, dtype=np.int64)], 0, 0
     with file.open("rb") as stream:
         header = np.fromfile(stream, dtype="<i4", count=HEADER_INTS)
         tokens = int(header[2]) if len(header) == HEADER_INTS else -1
@@ -151,15 +139,18 @@ def _described(hub: Hub, file: Path, sha256: str) -> FetchedShard:
                 raise UserError(
                     f"{file.name} of dataset {hub.repo} has tokens that tokenizer gpt2 does not know: give another source"
                 )
-            starts.append(place + np.flatnonzero(block == vocabulary.separator))
-            text_bytes += int(token_bytes[block].sum(dtype=np.int64))
-            place += len(block)
-    joined = np.concatenate([np.empty(0, dtype=np.int64), *starts]).astype(np.uint32)
-    return FetchedShard(_split(file.name), file.name, sha256, tokens, len(joined), joined, text_bytes)
-
-
-@cache
-def _token_bytes() -> np.ndarray:
-    """The bytes of text that each id of gpt2 stands for. Shape [vocabulary], uint16."""
-    tokenizer = get_tokenizer("gpt2")
-    return np.array([len(tokenizer.token_bytes(token)) for token in range(tokenizer.vocabulary.size)], dtype=np.uint16)
+            starts.append(offset + np.flatnonzero(block == vocabulary.separator))
+            text_bytes += int(lengths[block].sum(dtype=np.int64))
+            offset += len(block)
+    joined = np.concatenate(starts)
+    return ShardLine(
+        file=file.name,
+        split=_split(file.name),
+        sha256=sha256,
+        tokens=tokens,
+        documents=len(joined),
+        text_bytes=text_bytes,
+        source=name.name,
+        tokenizer="gpt2",
+        starts_sha256=write_starts(file, joined),
+    )

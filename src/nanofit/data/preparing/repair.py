@@ -13,7 +13,8 @@ from nanofit.common.durable import make_folder, publish, write_file
 from nanofit.common.errors import UserError
 from nanofit.common.events import Note, Report
 from nanofit.config.vocabulary import VOCABULARIES
-from nanofit.data.preparing.prepare import Request, find, write_missing
+from nanofit.data.preparing.prepare import write_missing
+from nanofit.data.preparing.resolve import Request, resolve_request
 from nanofit.data.preparing.resume_points import resume_point_after
 from nanofit.data.preparing.token_target import TokenTarget
 from nanofit.data.shards.checking import Fault
@@ -101,11 +102,11 @@ def _make(manifest: Manifest, line: ShardLine, report: Report) -> None:
     make_folder(again)
     token_target = begin_again(manifest, line, again)
     request = Request(made_of["spec"], line.tokenizer, made_of.get("val_tokens", 0), made_of.get("most_tokens"), again)
-    found = find(request)
-    if found.local is not None and found.local.fingerprint != made_of["fingerprint"]:
+    source, _ = resolve_request(request)
+    if source.local is not None and source.local.fingerprint != made_of["fingerprint"]:
         raise UserError(f"{made_of['spec']} has changed since {folder} was made: {ANOTHER_FOLDER}")
     report(Note(f"{line.file}: making it again from {made_of['spec']}"))
-    write_missing(found, request, report, token_target)
+    write_missing(source, again, request, report, token_target)
     made = {each.file: (each.sha256, each.tokens) for each in read_manifest(again).shards}
     if made.get(line.file) != (line.sha256, line.tokens):
         raise UserError(
@@ -124,5 +125,5 @@ def _fetch(name: HubName, manifest: Manifest, line: ShardLine, report: Report) -
         listed = {file.path: file.sha256 for file in shard_files(hub, None)}
         if listed.get(line.file) != line.sha256:
             raise UserError(f"{name.spec} no longer has the {line.file} of this set: {ANOTHER_FOLDER}")
-        for shard in fetch_shards(hub, manifest.folder, None, set(listed) - {line.file}):
-            write_starts(manifest.folder / shard.file, shard.starts)
+        for _ in fetch_shards(hub, name, manifest.folder, None, set(listed) - {line.file}):
+            pass  # one shard, with its sidecar

@@ -6,7 +6,9 @@ an open shard are on disk before it says how long they are, so that a kill loses
 
 import json
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +16,14 @@ import numpy as np
 
 from nanofit.common.durable import json_sha256, require_regular, write_file
 from nanofit.data.preparing.resume_points import Documents, ResumePoint, resume_point_after, validates_by_hash
+from nanofit.data.preparing.set_folder import SNAPSHOT_NAME
 from nanofit.data.preparing.token_target import TokenTarget
 from nanofit.data.shards.manifest import Manifest, Split, append_line
-from nanofit.data.shards.shard_files import Provenance, ShardWriter, first_index
+from nanofit.data.shards.shard_files import Provenance, ShardWriter, first_index, shard_tokens
 from nanofit.data.sources.documents import Chunk, Source
 from nanofit.data.tokenizing.engines import Encoded
 from nanofit.data.tokenizing.tokenizers import token_byte_lengths
 
-SNAPSHOT_NAME = ".unfinished.json"
 SNAPSHOT_SECONDS = 5.0
 SNAPSHOT_VERSION = 2
 
@@ -30,8 +32,12 @@ SPLITS: tuple[Split, Split] = ("train", "val")
 
 @dataclass(frozen=True)
 class WriteSpec:
-    """What is written where. `made_of` becomes the manifest's first line. `val_tokens`: validation's length for roles val and
-    fill, None for role hash; `val_share`: its share for role hash, larger where a small corpus would give no `window`."""
+    """What is written where. `made_of` becomes the manifest's first line.
+
+    `val_tokens`: length of the validation split for chunks of role val and fill, None for role hash. `val_share`: share of the
+    documents for role hash; a small corpus takes a larger one, so that validation has a `window` of tokens.
+    `shard_tokens(split, index)`: tokens of a full shard.
+    """
 
     source: Source
     folder: Path
@@ -40,6 +46,7 @@ class WriteSpec:
     val_tokens: int | None
     val_share: float
     window: int
+    shard_tokens: Callable[[Split, int], int] = shard_tokens
 
 
 class SplitWriter:
@@ -92,21 +99,24 @@ class SplitWriter:
         """The writer of a split, with its open shard where the snapshot has it and its files do."""
         spec = self._spec
         index = first_index(split) + len(self._before.of(split))
-        provenance = Provenance(spec.source.name, spec.tokenizer, self._engine)
-        lengths = token_byte_lengths(spec.tokenizer)
+        new_writer = partial(
+            ShardWriter,
+            spec.folder,
+            split,
+            Provenance(spec.source.name, spec.tokenizer, self._engine),
+            token_byte_lengths(spec.tokenizer),
+            index=index,
+            size=spec.shard_tokens,
+        )
         if snapshot is not None and snapshot["writers"][split]["index"] == index:
             try:
-                restored = snapshot["writers"][split]
-                writer = ShardWriter(spec.folder, split, provenance, lengths, index=index, restored=restored)
+                writer = new_writer(restored=snapshot["writers"][split])
             except (OSError, ValueError):
-                pass
-            else:
-                snapshot_point = ResumePoint(snapshot["chunk"], snapshot["source"], 0, 0, snapshot["tokens_before"])
-                self._resume_points[split] = max(
-                    self._resume_points[split], snapshot_point, key=lambda each: each.chunk
-                )
-                return writer
-        return ShardWriter(spec.folder, split, provenance, lengths, index=index)
+                return new_writer()
+            point = ResumePoint(snapshot["chunk"], snapshot["source"], 0, 0, snapshot["tokens_before"])
+            self._resume_points[split] = max(self._resume_points[split], point, key=lambda each: each.chunk)
+            return writer
+        return new_writer()
 
     def add(self, number: int, chunk: Chunk, encoded: Encoded, val_share: float) -> None:
         """Gives the documents of chunk `number` to their splits; `has_enough` then says whether more are wanted."""

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from nanofit.common.locks import holder, is_held
-from nanofit.data.preparing.prepare import PREPARING_NAME, set_in
+from nanofit.data.preparing.set_folder import PREPARING_NAME, set_in
 from nanofit.data.shards.manifest import Manifest, ShardLine, Split, is_prepared
 from nanofit.data.shards.shard_files import starts_file
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from nanofit.common.errors import UserError
 from nanofit.common.events import Report, Verifying
 from nanofit.common.locks import exclusive, is_held
-from nanofit.data.preparing.prepare import disk_refusal, set_in
 from nanofit.data.preparing.repair import cut_manifest, hub_name_of, repair
+from nanofit.data.preparing.set_folder import disk_refusal, set_in
 from nanofit.data.shards.checking import Check, Fault
 from nanofit.data.shards.manifest import MANIFEST_NAME, Manifest, is_prepared, read_good_part
 from nanofit.data.shards.shard_files import starts_file
