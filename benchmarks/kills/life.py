@@ -22,7 +22,7 @@ from nanofit.cli import main
 from nanofit.config.run_folder import MetricsLog
 from nanofit.training import loop
 from nanofit.training.horizon import Horizon
-from nanofit.training.time_budget import Pace
+from nanofit.training.time_budget import TimeBudget
 
 Events = list[dict[str, Any]]
 Kind = Literal["line", "event", "disk", "time", "interpreter"]
@@ -99,7 +99,7 @@ def _be_nanofit(words: list[str], home: Path, place: Place | None, died: Path, r
         if place is not None and place.kind in ("line", "event", "disk"):
             _arm(place, died)
         if replays is not None:
-            Pace.review = lambda self, step, **done: None
+            TimeBudget.review = lambda self, step, **done: None
             loop.Horizon = lambda recipe, events: Horizon(recipe, replays)
         sys.argv = ["nanofit", *words]
         main()

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from nanofit.config.recipe import Recipe, build_recipe
 from nanofit.planning.evaluations import FORWARD_SHARE, MAX_SHARE, REDUCED_SHARE
 from nanofit.training.evaluation_budget import EVENT, EvaluationBudget
-from nanofit.training.horizon import Change, Costs, Horizon, Rest, notes_of_change
-from nanofit.training.time_budget import EXIT_SECONDS, Pace
+from nanofit.training.horizon import Change, Costs, Horizon, RemainingWork, notes_of_change
+from nanofit.training.time_budget import EXIT_SECONDS, TimeBudget
 
 PEAK = 1e-3
 HOURS = 0.25
@@ -58,7 +58,7 @@ class Machine:
         recipe, horizon, step = self.recipe, Horizon(self.recipe, self.log), self.saved
         noted = horizon.newest.steps if horizon.newest else None
         evaluations = EvaluationBudget(recipe, self.log, lambda: self.age)
-        pace = Pace(
+        time_budget = TimeBudget(
             recipe,
             horizon,
             lambda: self.age,
@@ -70,7 +70,7 @@ class Machine:
         )
         unevaluated, compilation = True, self.compilation
         while True:
-            change = pace.review(step, evaluated=not unevaluated, saved=step == self.saved)
+            change = time_budget.review(step, evaluated=not unevaluated, saved=step == self.saved)
             if change is not None:
                 if horizon.newest is None or horizon.newest.hours != change.hours:
                     self.log_evaluations(evaluations.fix_interval(change.costs.step))
@@ -81,12 +81,12 @@ class Machine:
                 noted = change.steps if said else noted
             steps = horizon.steps(step)
             if step != self.saved and (step == steps or step % recipe.run.checkpoint_interval == 0):
-                with pace.pause():
+                with time_budget.pause():
                     self.age += self.checkpoint
-                pace.checkpoint, self.saved = self.checkpoint, step
+                time_budget.checkpoint, self.saved = self.checkpoint, step
             if unevaluated and (step == steps or step % evaluations.interval == 0):
                 begin = self.age
-                with pace.pause():
+                with time_budget.pause():
                     self.evaluate(evaluations)
                 self.evaluated[step] = self.age - begin
             if step == steps:
@@ -409,7 +409,7 @@ def test_what_is_to_come_is_counted_one_by_one(
     def due(interval: int, done: bool) -> int:
         return sum(at % interval == 0 or at == steps for at in range(step + (done and step % interval == 0), steps + 1))
 
-    rest = Rest(checkpoint_interval, eval_interval, step, Costs(1.0, 1e-3, 1e-6), evaluated, saved)
+    rest = RemainingWork(checkpoint_interval, eval_interval, step, Costs(1.0, 1e-3, 1e-6), evaluated, saved)
     expected = more + 1e-3 * due(eval_interval, evaluated) + 1e-6 * due(checkpoint_interval, saved)
     assert rest.seconds(steps) == pytest.approx(expected, abs=1e-9)
 
@@ -418,7 +418,7 @@ def test_what_is_to_come_is_counted_one_by_one(
 def test_the_length_that_fits_fills_the_time_to_the_nearest_step(
     step: int, seconds: float, per_step: float, per_evaluation: float
 ) -> None:
-    rest = Rest(1000, 100, step, Costs(per_step, per_evaluation, 0.0))
+    rest = RemainingWork(1000, 100, step, Costs(per_step, per_evaluation, 0.0))
     steps = rest.steps_that_fit(seconds)
     assert steps == step or rest.seconds(steps) <= seconds + per_step / 2
     assert rest.seconds(steps + 1) > seconds + per_step / 2
@@ -489,7 +489,7 @@ def test_before_an_evaluation_was_timed_a_steps_time_tells_what_it_takes() -> No
     """Its data comes late, so that the first one is the last: its time is set aside."""
     recipe = recipe_of(0.1)
     age, evaluations = 0.0, EvaluationBudget(recipe, [], lambda: 0.0)
-    pace = Pace(
+    time_budget = TimeBudget(
         recipe,
         Horizon(recipe, []),
         lambda: age,
@@ -502,7 +502,7 @@ def test_before_an_evaluation_was_timed_a_steps_time_tells_what_it_takes() -> No
     change = None
     for step in range(1, 200):
         age = float(step)
-        change = pace.review(step, evaluated=False, saved=True) or change
+        change = time_budget.review(step, evaluated=False, saved=True) or change
     assert change is not None
     assert change.costs.evaluation == pytest.approx(REDUCED_SHARE * 360 / 3, rel=0.1)
     assert change.steps + 3 * change.costs.evaluation == pytest.approx(360, abs=15)

@@ -72,7 +72,7 @@ def build_norm(config: ModelConfig) -> nn.Module:
 class Attention(nn.Module):
     """Causal self-attention by SDPA, which takes the flash kernel where the device has one.
 
-    With rotary positions queries and keys are normalised, then turned. nanochat turns first; without gains both are
+    With rotary positions queries and keys are normalised, then rotated. nanochat rotates first; without gains both are
     the same, since turning changes no norm.
     """
 

@@ -92,7 +92,7 @@ def _wide(dtype: torch.dtype) -> torch.dtype:
 def _logits(
     hidden: Tensor, weight: Tensor, settings: _Settings, buffers: tuple[Tensor | None, Tensor | None]
 ) -> tuple[Tensor, Tensor | None]:
-    """The chunk's logits [n, V] and, with a soft-cap, their share of it, whose square gives the cap's slope."""
+    """The chunk's logits [n, V] and, with a soft-cap, their share of it, whose square gives the cap's derivative."""
     logits = torch.mm(hidden, weight.t(), out=buffers[0]).to(_wide(settings.dtype))
     share = None
     if settings.softcap is not None:
@@ -114,7 +114,7 @@ def _losses(hidden: Tensor, weight: Tensor, targets: Tensor, settings: _Settings
     return torch.cat(losses)
 
 
-def _loss_and_slope(
+def _loss_and_dlogits(
     hidden: Tensor,
     weight: Tensor,
     targets: Tensor,
@@ -127,49 +127,49 @@ def _loss_and_slope(
     largest, of_targets = logits.amax(dim=1), logits.gather(1, index)
     # In place where it is not compiled: a second copy of the logits would be the largest tensor here, and on a CPU fresh
     # pages take as long as the softmax itself.
-    slope = torch.softmax(logits, dim=1, out=None if settings.compiles else logits)
+    dlogits = torch.softmax(logits, dim=1, out=None if settings.compiles else logits)
     # The largest probability is exp(0) over the sum of exponentials, so its logarithm completes log-sum-exp.
-    loss = (largest - slope.amax(dim=1).log()).sum() - of_targets.sum()
-    slope.scatter_add_(1, index, torch.full_like(of_targets, -1.0))
+    loss = (largest - dlogits.amax(dim=1).log()).sum() - of_targets.sum()
+    dlogits.scatter_add_(1, index, torch.full_like(of_targets, -1.0))
     if share is not None:
-        slope.addcmul_(slope, share.square_(), value=-1)
-    return loss, slope.to(hidden.dtype)
+        dlogits.addcmul_(dlogits, share.square_(), value=-1)
+    return loss, dlogits.to(hidden.dtype)
 
 
 @cache
-def _compiled_loss_and_slope() -> Callable[..., tuple[Tensor, Tensor]]:
-    return torch.compile(_loss_and_slope, dynamic=False)
+def _compiled_loss_and_dlogits() -> Callable[..., tuple[Tensor, Tensor]]:
+    return torch.compile(_loss_and_dlogits, dynamic=False)
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, settings: _Settings) -> Tensor:
-        narrow = weight.to(settings.dtype)
-        loss_and_slope = _compiled_loss_and_slope() if settings.compiles else _loss_and_slope
+        weight_cast = weight.to(settings.dtype)
+        loss_and_dlogits = _compiled_loss_and_dlogits() if settings.compiles else _loss_and_dlogits
         accumulator = _wide(weight.dtype)
         buffers = _Buffers(hidden, weight, settings)
-        of_hidden = torch.empty_like(hidden, dtype=settings.dtype)
-        of_weight: Tensor | None = None
+        dhidden = torch.empty_like(hidden, dtype=settings.dtype)
+        dweight: Tensor | None = None
         total = torch.zeros((), dtype=accumulator, device=hidden.device)
         for begin in range(0, len(hidden), settings.chunk):
             chunk = slice(begin, begin + settings.chunk)
             part = hidden[chunk].to(settings.dtype)
-            loss, slope = loss_and_slope(part, narrow, targets[chunk], settings, buffers.of(len(part)))
+            loss, dlogits = loss_and_dlogits(part, weight_cast, targets[chunk], settings, buffers.of(len(part)))
             total += loss
-            torch.mm(slope, narrow, out=of_hidden[chunk])
-            if of_weight is None:
-                of_weight = torch.mm(slope.t(), part).to(accumulator)
+            torch.mm(dlogits, weight_cast, out=dhidden[chunk])
+            if dweight is None:
+                dweight = torch.mm(dlogits.t(), part).to(accumulator)
             elif settings.dtype == accumulator:
-                of_weight.addmm_(slope.t(), part)
+                dweight.addmm_(dlogits.t(), part)
             else:
-                of_weight += torch.mm(slope.t(), part)
-            del slope  # before the next chunk's is made
-        ctx.gradients = (of_hidden, of_weight, hidden.dtype)
+                dweight += torch.mm(dlogits.t(), part)
+            del dlogits  # before the next chunk's is made
+        ctx.gradients = (dhidden, dweight, hidden.dtype)
         return total / len(hidden)
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, Tensor, None, None]:
-        of_hidden, of_weight, dtype = ctx.gradients
+        dhidden, dweight, dtype = ctx.gradients
         del ctx.gradients  # they are scaled in place: good for one backward pass
-        scale = grad_outputs[0] / len(of_hidden)
-        return of_hidden.to(dtype).mul_(scale), of_weight.mul_(scale), None, None
+        scale = grad_outputs[0] / len(dhidden)
+        return dhidden.to(dtype).mul_(scale), dweight.mul_(scale), None, None

@@ -1,4 +1,4 @@
-"""Rotary positions (RoPE, arXiv:2104.09864): each head's dimensions d and d + D/2 are a pair, turned by an angle
+"""Rotary positions (RoPE, arXiv:2104.09864): each head's dimensions d and d + D/2 are a pair, rotated by an angle
 proportional to the token's position."""
 
 import torch
@@ -18,6 +18,6 @@ def rotary_tables(config: ModelConfig, device: torch.device) -> Tensor:
 
 
 def rotate(x: Tensor, tables: Tensor) -> Tensor:
-    """x [B, T, H, D] with each pair turned by its position's angle; tables [2, T, 1, D]."""
+    """x [B, T, H, D] with each pair rotated by its position's angle; tables [2, T, 1, D]."""
     cosines, sines = tables.to(x.dtype)
     return torch.addcmul(x * cosines, x.roll(x.shape[-1] // 2, -1), sines)

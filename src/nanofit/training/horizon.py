@@ -134,8 +134,8 @@ class Horizon:
 
 
 @dataclass(frozen=True)
-class Rest:
-    """What a run has before it, from `step` on: steps, the evaluations and checkpoints between them, and those at the
+class RemainingWork:
+    """The work that is left to a run after `step`: steps, the evaluations and checkpoints between them, and those at the
     end, counted one by one. `evaluated` and `saved` say that what is due after `step` is done already."""
 
     checkpoint_interval: int
@@ -146,14 +146,14 @@ class Rest:
     saved: bool = False
 
     def seconds(self, steps: int) -> float:
-        """What it takes if the run has `steps` steps."""
+        """Seconds from now to the end of a run of `steps` steps."""
         evaluations = _due(self.step + self.evaluated, steps, self.eval_interval)
         checkpoints = _due(self.step + self.saved, steps, self.checkpoint_interval)
         costs = self.costs
         return (steps - self.step) * costs.step + evaluations * costs.evaluation + checkpoints * costs.checkpoint
 
     def fits(self, steps: int, seconds: float) -> bool:
-        """Whether it is done in `seconds`, to the nearest step."""
+        """Whether a run of `steps` steps ends within `seconds`, to the nearest step."""
         return self.seconds(steps) <= seconds + self.costs.step / 2
 
     def steps_that_fit(self, seconds: float) -> int:
@@ -163,7 +163,7 @@ class Rest:
 
 
 def _due(first: int, last: int, interval: int) -> int:
-    """How many of the steps `first` to `last` are multiples of `interval`, the last counting as one; none if it lies
+    """The number of multiples of `interval` among the steps `first` to `last`; the last step counts as one. None if it lies
     before `first` and was a multiple."""
     return (last - 1) // interval - (first - 1) // interval + 1
 

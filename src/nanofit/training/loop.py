@@ -33,7 +33,7 @@ from nanofit.training.health import SpikeWatch
 from nanofit.training.horizon import Change, Horizon, notes_of_change
 from nanofit.training.interrupts import StopRequest
 from nanofit.training.step import StepResult, TrainStep
-from nanofit.training.time_budget import Pace
+from nanofit.training.time_budget import TimeBudget
 from nanofit.training.tracking import Tracking
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ class TrainingLoop:
         self._spikes = SpikeWatch()
         self._saved_step = step
         self._speed = Speed()
-        self._pace: Pace | None = None
+        self._time_budget: TimeBudget | None = None
         self._owes_evaluation = False  # one was due when its data was not there
         self._validation: TokenStream | None = None
         self._waited, self._is_late = 0.0, False
@@ -125,7 +125,7 @@ class TrainingLoop:
         self.model.train()
         self._write_event("resumed" if self.step else "started")
         if self.recipe.budget.hours is not None:
-            self._pace = Pace(
+            self._time_budget = TimeBudget(
                 self.recipe,
                 self.horizon,
                 lambda: self.seconds,
@@ -169,8 +169,8 @@ class TrainingLoop:
     def _leave_out(self, seconds: float) -> None:
         self._waited += seconds
         self._speed.resume()
-        if self._pace is not None:
-            self._pace.leave_out(seconds)
+        if self._time_budget is not None:
+            self._time_budget.leave_out(seconds)
 
     def data_is_late(self) -> None:
         """Called again and again, on this thread, while a step's data is not there."""
@@ -184,8 +184,8 @@ class TrainingLoop:
 
     def _between_steps(self) -> None:
         settings = self.recipe.run
-        if self._pace is not None:
-            self._keep_hours(self._pace)
+        if self._time_budget is not None:
+            self._keep_hours(self._time_budget)
         last = self._is_due(self.step)
         evaluates = self._is_due(self.step, self.evaluations.interval)
         saves = self._is_due(self.step, settings.checkpoint_interval)
@@ -236,9 +236,9 @@ class TrainingLoop:
         """Whether `step` ends one of `intervals`, or the run."""
         return step == self.horizon.steps(step) or any(step % interval == 0 for interval in intervals)
 
-    def _keep_hours(self, pace: Pace) -> None:
+    def _keep_hours(self, time_budget: TimeBudget) -> None:
         """Moves the horizon when that is due."""
-        change = pace.review(self.step, evaluated="val_loss" in self._line, saved=self.step == self._saved_step)
+        change = time_budget.review(self.step, evaluated="val_loss" in self._line, saved=self.step == self._saved_step)
         if change is not None:
             newest = self.horizon.newest
             if newest is None or newest.hours != change.hours:
@@ -316,8 +316,8 @@ class TrainingLoop:
             begin = self._clock()
             save_checkpoint(self.run_folder, self.model, optimizer, state, self.recipe)
             remove_old_checkpoints(self.run_folder, self.recipe.run.keep_checkpoints)
-            if self._pace is not None:
-                self._pace.checkpoint = self._clock() - begin
+            if self._time_budget is not None:
+                self._time_budget.checkpoint = self._clock() - begin
 
         what = f"the checkpoint of step {self.step}"
         self._report(Activity(f"saving {what}"))
@@ -349,7 +349,7 @@ class TrainingLoop:
             raise
 
     def _pause(self) -> AbstractContextManager[None]:
-        return self._pace.pause() if self._pace is not None else nullcontext()
+        return self._time_budget.pause() if self._time_budget is not None else nullcontext()
 
     def _evaluate(self) -> None:
         assert self._validation is not None

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 from nanofit.config.recipe import Recipe
 from nanofit.training.evaluation_budget import EvaluationBudget
-from nanofit.training.horizon import Change, Costs, Horizon, Rest
+from nanofit.training.horizon import Change, Costs, Horizon, RemainingWork
 
 SETTLING_STEPS = 5
 """First steps of a process that are not measured: compilation, allocation, caches."""
@@ -31,7 +31,7 @@ EXIT_SECONDS = 0.75
 """From a run's last line to the end of its process, most of it torch's (docs/log.md, 2026-11-24)."""
 
 
-class Pace:
+class TimeBudget:
     """The clock of a run in hours. `seconds` tells the run's age over all its lives; `synchronize` waits for the device.
 
     `checkpoint` is what one takes, in seconds: a guess at first, then as measured, by whoever saves them. `evaluations` tells
@@ -126,26 +126,26 @@ class Pace:
             self._mark(step)
 
     def _change(self, step: int, evaluated: bool, saved: bool) -> Change | None:
-        rest = self._rest(step, evaluated, saved)
-        steps = rest.steps_that_fit(self._left)
+        remaining = self._remaining(step, evaluated, saved)
+        steps = remaining.steps_that_fit(self._left)
         newest = self._horizon.newest
         if newest is not None and newest.hours == self._hours and steps == self._horizon.steps(step):
             return None
         if newest is not None and newest.hours == self._hours and step <= newest.step < steps:
             return None  # done again after a crash, these steps keep their length, unless the time is too short for it
-        return Change(step, steps, self._hours, rest.costs)
+        return Change(step, steps, self._hours, remaining.costs)
 
     def _is_over(self, step: int, evaluated: bool, saved: bool) -> bool:
         """Whether there is no time for another step."""
-        return not self._rest(step, evaluated, saved).fits(step + 1, self._left)
+        return not self._remaining(step, evaluated, saved).fits(step + 1, self._left)
 
-    def _rest(self, step: int, evaluated: bool, saved: bool) -> Rest:
+    def _remaining(self, step: int, evaluated: bool, saved: bool) -> RemainingWork:
         per_step = self._step if self._step is not None else self._roughly
         assert per_step is not None
         interval, expected = self._evaluations.expected(per_step)
         evaluation = self._evaluations.cost or self._known_evaluation or expected
         costs = Costs(max(per_step, 1e-6), evaluation, self.checkpoint)
-        return Rest(self._recipe.run.checkpoint_interval, interval, step, costs, evaluated, saved)
+        return RemainingWork(self._recipe.run.checkpoint_interval, interval, step, costs, evaluated, saved)
 
     @property
     def _left(self) -> float:
