@@ -90,7 +90,7 @@ def _check(manifest: Manifest, report: Report, *, is_ours: bool) -> _Checked:
 
     name = hub_name_of(manifest)
     check = Check(manifest, read, is_ours=is_ours, fetched=name is not None and name.kind == "tokens")
-    faults = check.faults(manifest.shards)
+    faults = check.faults()
     return _Checked(faults, done, check.sampled_documents)
 
 

@@ -1,10 +1,10 @@
-"""What is wrong with a set of shards: every byte against the manifest, and samples of the text encoded again.
+"""What is wrong with a set of shards: every byte is compared with the manifest, and samples of the text are encoded again.
 
-Nothing is changed here and no source is needed: the text is what the tokens stand for.
+Nothing is changed here, and the source is not needed: decoding the tokens gives the text.
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -18,43 +18,42 @@ from nanofit.data.shards.shard_files import MAGIC, STARTS_MAGIC, header, starts_
 from nanofit.data.tokenizing.tokenizers import Tokenizer, get_tokenizer, token_byte_lengths
 
 SAMPLES = 64
-"""Documents of a shard that are encoded again, spread evenly over it."""
+"""Documents per shard that are encoded again, spread evenly over it."""
 
 SAMPLE_TOKENS = 2**13
-"""Of a longer document its first part is: about 35 kB of text, which take the reference 4 ms."""
+"""Tokens per sample, from the document's beginning: about 35 kB of text, which take the reference 4 ms."""
 
 BLOCK_TOKENS = 2**20
 
 Part = Literal["shard", "starts", "line", "tokens"]
-"""What is bad: the file of tokens; its sidecar; the counts in its line of the manifest; tokens that are as the manifest says,
-but not those that the text has."""
+"""What is bad: `shard`, the file of tokens; `starts`, its sidecar; `line`, the counts in its manifest line; `tokens`, ids that
+the manifest's hash confirms and that are still not those of the text."""
 
 
 @dataclass(frozen=True)
 class Fault:
-    """What is wrong with the shard of a line. `right` is the line as it should be, for part `line`."""
+    """What is wrong with the shard of `line`."""
 
     line: ShardLine
     part: Part
     problem: str
-    right: ShardLine | None = None
 
 
 @dataclass(frozen=True)
-class _Seen:
-    """A good shard: its tokens, offsets between which a sample of its documents lies, without the separator (the end of the
-    last one is that of the shard where it may go on), and the first `head` tokens, of a document that began before."""
+class _Counted:
+    """What one reading of a shard found. `starts`: offsets of its separators, in tokens, "<u4"."""
 
-    tokens: np.ndarray
-    documents: tuple[tuple[int, int], ...]
-    head: int
+    sha256: str
+    highest: int
+    starts: np.ndarray
+    text_bytes: int
 
 
 class Check:
-    """Looks through the shards of `manifest`; `read` is called with the name of a file and each number of bytes read of it.
+    """Checks the shards of `manifest`. `read` is called with a file's name and each number of bytes read of it.
 
-    `is_ours` is False for a set that nanofit did not write, of which only sizes, headers and the range of ids are known;
-    of one that was `fetched` as it is, text is not encoded again: its publisher says what its tokens are.
+    `is_ours` is False for another program's set, of which only sizes, headers and the range of ids can be checked. The text of
+    a `fetched` set is not encoded again: its publisher decided what its tokens are.
     """
 
     def __init__(
@@ -65,171 +64,116 @@ class Check:
         self._bytes_of_ids: list[bytes] = []
         self.sampled_documents = 0
 
-    def faults(self, lines: Iterable[ShardLine]) -> list[Fault]:
-        """What is wrong with the shards of `lines`."""
-        faults: list[Fault] = []
-        seen: dict[str, _Seen] = {}
-        for line in lines:
-            fault = self._of_bytes(line, seen)
-            if fault is not None:
-                faults.append(fault)
-        if self._is_ours and not self._fetched:
-            for split in ("train", "val"):
-                ordered = [seen.get(line.file) for line in self._manifest.of(split)]
-                for number, line in enumerate(self._manifest.of(split)):
-                    fault = self._of_text(line, ordered[number:])
-                    if fault is not None:
-                        faults.append(fault)
-        return faults
+    def faults(self) -> list[Fault]:
+        """What is wrong with the shards, in the manifest's order."""
+        return [fault for line in self._manifest.shards for fault in self._faults_of(line)]
 
-    # The bytes
-
-    def _of_bytes(self, line: ShardLine, seen: dict[str, _Seen]) -> Fault | None:
+    def _faults_of(self, line: ShardLine) -> Iterator[Fault]:
         file = self._manifest.folder / line.file
         try:
-            problem = self._form(file, line)
+            problem = _problem_of_form(file, line)
             if problem is not None:
-                return Fault(line, "shard", problem)
+                yield Fault(line, "shard", problem)
+                return
             counted = self._count(file, line)
         except OSError as error:
-            return Fault(line, "shard", f"can't be read: {error.strerror or error}")
+            yield Fault(line, "shard", f"can't be read: {error.strerror or error}")
+            return
+        last_id = self._manifest.vocabulary.size - 1
         if self._is_ours and counted.sha256 != line.sha256:
-            return Fault(line, "shard", "its sha256 is not the one in the manifest")
-        vocabulary = self._manifest.vocabulary
-        if counted.highest >= vocabulary.size:
-            return Fault(
-                line, "tokens", f"has the id {counted.highest}, and {line.tokenizer} ends at {vocabulary.size - 1}"
-            )
-        borders = np.append(counted.starts, line.tokens).astype(np.int64)
-        chosen = np.unique(
-            np.linspace(0, max(len(counted.starts) - 1, 0), min(SAMPLES, len(counted.starts)), dtype=int)
-        )
-        documents = tuple((int(borders[each]) + 1, int(borders[each + 1])) for each in chosen)
-        tokens = np.memmap(file, dtype="<u2", mode="r", offset=line.header_bytes)
-        seen[line.file] = _Seen(tokens, documents, int(borders[0]))
-        return self._of_sidecar(file, line, counted) if line.starts_sha256 else None
+            yield Fault(line, "shard", "its sha256 is not the one in the manifest")
+        elif counted.highest > last_id:
+            yield Fault(line, "tokens", f"has the id {counted.highest}, and {line.tokenizer} ends at {last_id}")
+        else:
+            if line.starts_sha256:
+                yield from _faults_of_sidecar(file, line, counted)
+            if self._is_ours and not self._fetched and not self._samples_are_right(file, line, counted.starts):
+                yield Fault(line, "tokens", "has other tokens than the reference gives its text")
 
-    def _form(self, file: Path, line: ShardLine) -> str | None:
-        if not file.exists():
-            return "is missing"
-        size, right = require_regular(file).stat().st_size, line.header_bytes + 2 * line.tokens
-        if size != right:
-            return f"has {size:,} bytes, and {line.tokens:,} tokens take {right:,}"
-        with file.open("rb") as stream:
-            begin = stream.read(line.header_bytes)
-        if begin[:12] != header(MAGIC, line.tokens)[: min(12, line.header_bytes)]:
-            return f"does not begin as a shard of {line.tokens:,} tokens does"
-        return None
-
-    def _count(self, file: Path, line: ShardLine) -> "_Counted":
+    def _count(self, file: Path, line: ShardLine) -> _Counted:
         lengths = token_byte_lengths(line.tokenizer) if self._is_ours else np.zeros(0, dtype=np.uint8)
         separator = VOCABULARIES[line.tokenizer].separator if self._is_ours else None
-        digest, highest, text_bytes, place = hashlib.sha256(), 0, 0, 0
+        digest, highest, text_bytes, offset = hashlib.sha256(), 0, 0, 0
         starts = [np.zeros(0, dtype=np.int64)]
         with file.open("rb") as stream:
             digest.update(stream.read(line.header_bytes))
             while raw := stream.read(2 * BLOCK_TOKENS):
                 block = np.frombuffer(raw, dtype="<u2")
+                highest = max(highest, int(block.max()))
                 if self._is_ours:
                     digest.update(raw)
-                    starts.append(place + np.flatnonzero(block == separator))
-                highest = max(highest, int(block.max()))
-                if self._is_ours and highest < len(lengths):
-                    text_bytes += int(np.add.reduce(np.take(lengths, block), dtype=np.uint32))
-                place += len(block)
+                    starts.append(offset + np.flatnonzero(block == separator))
+                    if highest < len(lengths):
+                        text_bytes += int(np.add.reduce(np.take(lengths, block), dtype=np.uint32))
+                offset += len(block)
                 self._read(line.file, len(raw))
         return _Counted(digest.hexdigest(), highest, np.concatenate(starts).astype("<u4"), text_bytes)
 
-    def _of_sidecar(self, file: Path, line: ShardLine, counted: "_Counted") -> Fault | None:
-        expected = header(STARTS_MAGIC, len(counted.starts)) + counted.starts.tobytes()
-        sha256 = hashlib.sha256(expected).hexdigest()
-        told = (line.documents, line.text_bytes, line.starts_sha256)
-        if told != (len(counted.starts), counted.text_bytes, sha256):
-            right = ShardLine(
-                **vars(line)
-                | {"documents": len(counted.starts), "text_bytes": counted.text_bytes, "starts_sha256": sha256}
-            )
-            return Fault(line, "line", "its counts in the manifest are not what it holds", right)
-        sidecar = starts_file(file)
-        if not sidecar.exists():
-            return Fault(line, "starts", "is missing")
-        if sidecar.stat().st_size != len(expected) or sidecar.read_bytes() != expected:
-            return Fault(line, "starts", "does not say where the separators stand")
-        return None
-
-    # The text
-
-    def _spellings(self, tokenizer: str) -> list[bytes]:
-        """The bytes that each id stands for."""
-        if not self._bytes_of_ids:
-            known = get_tokenizer(tokenizer)
-            self._bytes_of_ids = [known.token_bytes(token) for token in range(known.vocabulary.size)]
-        return self._bytes_of_ids
-
-    def _of_text(self, line: ShardLine, seen: list[_Seen | None]) -> Fault | None:
-        """Encodes samples of a shard again; `seen` are it and those that follow it, None where one is bad."""
-        if seen[0] is None:
-            return None
+    def _samples_are_right(self, file: Path, line: ShardLine, starts: np.ndarray) -> bool:
+        """Whether the reference gives a sample of the shard's documents the ids that they have."""
         tokenizer = get_tokenizer(line.tokenizer)
-        for tokens, is_whole in _samples([*_until_bad(seen)]):
+        if not self._bytes_of_ids:
+            self._bytes_of_ids = [tokenizer.token_bytes(token) for token in range(tokenizer.vocabulary.size)]
+        shard = np.memmap(file, dtype="<u2", mode="r", offset=line.header_bytes)
+        for tokens, is_begin, is_end in _samples(shard, starts.astype(np.int64)):
             self.sampled_documents += 1
-            if not _is_right(tokens, is_whole, tokenizer, self._spellings(line.tokenizer)):
-                return Fault(line, "tokens", "has other tokens than the reference gives its text")
-        return None
+            if not _is_right(tokens, is_begin, is_end, tokenizer, self._bytes_of_ids):
+                return False
+        return True
 
 
-@dataclass(frozen=True)
-class _Counted:
-    sha256: str
-    highest: int
-    starts: np.ndarray
-    text_bytes: int
+def _problem_of_form(file: Path, line: ShardLine) -> str | None:
+    """What is wrong with a shard's size or header."""
+    if not file.exists():
+        return "is missing"
+    size, expected = require_regular(file).stat().st_size, line.header_bytes + 2 * line.tokens
+    if size != expected:
+        return f"has {size:,} bytes, and {line.tokens:,} tokens take {expected:,}"
+    with file.open("rb") as stream:
+        begin = stream.read(line.header_bytes)
+    if begin[:12] != header(MAGIC, line.tokens)[: min(12, line.header_bytes)]:
+        return f"does not begin as a shard of {line.tokens:,} tokens does"
+    return None
 
 
-def _until_bad(seen: list[_Seen | None]) -> Iterator[_Seen]:
-    for each in seen:
-        if each is None:
-            return
-        yield each
+def _faults_of_sidecar(file: Path, line: ShardLine, counted: _Counted) -> Iterator[Fault]:
+    expected = header(STARTS_MAGIC, len(counted.starts)) + counted.starts.tobytes()
+    right = (len(counted.starts), counted.text_bytes, hashlib.sha256(expected).hexdigest())
+    sidecar = starts_file(file)
+    if (line.documents, line.text_bytes, line.starts_sha256) != right:
+        yield Fault(line, "line", "its counts in the manifest are not what it holds")
+    elif not sidecar.exists():
+        yield Fault(line, "starts", "is missing")
+    elif sidecar.stat().st_size != len(expected) or sidecar.read_bytes() != expected:
+        yield Fault(line, "starts", "does not say where the separators stand")
 
 
-def _samples(shards: list[_Seen]) -> Iterator[tuple[np.ndarray, tuple[bool, bool]]]:
-    """Tokens of documents of the first of `shards`, and whether they begin and end with the document."""
-    head = shards[0].head
-    if head:
-        tokens, ends = _document(shards, 0, head)
-        yield tokens, (False, ends)
-    for begin, end in shards[0].documents:
-        tokens, ends = _document(shards, begin, end)
-        yield tokens, (True, ends)
+def _samples(shard: np.ndarray, starts: np.ndarray) -> Iterator[tuple[np.ndarray, bool, bool]]:
+    """Pieces of the shard's documents, without separators, and whether each begins and ends with its document.
+
+    The shard's first tokens may belong to a document of the shard before, and its last document may continue in the next.
+    """
+    borders = np.append(starts, len(shard))
+    if borders[0]:
+        yield shard[: min(borders[0], SAMPLE_TOKENS)], False, len(starts) > 0 and bool(borders[0] <= SAMPLE_TOKENS)
+    for number in np.unique(np.linspace(0, max(len(starts) - 1, 0), min(SAMPLES, len(starts)), dtype=int)):
+        begin, end = int(borders[number]) + 1, int(borders[number + 1])
+        is_end = end - begin <= SAMPLE_TOKENS and number < len(starts) - 1
+        yield shard[begin : min(end, begin + SAMPLE_TOKENS)], True, is_end
 
 
-def _document(shards: list[_Seen], begin: int, end: int) -> tuple[np.ndarray, bool]:
-    """The tokens of a document from `begin` on, which ends at `end` of the first shard unless that is its last: then it goes
-    on in the next ones. Of a long one the first part. And whether they end with the document."""
-    parts: list[np.ndarray] = []
-    taken = 0
-    for number, shard in enumerate(shards):
-        first, last = (begin, end) if number == 0 else (0, shard.head)
-        parts.append(shard.tokens[first : min(last, first + SAMPLE_TOKENS)])
-        taken += last - first
-        if taken > SAMPLE_TOKENS:
-            break
-        if last < len(shard.tokens):
-            return np.concatenate(parts), True
-    return np.concatenate(parts), False
-
-
-def _is_right(tokens: np.ndarray, is_whole: tuple[bool, bool], tokenizer: Tokenizer, spellings: list[bytes]) -> bool:
-    """Whether the reference makes `tokens` of the text that they stand for. Where they are cut out of a document, those are
-    compared between places where text may be cut without a change of its tokens (`engines.CUT`)."""
-    pieces = [spellings[token] for token in tokens.tolist()]
+def _is_right(
+    tokens: np.ndarray, is_begin: bool, is_end: bool, tokenizer: Tokenizer, bytes_of_ids: list[bytes]
+) -> bool:
+    """Whether the reference encodes the text of `tokens` to these same ids. Where they are cut out of a document, the ids between
+    the first and the last safe cut are compared: places where cutting the text changes no ids (`engines.CUT`)."""
+    pieces = [bytes_of_ids[token] for token in tokens.tolist()]
     begin, end = 0, len(pieces)
-    if not all(is_whole):
+    if not (is_begin and is_end):
         cuts = [number for number in range(1, len(pieces)) if _can_be_cut(pieces[number - 1], pieces[number])]
         if not cuts:
             return True
-        begin, end = 0 if is_whole[0] else cuts[0], end if is_whole[1] else cuts[-1]
+        begin, end = 0 if is_begin else cuts[0], end if is_end else cuts[-1]
     try:
         text = b"".join(pieces[begin:end]).decode("utf-8")
     except UnicodeDecodeError:
