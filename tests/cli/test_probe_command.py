@@ -23,7 +23,7 @@ def test_the_screen(nanofit: Nanofit, fake_card: FakeCard) -> None:
     ran = nanofit("probe", "--micro_batch=16", "--block_size=1024")
     assert ran.code == 0, ran.err
     assert "RTX 4090, driver 570.86: bfloat16, compiled" in ran.out
-    assert "1.0 MiB a token of the micro-batch; by that line 22 windows fit" in ran.out
+    assert "1.0 MiB per token of the micro-batch; by that line 22 windows fit" in ran.out
     assert "10,240 tokens/s, predicted" in ran.out
     assert "by the catalogue" in ran.out
     assert "measured.jsonl" in ran.out
@@ -34,7 +34,7 @@ def test_what_does_not_fit_comes_with_the_options_that_do(nanofit: Nanofit, fake
     ran = nanofit("probe", "--micro_batch=32", "--block_size=1024")
     assert ran.code == 0, ran.err
     assert "does not fit" in ran.out
-    assert ran.out.endswith("to train with the same tokens a step: --micro_batch 16 --grad_accum 2\n")
+    assert ran.out.endswith("to train with the same tokens per step: --micro_batch 16 --grad_accum 2\n")
 
 
 def test_a_crash_is_one_line(nanofit: Nanofit, monkeypatch: pytest.MonkeyPatch) -> None:

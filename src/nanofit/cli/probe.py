@@ -27,7 +27,7 @@ def probe(
     ),
     as_json: bool = typer.Option(False, "--json", help="Print one JSON document."),
 ) -> None:
-    """Measure a recipe's step on this machine: memory and tokens a second of real steps, kept for later plans.
+    """Measure a recipe's step on this machine: memory and tokens per second of real steps, kept for later plans.
 
     No data is needed. --key=value and --key value set any recipe field, nanoGPT's names included.
 
@@ -76,7 +76,7 @@ def _show(result: "ProbeResult") -> None:
     config = step.config
     console.print(
         f"{config.arch}, {config.n_layer} x {config.n_head} x {config.n_embd}, context {config.block_size:,}, "
-        f"{step.optimizer}, {step.tokens_per_step:,} tokens a step\n",
+        f"{step.optimizer}, {step.tokens_per_step:,} tokens per step\n",
         highlight=False,
     )
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
@@ -113,7 +113,7 @@ def _show_findings(result: "ProbeResult", console: "Console") -> None:
     if line is not None:
         rows.add_row(
             "memory",
-            f"{size(max(line.fixed_bytes, 0))} + {size(line.bytes_per_token)} a token of the micro-batch"
+            f"{size(max(line.fixed_bytes, 0))} + {size(line.bytes_per_token)} per token of the micro-batch"
             + _what_fits(result),
         )
     rows.add_row("", _memory_against_plan(result))
@@ -129,7 +129,7 @@ def _show_findings(result: "ProbeResult", console: "Console") -> None:
     if result.too_large:
         batch = result.recipe.batch
         console.print(
-            f"to train with the same tokens a step: [bold]--micro_batch {batch.micro_batch} --grad_accum {batch.grad_accum}[/bold]",
+            f"to train with the same tokens per step: [bold]--micro_batch {batch.micro_batch} --grad_accum {batch.grad_accum}[/bold]",
             highlight=False,
         )
 

@@ -32,12 +32,12 @@ def loss_curve(
     """The curve of a run; `scale` turns nats per token into `unit`.
 
     It begins after the first twentieth of the steps, whose fall would take most of the scale; levels above it are left out. The
-    training loss, which is that of single batches, is a running mean over a fiftieth of the logged steps on either side.
+    training loss, which is that of single batches, is a running mean over a twentieth of the logged steps on either side.
     """
     train, val = metrics.losses("train_loss"), metrics.losses("val_loss")
     begin = max((step for step, _ in (*train, *val)), default=0) / 20
     steps = [step for step, _ in train if step >= begin]
-    smooth = _running_mean([loss * scale for step, loss in train if step >= begin], len(train) // 50)
+    smooth = _running_mean([loss * scale for step, loss in train if step >= begin], len(train) // 20)
     shown_val = [(step, loss * scale) for step, loss in val if step >= begin]
     top = max((*smooth, *(loss for _, loss in shown_val)), default=inf)
     shown_levels = tuple(level for level in levels if level.value <= top)
@@ -45,11 +45,11 @@ def loss_curve(
 
 
 def _running_mean(values: list[float], reach: int) -> list[float]:
-    """The mean of each value and of its neighbours, as many on either side as there are on both, at most `reach`."""
+    """The mean of each value and of up to `reach` neighbours on either side."""
     sums, means = [0.0, *accumulate(values)], []
     for index in range(len(values)):
-        near = min(reach, index, len(values) - 1 - index)
-        means.append((sums[index + near + 1] - sums[index - near]) / (2 * near + 1))
+        first, end = max(index - reach, 0), min(index + reach + 1, len(values))
+        means.append((sums[end] - sums[first]) / (end - first))
     return means
 
 
@@ -64,9 +64,11 @@ def as_text(curve: Curve, width: int, height: int = 15) -> str:
         plotext.plot(*zip(*curve.train, strict=True), label="train", marker="braille")
     if curve.val:
         plotext.plot(*zip(*curve.val, strict=True), label="validation", marker="hd")
+    steps = [step for step, _ in (*curve.train, *curve.val)] or [0]
     for names, value in _labels(curve, height):
         plotext.hline(value)
-        plotext.text(names, x=_last_step(curve), y=value, alignment="right")
+        plotext.text(names, x=max(steps), y=value, alignment="right")
+    plotext.xticks(sorted({min(steps), max(steps)}))
     plotext.xlabel("step")
     plotext.title(f"loss, {curve.unit}")
     return plotext.uncolorize(plotext.build())
@@ -117,7 +119,3 @@ def as_png(curve: Curve, file: Path, title: str) -> None:
     axes.legend(frameon=False, loc="lower left")
     file.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(file)
-
-
-def _last_step(curve: Curve) -> int:
-    return max((step for step, _ in (*curve.train, *curve.val)), default=0)
