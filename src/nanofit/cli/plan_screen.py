@@ -49,12 +49,19 @@ def show_plan(
     console.width = max(console.width, NARROWEST)  # a narrower terminal wraps lines itself
     width = min(console.width, WIDEST)
     better = _better(plan) if given is not None else None
-    parts = [
-        *_answer(plan, console, width, given, better, why=why),
-        *(_reasons(plan) if why else ()),
-        *(_alternatives(plan, given, better, width) if more else ()),
-        _next_steps(plan, better, given, saved, written, why=why, more=more),
-    ]
+    parts = [*_answer(plan, console, width, given, better, with_chart=why or given is None)]
+    if why:
+        parts.append(_table((Text(name, "bold"), Text(value)) for name, value in detail_rows(plan)))
+    if why and plan.because:
+        parts.append(Group(Text("because", "bold"), _table((Text("-", "dim"), Text(line)) for line in plan.because)))
+    if more and plan.alternatives:
+        table = alternatives_table(plan, "this plan" if given is None else "as it stands", better, width)
+        parts.append(Group(Text("what else is possible", "bold"), table))
+    options = [] if why else ["--why adds all figures and the reasons"]
+    if not more and plan.alternatives:
+        options.append("--more adds the alternatives")
+    hint = [Text("; ".join(options), "dim")] if options else []
+    parts.append(Group(*hint, *([Text(written)] if written else []), *_commands(plan, better, saved or given)))
     for number, part in enumerate(parts):
         if number > 0:
             console.print()
@@ -62,39 +69,25 @@ def show_plan(
 
 
 def _answer(
-    plan: "Plan", console: Console, width: int, given: Path | None, better: "Alternative | None", *, why: bool
+    plan: "Plan", console: Console, width: int, given: Path | None, better: "Alternative | None", *, with_chart: bool
 ) -> Iterator[RenderableType]:
+    """The headline, then a card's figures and pictures. An audit's findings are its answer, so they come before those."""
     lines = [headline(plan, given)]
     if better is not None:
         sentence = f"{better.why[:1].upper()}{better.why[1:]}, with {model_name(better.recipe, better.predicted)}."
         lines.append(Text(sentence, "bold green"))
     yield Group(*lines)
-    is_audit = given is not None
-    if is_audit and plan.warnings:  # the findings are the answer
+    if given is not None and plan.warnings:
         yield _warnings(plan)
     pictures = _memory_bar(plan, console, width)
-    runs = finished_runs(plan) if why or not is_audit else ()
+    runs = finished_runs(plan) if with_chart else ()
     if len(runs) > 1:
         caption = "expected of this model in runs planned for so many hours; shaded: bounds"
         pictures.append(Text.assemble(("loss   ", "bold"), (caption, "dim")))
         pictures += loss_chart(runs, TARGETS, width, ascii_only=console.options.ascii_only)
     yield Group(_table((*answer_rows(plan), *_memory_row(plan))), *pictures)
-    if not is_audit and plan.warnings:
+    if given is None and plan.warnings:
         yield _warnings(plan)
-
-
-def _reasons(plan: "Plan") -> Iterator[RenderableType]:
-    yield _table((Text(name, "bold"), Text(value)) for name, value in detail_rows(plan))
-    if plan.because:
-        yield Group(Text("because", "bold"), _table((Text("-", "dim"), Text(line)) for line in plan.because))
-
-
-def _alternatives(
-    plan: "Plan", given: Path | None, better: "Alternative | None", width: int
-) -> Iterator[RenderableType]:
-    if plan.alternatives:
-        own_name = "this plan" if given is None else "as it stands"
-        yield Group(Text("what else is possible", "bold"), alternatives_table(plan, own_name, better, width))
 
 
 def _warnings(plan: "Plan") -> Table:
@@ -187,33 +180,17 @@ def _memory_bar(plan: "Plan", console: Console, width: int) -> list[Text]:
 # What next
 
 
-def _next_steps(
-    plan: "Plan",
-    better: "Alternative | None",
-    given: Path | None,
-    saved: Path | None,
-    written: str | None,
-    *,
-    why: bool,
-    more: bool,
-) -> Group:
-    options = [] if why else ["--why adds all figures and the reasons"]
-    if not more and plan.alternatives:
-        options.append("--more adds the alternatives")
-    lines: list[RenderableType] = [Text("; ".join(options), "dim")] if options else []
-    if written is not None:
-        lines.append(Text(written))
-    file = saved or given
+def _commands(plan: "Plan", better: "Alternative | None", file: Path | None) -> Iterator[RenderableType]:
+    """How to go on; `file` holds the plan's recipe, if any does."""
     if better is not None and plan.machine is not None:
         command = f"nanofit plan {_options(better.recipe, plan, plan.machine)} --save better.toml"
-        lines.append(_command("to take the better plan:", command))
+        yield _command("to take the better plan:", command)
     if plan.blockers:
-        lines.append(_table((Text("it can't be trained yet:", "bold yellow"), Text(line)) for line in plan.blockers))
+        yield _table((Text("it can't be trained yet:", "bold yellow"), Text(line)) for line in plan.blockers)
     elif file is not None:
-        lines.append(_command("to start it:", f"nanofit train {shlex.quote(str(file))}"))
+        yield _command("to start it:", f"nanofit train {shlex.quote(str(file))}")
     else:
-        lines.append(_command("to start it: add --save run.toml to this command, then", "nanofit train run.toml"))
-    return Group(*lines)
+        yield _command("to start it: add --save run.toml to this command, then", "nanofit train run.toml")
 
 
 def _command(words: str, command: str) -> Text:
