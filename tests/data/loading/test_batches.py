@@ -14,7 +14,7 @@ from nanofit.data.loading import batches as batching
 from nanofit.data.loading import order as ordering
 from nanofit.data.loading.batches import AHEAD, StepBatches, validation_batches
 from nanofit.data.loading.order import WindowOrder
-from nanofit.data.loading.stream import News, TokenStream
+from nanofit.data.loading.stream import TokenStream, WaitForManifest
 from nanofit.data.shards.manifest import Manifest
 from small_sets import write_set
 
@@ -154,7 +154,7 @@ def test_an_error_on_the_thread_reaches_whoever_waits(stream: TokenStream) -> No
 class Watched(TokenStream):
     """Notes of every read whether it was within whole groups, and the token after them, of what was there."""
 
-    def __init__(self, manifest: Manifest, news: News) -> None:
+    def __init__(self, manifest: Manifest, news: WaitForManifest) -> None:
         super().__init__(manifest, "train", news)
         self.too_early: list[int] = []
 
@@ -164,7 +164,7 @@ class Watched(TokenStream):
         return super().read(start, count)
 
 
-def news_of(manifests: Sequence[Manifest]) -> News:
+def news_of(manifests: Sequence[Manifest]) -> WaitForManifest:
     """Tells of `manifests` one after another, the last of them for ever."""
     coming = list(manifests)
 

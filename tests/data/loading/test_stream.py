@@ -10,14 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nanofit.common.errors import UserError
-from nanofit.data.loading.stream import News, TokenStream
+from nanofit.data.loading.stream import TokenStream, WaitForManifest
 from nanofit.data.shards.manifest import Manifest, append_line, cut_back, read_manifest
 from small_sets import add, small_writer, write_set
 
 ids = st.lists(st.integers(0, 50256), min_size=1, max_size=60)
 
 
-def news_of(manifests: Sequence[Manifest], asked: list[int] | None = None) -> News:
+def news_of(manifests: Sequence[Manifest], asked: list[int] | None = None) -> WaitForManifest:
     """Tells of `manifests` one after another; `asked` gets how many tokens were waited for."""
     coming = iter(manifests)
 

@@ -1,4 +1,4 @@
-"""Batches: the windows of a step, read on a thread ahead of the training loop, and the fixed windows of validation."""
+"""Batches: a step's windows, read on a thread ahead of the training loop, and the fixed windows of validation."""
 
 import queue
 import threading
@@ -20,12 +20,11 @@ WAIT_SECONDS = 0.25
 
 
 class StepBatches(Generic[Staged]):
-    """The batches of steps first_step, first_step + 1, ... without end, each passed through `stage` on the thread.
+    """Iterates over the batches of steps first_step, first_step + 1, ... without end. A context manager that owns the thread.
 
-    What is staged is an array of shape [grad_accum, micro_batch, block_size + 1], uint16: inputs are all but the last
-    column, targets all but the first. Tokens that are not there yet are waited for, on the thread; who takes a batch
-    then waits too, and `late` is called about every WAIT_SECONDS; what it raises ends the wait. Use as a context manager; the
-    thread ends with it.
+    A batch has shape [grad_accum, micro_batch, block_size + 1], uint16: inputs are all but the last column, targets all but
+    the first. The thread calls `stage` on it, such as a copy to the device. While a batch waits for tokens that are not
+    prepared yet, `late` is called every WAIT_SECONDS in the consumer's thread; an exception from it ends the wait.
     """
 
     def __init__(
@@ -77,7 +76,7 @@ class StepBatches(Generic[Staged]):
             self._put(error)
 
     def _rows(self, step: int) -> np.ndarray | None:
-        """The rows of a step; None when the thread was told to end while it waited for them."""
+        """The rows of a step, or None when the thread was stopped while it waited for tokens."""
         grad_accum, micro_batch, length = self._shape
         windows = grad_accum * micro_batch
         needed = tokens_of_windows((step + 1) * windows, self._block_size)
@@ -98,17 +97,14 @@ class StepBatches(Generic[Staged]):
 
 
 def check_ahead(stream: TokenStream, *, block_size: int, windows: int, step: int) -> None:
-    """Begins to check the shard that `step`, of `windows` windows, begins in, so that its batch need not wait for that."""
-    order = WindowOrder(
-        len(stream), block_size, seed=0
-    )  # a window's group, and so its shard, is the same for all seeds
+    """Starts hashing the shard in which `step` begins, so that its batch waits less. `windows`: windows per step."""
+    order = WindowOrder(len(stream), block_size, seed=0)  # the seed does not change a window's group
     if order.windows_per_epoch:
         stream.check(int(order.starts(step * windows, 1)[0]))
 
 
 def validation_windows(stream: TokenStream, block_size: int, most_tokens: int | None = None) -> int:
-    """The number of windows in the first `most_tokens` of the stream, or in all of it. Raises UserError for a stream shorter
-    than one window."""
+    """Windows in the first `most_tokens` of the stream, or in all of it. Raises UserError if it is shorter than one window."""
     windows = (len(stream) - 1) // block_size
     if windows < 1:
         raise UserError(
@@ -121,16 +117,16 @@ def validation_windows(stream: TokenStream, block_size: int, most_tokens: int | 
 def validation_batches(
     stream: TokenStream, block_size: int, micro_batch: int, most_tokens: int | None = None
 ) -> Iterator[tuple[np.ndarray, int]]:
-    """The stream's windows in order, in batches of one shape [micro_batch, block_size + 1], uint16.
+    """The stream's windows in order, in batches of shape [micro_batch, block_size + 1], uint16, each with its number of real rows.
 
-    With each batch comes the number of its rows that count: the last batch is filled up with copies of its first row.
-    `most_tokens` ends it early, after whole windows. Raises UserError for a stream shorter than one window.
+    The last batch is padded with copies of its first row. `most_tokens` ends the iteration early, after whole windows.
+    Raises UserError for a stream shorter than one window.
     """
     windows = validation_windows(stream, block_size, most_tokens)
     for first in range(0, windows, micro_batch):
         rows = [
             stream.read(index * block_size, block_size + 1) for index in range(first, min(first + micro_batch, windows))
         ]
-        counting = len(rows)
-        rows += [rows[0]] * (micro_batch - counting)
-        yield np.stack(rows), counting
+        real_rows = len(rows)
+        rows += [rows[0]] * (micro_batch - real_rows)
+        yield np.stack(rows), real_rows

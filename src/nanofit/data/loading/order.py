@@ -16,10 +16,9 @@ from nanofit.common.splitmix64 import splitmix64
 
 @dataclass(frozen=True)
 class WindowOrder:
-    """The windows of a stream of `total_tokens`, of which no more will come.
+    """The order of windows in a stream of `total_tokens` that grows no more.
 
-    A window is `block_size` inputs and the one token after them, which is its last target: windows do not overlap but
-    for that token, and the last one needs it to exist.
+    A window is `block_size` inputs and the next token, its last target. Windows overlap in that token alone.
     """
 
     total_tokens: int
@@ -32,7 +31,7 @@ class WindowOrder:
 
     @property
     def full_groups(self) -> int:
-        """Groups whose every window has its last target."""
+        """Whole groups, each with the token after it."""
         return max(self.total_tokens - 1, 0) // GROUP_TOKENS
 
     @property
@@ -56,14 +55,14 @@ class WindowOrder:
 
 
 def tokens_of_windows(count: int, block_size: int) -> int:
-    """Tokens of a growing stream in which the first `count` positions have their windows: whole groups, and the one after."""
+    """Tokens that a growing stream needs before its first `count` windows are fixed: whole groups, and the token after them."""
     groups = -(-count // (GROUP_TOKENS // block_size))
     return groups * GROUP_TOKENS + 1
 
 
 @lru_cache(maxsize=4)
 def permutation(seed: int, epoch: int, group: int, count: int) -> np.ndarray:
-    """A permutation of 0 .. count-1 fixed by its arguments for ever: indices sorted by a 64-bit hash.
+    """A permutation of 0 .. count-1 that its arguments alone decide: indices sorted by a 64-bit hash.
 
     numpy's generators may change between versions; this may not, since a resumed run depends on it.
     """

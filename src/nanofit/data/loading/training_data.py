@@ -1,8 +1,7 @@
-"""The data of a run: shards that are there, and a preparer beside it for those that are still to come.
+"""The data of a run: the shards that are there, and a worker process that prepares the missing ones beside training.
 
-Whoever trains reads the streams and never asks how far preparing is: a stream waits where it must, and the tokens are the
-same to the last one. The preparer is a child process that ends with the run, however that ends. Where another process
-prepares the same folder already, the run follows it.
+Training reads the token streams. A stream waits for tokens that are not prepared yet, and always gives the same tokens. The
+worker ends with the run, however that ends. Where another process prepares the same folder already, the run reads along.
 """
 
 import json
@@ -26,33 +25,32 @@ from nanofit.data.shards.manifest import MANIFEST_NAME, Manifest, is_prepared, r
 from nanofit.data.shards.shard_files import FIRST_SHARD_TOKENS
 
 INLINE_BYTES = 64 * 2**20
-"""Local text of up to this size is prepared before training begins: that takes a second or two."""
+"""Bytes of local text that are prepared before training begins, without a worker: a second or two."""
 
 PAUSE_AT_TOKENS = FIRST_SHARD_TOKENS + GROUP_TOKENS // 2
-"""Prepared before the first step: a run that fails at its start (a setting, too little memory) has not cost the user's line
-more than that."""
+"""Tokens prepared before the first step. A run that fails at its start (a setting, too little memory) downloads no more."""
 
 SPARE = 1.01
-"""Of the tokens a run is expected to need."""
+"""Prepare 1% more tokens than a run is expected to need."""
 
 GUESSED_TOKENS = 2 * 10**8
-"""Prepared at first for a run of unknown length; twice what it has read when it comes near the end."""
+"""Tokens prepared at first for a run of unknown length. It doubles when the run has read half of them."""
 
 POLL_SECONDS = 0.1
 RETRY_SECONDS = 30.0
-MOST_CRASHES = 3
+MAX_CRASHES = 3
 
 
 def target_tokens(tokens: int) -> int:
-    """Tokens to prepare for a run that trains on `tokens`: whole groups of the order of data, the token after them, a spare."""
+    """Tokens to prepare for a run that trains on `tokens`: with the spare, up to whole groups of the data order plus one token."""
     return -(-int(tokens * SPARE) // GROUP_TOKENS) * GROUP_TOKENS + 1
 
 
 class TrainingData:
-    """The data of one run; use as a context manager. `wanted_tokens` is what the run is expected to train on, None if
-    that is not known; it may ask for more at any time.
+    """The data of one run; use as a context manager.
 
-    Raises UserError for a source that is nothing, and for one that can't give a first token.
+    `wanted_tokens`: tokens that the run is expected to train on, None if not known; a stream that is read further asks for
+    more. Raises UserError for a source that does not exist or holds no tokens.
     """
 
     def __init__(self, request: Request, wanted_tokens: int | None, report: Report) -> None:
@@ -68,13 +66,13 @@ class TrainingData:
         self._error: Exception | None = None
         self._ended = False
         self.latest: Preparing | None = None
-        self._said = ""  # the last note of a preparer
+        self._said = ""  # the worker's last note
         self._thread: threading.Thread | None = None
         self._static = self._static_set(source)
         self._seen = self._static or Manifest(self.folder, (), None, {"tokenizer": request.tokenizer})
 
     def _static_set(self, source: ResolvedSource) -> Manifest | None:
-        """A set that no preparer is needed for, now or later."""
+        """The set, if it needs no worker, now or later."""
         if source.manifest is not None:
             if source.manifest.closing is None:
                 self._report(
@@ -91,7 +89,7 @@ class TrainingData:
 
     def __enter__(self) -> "TrainingData":
         if self._static is None:
-            self._thread = threading.Thread(target=self._supervise, name="feed", daemon=True)
+            self._thread = threading.Thread(target=self._supervise, name="prepare worker", daemon=True)
             self._thread.start()
         return self
 
@@ -100,14 +98,14 @@ class TrainingData:
             self._ended = True
             self._changed.notify_all()
         if self._child is not None:
-            self._child.kill()  # what it has not finished is gone on with by the next one
+            self._child.kill()  # the next worker continues its unfinished shards
         if self._thread is not None:
             self._thread.join()
 
     # What the run sees
 
     def manifest(self) -> Manifest:
-        """The set as it is now; empty while nothing is there. Raises UserError when it is no longer what it was."""
+        """The set as it is now; empty while nothing is prepared. Raises UserError where shards that the run read have changed."""
         if self._static is not None:
             return self._static
         seen = self._seen
@@ -116,7 +114,7 @@ class TrainingData:
                 return seen
             raise self._lost("is gone")
         now = read_manifest(self.folder)
-        # Shards that were made again because a file of the source was damaged are said to be so.
+        # `redone` grows where shards are rewritten on purpose, because a file of the source was damaged.
         if seen.shards and not now.agrees_with(seen.state()) and len(now.redone) <= len(seen.redone):
             raise self._lost("has other shards than before")
         self._seen = now
@@ -128,11 +126,11 @@ class TrainingData:
         )
 
     def train_stream(self) -> TokenStream:
-        """Training's tokens; reading waits for what is not there yet."""
-        return TokenStream(self.manifest(), "train", self._news if self._static is None else None)
+        """The training tokens. Reading waits for those that are not prepared yet."""
+        return TokenStream(self.manifest(), "train", self._wait_for_manifest if self._static is None else None)
 
     def validation(self) -> TokenStream | None:
-        """Validation's tokens, once all of them are there. Raises UserError when they will never be."""
+        """The validation tokens once all of them are prepared, None before. Raises UserError when preparing has failed."""
         manifest = self.manifest()
         if self._static is not None or manifest.has_whole_validation:
             return TokenStream(manifest, "val")
@@ -141,24 +139,24 @@ class TrainingData:
         return None
 
     def release(self) -> None:
-        """Prepare all that the run needs from now on: its first step is done, or it waits for validation."""
+        """Lifts the pause, once the first step is done or the run waits for validation."""
         if self._pause_at is not None:
             self._ask(self._tokens, None)
 
     @property
     def data_state(self) -> str:
-        """What a checkpoint remembers of the data (`Manifest.agrees_with`). Of a set that is read as it stands, all of it: its
-        epochs are as long as it is; of one that grows, what this run has seen of it."""
+        """Identifies the data in a checkpoint (`Manifest.agrees_with`): all tokens of a finished set, as its length is the epoch's;
+        of a set that grows, the shards seen so far."""
         if self._static is not None:
             return self._static.streams_digest
-        # A manifest that was lost meanwhile must not keep the run from being saved: whoever needs data says so.
+        # A lost manifest must not keep the run from being saved. The next read of data reports it.
         with suppress(UserError, OSError):
             self.manifest()
         return self._seen.state()
 
     @property
     def state(self) -> str:
-        """What preparing is at, in a few words, for who waits."""
+        """How far preparing is, in a few words, for the user who waits."""
         if self.latest is None:
             return f"nothing has come yet ({self._said})" if self._said else "the first bytes are on their way"
         return f"{self.latest.tokens:,} tokens prepared"
@@ -171,7 +169,7 @@ class TrainingData:
 
     @property
     def _limit(self) -> int | None:
-        """Tokens that the preparer stops at; local text is prepared to its end."""
+        """Tokens at which the worker stops; None, the whole source, for local text."""
         return self._tokens if self._is_hub else None
 
     def _tell_child(self) -> None:
@@ -181,11 +179,11 @@ class TrainingData:
                     json.dumps({"tokens": self._limit, "pause_at": self._pause_at}).encode() + b"\n"
                 )
                 self._child.stdin.flush()
-            except (OSError, ValueError):  # it has ended: its successor is told when it starts
+            except (OSError, ValueError):  # it has ended; the next worker is told when it starts
                 pass
 
-    def _news(self, tokens: int, stop: threading.Event) -> Manifest:
-        # Who waits for more than is held has use for it: the hold is over, since a step may need many groups.
+    def _wait_for_manifest(self, tokens: int, stop: threading.Event) -> Manifest:
+        # A reader past the pause needs the data, so lift the pause: one step may need many groups.
         pause_at = self._pause_at if self._pause_at is not None and tokens <= self._pause_at else None
         wanted = self._tokens
         if self._guesses and 2 * tokens > wanted:
@@ -208,13 +206,13 @@ class TrainingData:
                 raise self._error
             stop.wait(POLL_SECONDS)
 
-    # The preparer's life
+    # The worker process
 
     def _supervise(self) -> None:
         try:
             self._keep_preparing()
         except Exception as error:
-            self._error = error  # raised by whoever waits
+            self._error = error  # raised where a stream waits
 
     def _keep_preparing(self) -> None:
         crashes = 0
@@ -238,15 +236,15 @@ class TrainingData:
                 self._report(Note(f"{message}; trying again in {RETRY_SECONDS:.0f} s", warning=True))
                 self._pause(RETRY_SECONDS)
             elif code == IN_USE:
-                self._pause(0.1)  # another process was quicker, or looked whether somebody is there
+                self._pause(0.1)  # another process holds the folder's lock, perhaps only to look
             elif code in (UNREACHABLE, MISTAKE):
                 self._error = UserError(message)
-                if self.manifest().tokens("train"):  # raised only when the run comes to the end of what is there
+                if self.manifest().tokens("train"):  # the run goes on until its tokens end
                     self._report(Note(message, warning=True))
                 return
             elif code != 0:
                 crashes += 1
-                if crashes > MOST_CRASHES:
+                if crashes > MAX_CRASHES:
                     self._error = UserError(f"preparing {self.folder} fails (exit code {code}): {message}")
                     return
                 self._pause(1.0)
@@ -262,10 +260,10 @@ class TrainingData:
             self._changed.wait_for(lambda: self._ended, timeout=seconds)
 
     def _run_child(self) -> tuple[int, str]:
-        """One preparer from its start to its end: its exit code, and its last word if that is an error."""
+        """Runs one worker to its end. Returns its exit code and its last line of output that was no event: the error."""
         request = replace(self._request, most_tokens=self._limit)
         command = [sys.executable, "-P", "-m", "nanofit.data.preparing.prepare_worker", request_json(request)]
-        # One thread tokenises several times what a card consumes; the run's own threads come first.
+        # One thread tokenises several times faster than a card trains; the other cores are the run's.
         environment = os.environ | {"FASTOKENS_BPE_THREADS": "1"}
         message = ""
         with self._changed:
@@ -291,7 +289,7 @@ class TrainingData:
 
 
 def _version(folder: Path) -> tuple[int, int] | None:
-    """Changes with every line of the manifest."""
+    """The manifest's inode and size: changes with every line appended."""
     try:
         stat = (folder / MANIFEST_NAME).stat()
     except OSError:

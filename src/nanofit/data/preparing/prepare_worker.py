@@ -1,7 +1,7 @@
-"""The child process that prepares a run's data beside it: `python -m nanofit.data.preparing.prepare_worker REQUEST`, REQUEST as JSON.
+"""The child process that prepares a run's data: `python -m nanofit.data.preparing.prepare_worker REQUEST`, with REQUEST as JSON.
 
-Its standard input carries the run's token_target, a JSON line each; when it ends, the run is gone and so is the preparer, at
-once: whatever was not finished is gone on with by the next one. Its standard output carries events, a JSON line each.
+The run writes each new token target to the worker's stdin, as a line of JSON. When stdin closes, the run is gone and the worker
+exits at once; the next one continues its unfinished shards. Events go to stdout, as lines of JSON.
 """
 
 import json
@@ -23,15 +23,15 @@ from nanofit.data.preparing.set_folder import DiskFull
 from nanofit.data.preparing.token_target import TokenTarget
 
 NICE = 5
-"""The preparer yields to the run: it is several times faster than any single card consumes."""
+"""The worker yields CPU time to the run: it prepares tokens several times faster than one card trains on them."""
 
 MISTAKE, UNREACHABLE, IN_USE, DISK_FULL = 2, 3, 4, 5
-"""Exit codes: what only the user can mend, and another start; the hub does not answer, another process has the folder, or the
-disk is full, which may change while the run waits."""
+"""Exit codes. MISTAKE needs the user. The others may change while the run waits: the hub does not answer, another process holds
+the folder, the disk is full."""
 
 
 def request_json(request: Request) -> str:
-    """`request` as the preparer's argument."""
+    """`request` as the worker's argument."""
     values = asdict(request)
     return json.dumps(values | {"folder": str(request.folder) if request.folder else None})
 
@@ -42,7 +42,7 @@ def read_request(text: str) -> Request:
 
 
 def event_of(line: bytes) -> Note | Preparing | str:
-    """The event that a line of the preparer's output carries; what else it says, its error or a traceback's end, as text."""
+    """The event in a line of the worker's output; any other line, such as an error, as text."""
     try:
         values: dict[str, Any] = json.loads(line)
         if "error" in values:
@@ -61,7 +61,7 @@ def main(argument: str) -> int:
     token_target = TokenTarget()
     request = read_request(argument)
     token_target.set(request.most_tokens, None)
-    # Unbuffered: a thread that waits in a buffered stream would abort the interpreter's end.
+    # Unbuffered: a thread blocked in a buffered stream aborts the interpreter's shutdown.
     demands = FileIO(0, closefd=False)
     _follow(demands.readline(), token_target)
     threading.Thread(target=_listen, args=(demands, token_target), daemon=True).start()
