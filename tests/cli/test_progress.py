@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from nanofit.cli import progress
-from nanofit.cli.progress import PreparingPace, Watcher
+from nanofit.cli.progress import PreparingRate, Watcher
 from nanofit.common.events import Activity, Evaluated, Event, Note, Preparing, Progress, Verifying, Waiting
 
 
@@ -26,11 +26,11 @@ def preparing(read: float, tokens: int, **more: object) -> Preparing:
 
 def facts_of(*timed: tuple[float, Preparing]) -> list[str]:
     clock = Clock()
-    pace = PreparingPace(clock)
+    rate = PreparingRate(clock)
     for now, event in timed:
         clock.now = now
-        pace.add(event)
-    return [*pace.facts(timed[-1][1]), *pace.place(timed[-1][1])]
+        rate.add(event)
+    return [*rate.facts(timed[-1][1]), *rate.remaining(timed[-1][1])]
 
 
 def test_the_first_event_has_no_speed() -> None:

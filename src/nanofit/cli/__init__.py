@@ -1,4 +1,4 @@
-"""The command line: parsing, tables and progress. No logic, and no torch before a verb needs it.
+"""The command line: parsing, tables and progress. No logic, and no torch before a command needs it.
 
 What is set here, before anything is loaded, makes a command that only answers start and end quickly (docs/log.md).
 """

@@ -1,4 +1,4 @@
-"""The `nanofit` command: its verbs, and how an error becomes one line, a document and an exit code.
+"""The `nanofit` command: its subcommands, and how an error becomes one line, a document and an exit code.
 
 Exit codes: 0 success, 1 a failure of ours (with a traceback), 2 the user's mistake (one line), 130 after Ctrl-C,
 143 after SIGTERM, 129 after a closed terminal (SIGHUP) in training. With `--json` an error is also a JSON document on
@@ -72,7 +72,7 @@ def main() -> NoReturn:
 
 
 def _run() -> int:
-    """Runs the command that sys.argv holds and returns its exit code. Raises what is a failure of ours."""
+    """Runs the command that sys.argv holds and returns its exit code. Raises every error that is our failure."""
     try:
         code = app(standalone_mode=False, prog_name="nanofit") or 0
         return _report(130, INTERRUPTED) if code == 130 else code  # typer turns a KeyboardInterrupt into this code
@@ -94,7 +94,7 @@ def _run() -> int:
 
 
 def _mistake(error: Exception) -> str | None:
-    """The line that tells a user of a mistake of theirs; None for any other error."""
+    """The line that tells users of their mistake; None for any other error."""
     match error:
         case UserError():
             return str(error)
@@ -108,7 +108,7 @@ def _mistake(error: Exception) -> str | None:
 
 
 def _report(exit_code: int, message: str) -> int:
-    """Writes what ended the command, for people where it is their mistake and for programs with --json; returns `exit_code`."""
+    """Writes what ended the command: on stderr if it was the user's mistake, on stdout with --json; returns `exit_code`."""
     message = " ".join(message.split()).encode("utf-8", "backslashreplace").decode("utf-8")  # a path may hold any bytes
     if exit_code == 2:
         print(f"nanofit: {message}", file=sys.stderr)

@@ -1,7 +1,7 @@
-"""What every command of ours does with its arguments before it runs.
+"""Checks and respells the arguments of every command before it runs.
 
-An option's name may be written with dashes or underscores. Arguments that are no text, and empty paths, are refused in
-one line: a path may hold any bytes, everything else must be text.
+An option's name may be written with dashes or underscores. Arguments that are no valid text, and empty paths, are refused in
+one line. A path may hold any bytes; everything else must be text.
 """
 
 from collections.abc import Callable

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 VERIFY_FORMAT_VERSION = 1
 
 app = typer.Typer(
-    help="Prepare text for training, look at what is prepared, and mend it.",
+    help="Prepare tokenized text for training, show it, verify it and repair it.",
     epilog="Example: nanofit data prepare fineweb --tokens 3B",
     rich_markup_mode=None,
 )
@@ -50,7 +50,7 @@ def prepare_command(
 ) -> None:
     """Turn text into shards of tokens, once, so that training reads them from disk.
 
-    The same command goes on after any kind of stop. Training does this by itself, beside the first steps.
+    The same command resumes after any kind of stop. nanofit train does the same by itself, beside its first steps.
 
     Example: nanofit data prepare fineweb --tokens 3B
 

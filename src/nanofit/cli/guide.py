@@ -58,7 +58,7 @@ def _show(found: "list[Tier]") -> None:
             _memory(ours.peak_memory_gib, ours.fits),
         )
         table.add_row("nanoGPT's own, eager, GiB", preset.claimed_vram or "", f"{tier.nanogpt_gib:.1f}", "")
-        table.add_row("expected loss", "", _interval(true.val_loss), _interval(ours.val_loss))
+        table.add_row("expected loss", "", _loss(true.val_loss), _loss(ours.val_loss))
         console.print(table)
         console.print(f'  the guide: "{escape(preset.claimed_note)}"', style="dim", highlight=False)
         for claim in tier.claims:
@@ -75,5 +75,7 @@ def _memory(gib: float, fits: bool | None) -> str:
     return f"{gib:.1f}" if fits else f"{gib:.1f}, too much"
 
 
-def _interval(value: "Interval | None") -> str:
-    return f"{value.mid:.2f} ({value.low:.2f} to {value.high:.2f})" if value is not None else ""
+def _loss(value: "Interval | None") -> str:
+    from nanofit.cli.plan_rows import between
+
+    return between(value) if value is not None else ""

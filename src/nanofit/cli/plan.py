@@ -99,7 +99,9 @@ def _plan(loaded: "LoadedRecipe | None", overrides: dict[str, Any], machine: "Ma
     from nanofit.planning.predict import require_source
 
     if loaded is not None:
-        if any(field_of(name) == "source" for name in overrides):  # what a file names is audited, found or not
+        if any(
+            field_of(name) == "source" for name in overrides
+        ):  # a source named in the file is audited even if it is missing
             require_source(loaded.recipe)
         machine = machine or measured_cpu()
         if machine is None:
@@ -111,7 +113,7 @@ def _plan(loaded: "LoadedRecipe | None", overrides: dict[str, Any], machine: "Ma
 
 
 def plan_of_options(overrides: dict[str, Any], machine: "Machine | None") -> "Plan":
-    """What is planned where no file is given; `nanofit train` without a file trains just that."""
+    """The plan where no file is given; `nanofit train` without a file trains it."""
     from nanofit.config.recipe_files import options_alone
     from nanofit.planning.choose import plan_for_machine
 
@@ -124,5 +126,5 @@ def _traced_gib(result: "Plan") -> float:
 
     from nanofit.profiling.trace import trace_peak_gib
 
-    gc.enable()  # off in commands that only answer; here tensors in cycles must go
+    gc.enable()  # `main` disabled it; here, cycles of objects hold tensors
     return trace_peak_gib(result.recipe, result.machine)

@@ -1,4 +1,4 @@
-"""How a journey's events look: a live bar in a terminal, plain lines elsewhere. All on stderr; stdout is for results."""
+"""Shows the events of a command at work: a live bar in a terminal, plain lines elsewhere. All on stderr; stdout is for results."""
 
 import gc
 import sys
@@ -18,8 +18,8 @@ from nanofit.common.units import duration, quantity, size
 PLAIN_SECONDS = 5.0
 """At most one plain line of progress in this time; evaluations and notes always show."""
 
-PACE_SECONDS = 15.0
-"""Speeds are those of the last seconds: a line's speed changes."""
+RATE_SECONDS = 15.0
+"""Speeds are measured over so many last seconds, since a network's speed changes."""
 
 
 class Watcher:
@@ -33,7 +33,7 @@ class Watcher:
         self._figures = ""  # of the newest line of training
         self._val_loss: float | None = None
         self._shown = 0.0
-        self._pace = PreparingPace()
+        self._rate = PreparingRate()
         self._is_prepared = False
 
     def __enter__(self) -> "Watcher":
@@ -80,7 +80,7 @@ class Watcher:
             self._say(escape(doing))
 
     def _beside_training(self, text: str) -> None:
-        """Shows `text` in training's bar, where it stands, or alone where there is none yet; "" ends that."""
+        """Shows `text` in training's bar, or in a bar of its own where training has none yet; "" ends that one."""
         if self._bar is not None and self._task_kind == "training":
             self._bar.update(self._bar.task_ids[0], text=text)
         elif text:
@@ -89,11 +89,11 @@ class Watcher:
             self._end_bar()
 
     def _preparing(self, event: events.Preparing) -> None:
-        self._pace.add(event)
+        self._rate.add(event)
         target = event.target_tokens
         is_done = event.read_bytes >= event.total_bytes or (target is not None and event.tokens >= target)
         share = min(1.0, event.tokens / target) if target else event.read_bytes / max(event.total_bytes, 1)
-        facts, where = self._pace.facts(event), self._pace.place(event)
+        facts, where = self._rate.facts(event), self._rate.remaining(event)
         if self._live:
             width = self._text_width("preparing", "100%")
             lines = (_fitted(_ranked(line), width) for line in (facts, where))
@@ -133,7 +133,7 @@ class Watcher:
             self._say(f"step {event.step:,}{total}: {', '.join(text for _, text in facts)}")
 
     def _text_width(self, kind: str, count: str) -> int:
-        """The columns that the bar's text has, beside its description and `count`, with a space between columns."""
+        """The columns left for the bar's text beside its description and `count`, with a space between columns."""
         beside = (len(self._description(kind)), self._bar_width(), len(count))
         return self._console.width - sum(width + 1 for width in beside if width)
 
@@ -172,8 +172,8 @@ class Watcher:
             self._bar = None
 
 
-class PreparingPace:
-    """How fast text becomes shards, over the last seconds, and when that will be done. `clock` gives seconds."""
+class PreparingRate:
+    """How fast text becomes shards, over the last RATE_SECONDS, and the time left. `clock` gives seconds."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -182,11 +182,11 @@ class PreparingPace:
     def add(self, event: events.Preparing) -> None:
         now = self._clock()
         self._past.append((now, event))
-        while self._past[0][0] < now - PACE_SECONDS and len(self._past) > 2:
+        while self._past[0][0] < now - RATE_SECONDS and len(self._past) > 2:
             self._past.popleft()
 
     def facts(self, event: events.Preparing) -> list[str]:
-        """What there is at `event`, the one that was added last, and how fast it grows."""
+        """What is written at `event`, the last one added, and how fast it grows."""
         facts = [f"{quantity(event.tokens)} tokens", f"{quantity(event.documents)} documents"]
         began, first = self._past[0]
         seconds = self._past[-1][0] - began
@@ -195,21 +195,21 @@ class PreparingPace:
             facts.append(f"{speed:.0f} MB/s of text" if speed >= 100 else f"{speed:.3g} MB/s of text")
         return facts
 
-    def place(self, event: events.Preparing) -> list[str]:
-        """How much there still is to do, what takes most of the time, and how far the source is read."""
+    def remaining(self, event: events.Preparing) -> list[str]:
+        """The time left, the slowest stage, and how far the source is read."""
         began, first = self._past[0]
         if event.target_tokens is not None:
             left, gained = event.target_tokens - event.tokens, event.tokens - first.tokens
         else:
             left, gained = event.total_bytes - event.read_bytes, event.read_bytes - first.read_bytes
-        place = []
+        remaining = []
         if left > 0 and gained > 0:
-            place.append(f"{duration(left * (self._past[-1][0] - began) / gained)} left")
+            remaining.append(f"{duration(left * (self._past[-1][0] - began) / gained)} left")
         if left > 0 and event.slowest and gained > 0:
             slowest = "network" if event.is_download and event.slowest == "reading" else event.slowest
-            place.append(f"slowest: {slowest}")
+            remaining.append(f"slowest: {slowest}")
         verb = "downloaded" if event.is_download else "read"
-        return [*place, f"{size(event.read_bytes)} of {size(event.total_bytes)} {verb}"]
+        return [*remaining, f"{size(event.read_bytes)} of {size(event.total_bytes)} {verb}"]
 
 
 class _Count(ProgressColumn):
@@ -228,7 +228,7 @@ def _count(step: int, steps: int | None) -> str:
 
 
 def _fitted(facts: list[tuple[int, str]], width: int) -> str:
-    """The facts of a line of `width` columns, in their order: those of the highest ranks are left out where it is too narrow."""
+    """`facts` joined in their order. Where they exceed `width` columns, those of the highest ranks are left out."""
     kept = sorted(facts, key=lambda fact: fact[0])
     while len(kept) > 1 and len(_joined(kept)) > width:
         kept.pop()
@@ -240,7 +240,7 @@ def _joined(facts: list[tuple[int, str]]) -> str:
 
 
 def _ranked(facts: list[str]) -> list[tuple[int, str]]:
-    """Facts of preparing data with their ranks: documents and what is slowest are the first to be left out."""
+    """Facts of preparing data with their ranks: documents and the slowest stage are left out first."""
     return [(text.endswith("documents") or text.startswith("slowest"), text) for text in facts]
 
 

@@ -1,8 +1,7 @@
-"""Output that any terminal takes, and that ends no command: what its encoding lacks is written in ASCII, and what stderr can't
-take is left out.
+"""Output that never ends a command: characters that the encoding lacks are written in ASCII, and what stderr refuses is left out.
 
-The encoding is the terminal's (`LANG=C`, a code page of Windows, PYTHONIOENCODING), the text is ours and the user's, so
-the one may lack characters of the other. That must not end a command.
+The encoding is the terminal's (`LANG=C`, a code page of Windows, PYTHONIOENCODING). The text is ours and the user's, so it may
+hold characters that the encoding lacks.
 """
 
 import codecs

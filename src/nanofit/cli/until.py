@@ -6,9 +6,9 @@ from nanofit.common.errors import UserError
 
 
 def seconds_until(text: str, now: datetime) -> float:
-    """Seconds from `now`, local time, to the next `07:00` that clocks show, or to `2026-11-25 07:00`.
+    """Seconds from `now` (local time) to the next `07:00`, or to `2026-11-25 07:00`.
 
-    Raises UserError for what is neither, or lies behind `now`.
+    Raises UserError for any other format, and for a time before `now`.
     """
     try:
         time = datetime.combine(now.date(), datetime.strptime(text.strip(), "%H:%M").time())
