@@ -1,7 +1,7 @@
-"""From chunks of text to shards: encode, judge, place each document in its split, write; from wherever it was left.
+"""The pipeline from chunks of text to shards: read, encode, spot-check, split, write.
 
-Two threads: one reads and encodes, one places and writes, so that fetching, decoding, tokenising and the disk overlap. What
-is written depends on the source and the settings alone: not on when anything arrives, nor on how often it was interrupted.
+One thread reads and encodes and one splits and writes, so that download, tokenizer and disk overlap. What is written depends
+on the source and the settings alone, not on timing or interruptions.
 """
 
 import queue
@@ -27,10 +27,10 @@ from nanofit.data.tokenizing.engines import Encoded, Engine, TokenizerSpotCheck,
 REPORT_SECONDS = 0.25
 QUEUE_CHUNKS = 3
 SMALL_BYTES = 64 * 2**20
-"""Of a corpus up to this size all tokens are in memory before the first is written."""
+"""Bytes of a corpus that is encoded whole before its first shard is written."""
 
-MOST_REDONE = 2
-"""A file of the source that was wrong so often is given up."""
+MAX_REDONE = 2
+"""How often the shards of a damaged source file are redone."""
 
 _Item = tuple[int, Chunk, Encoded]
 """A chunk's number in its source, the chunk, and its tokens."""
@@ -38,19 +38,19 @@ _Item = tuple[int, Chunk, Encoded]
 
 @dataclass(frozen=True)
 class Written:
-    """How a writing ended: whether at the source's end, and documents in which bytes were replaced, as far as this process
-    and snapshots know."""
+    """`exhausted`: the source was read to its end. `replaced_documents`: documents that were not valid UTF-8, of those that this
+    process read and those that its snapshot had counted."""
 
     exhausted: bool
     replaced_documents: int
 
 
 class EngineDisagrees(Exception):
-    """The fast engine gave other tokens than the reference for the same text, or none."""
+    """The fast engine gave other tokens than the reference, or failed."""
 
 
 def write_set(spec: WriteSpec, engine: Engine, token_target: TokenTarget, report: Report) -> Written:
-    """Writes all shards of `spec` that are not there yet, but not the closing line.
+    """Writes all missing shards of `spec`, but not the closing line.
 
     Raises UserError, also where the disk refuses. What was written before stays, and the next call continues from it.
     """
@@ -73,9 +73,9 @@ def write_set(spec: WriteSpec, engine: Engine, token_target: TokenTarget, report
             (spec.folder / SNAPSHOT_NAME).unlink(missing_ok=True)
         except DamagedFile as damage:
             redone[damage.file] = redone.get(damage.file, 0) + 1
-            if redone[damage.file] > MOST_REDONE:
+            if redone[damage.file] > MAX_REDONE:
                 raise UserError(
-                    f"{damage.file} was read {MOST_REDONE + 1} times and is never what its sha256 says: try another "
+                    f"{damage.file} was read {MAX_REDONE + 1} times and is never what its sha256 says: try another "
                     "network or mirror (HF_ENDPOINT); the shards made before it are kept"
                 ) from None
             report(Note(f"{damage}: redoing the shards that hold text of it", warning=True))
@@ -83,10 +83,10 @@ def write_set(spec: WriteSpec, engine: Engine, token_target: TokenTarget, report
 
 
 def take_back(folder: Path, file: str) -> None:
-    """Takes the first shard with text of the source's `file`, and all that follow, out of the manifest."""
+    """Drops the first shard with text of the source's `file`, and every shard after it, from the manifest."""
     lines = read_manifest(folder).shards
     first = next((number for number, line in enumerate(lines) if file in line.files), len(lines))
-    # What is unfinished goes with it: a snapshot counts only while as many files were redone as when it was taken.
+    # The note `redone` also invalidates the snapshot, which records how many there were.
     cut_back(folder, first, {"redone": file})
 
 
@@ -100,7 +100,7 @@ def drop_short_end(manifest: Manifest, shard_tokens: Callable[[Split, int], int]
 
 @contextmanager
 def _closing(chunks: Iterator[Chunk]) -> Iterator[Iterator[Chunk]]:
-    """Ends a reading with what is done with it, though it is not at its end."""
+    """Closes a source's generator, wherever it stands."""
     try:
         yield chunks
     finally:
@@ -109,7 +109,7 @@ def _closing(chunks: Iterator[Chunk]) -> Iterator[Iterator[Chunk]]:
 
 
 class EncodePipeline:
-    """One reading of the source, from where the folder stands."""
+    """One pass over the source, from where the folder stands."""
 
     def __init__(self, spec: WriteSpec, engine: Engine, token_target: TokenTarget, report: Report) -> None:
         self._spec, self._engine, self._token_target, self._report = spec, engine, token_target, report
@@ -158,8 +158,8 @@ class EncodePipeline:
                 self._tell()
 
     def _begin_set(self, encoded: Iterator[_Item]) -> Iterator[_Item]:
-        """Writes the manifest's first line. Of a small corpus all is encoded before: it may have few documents, and then
-        validation gets a larger share of them, so that it has a window."""
+        """Writes the manifest's first line. A small corpus is encoded whole before: with few documents, validation needs a larger
+        share of them to have one window."""
         spec = self._spec
         self._val_share = spec.val_share
         if spec.val_tokens is None and spec.source.total_bytes <= SMALL_BYTES:
@@ -172,10 +172,10 @@ class EncodePipeline:
         return encoded
 
     def _encoded(self, chunks: Iterator[Chunk]) -> Iterator[_Item]:
-        """The chunks with their numbers and tokens, as far as they are asked for."""
+        """Reads and encodes chunks up to the token target. Yields each with its number and tokens."""
         split_writer = self._split_writer
         number = split_writer.begin.chunk
-        # Tokens of training when all that is in the queue is placed, and what validation still takes then.
+        # Training tokens once the queue is written, and tokens that validation still needs then.
         ahead = split_writer.written["train"]
         room = max((self._spec.val_tokens or 0) - split_writer.written["val"], 0)
         last = self._token_target.last_chunk
@@ -207,13 +207,13 @@ class EncodePipeline:
             return self._engine.encode(texts)
         except (KeyboardInterrupt, SystemExit, MemoryError):
             raise
-        except BaseException as error:  # what a compiled library panics with is no Exception
+        except BaseException as error:  # a Rust panic is no Exception
             if self._engine.name == reference_engine(self._spec.tokenizer).name:
                 raise
             raise EngineDisagrees from error
 
     def _put(self, item: _Item | None) -> None:
-        """Hands an item to the writing thread; None ends it. When all is over, what waits there is thrown away."""
+        """Hands an item to the writing thread; None ends it. After the end, drops what is queued."""
         while item is None or not self._done.is_set():
             try:
                 self._queue.put(item, timeout=0.1)
@@ -224,7 +224,7 @@ class EncodePipeline:
                         self._queue.get_nowait()
 
     def _end(self) -> None:
-        """Nothing more is read or placed."""
+        """Stops both threads: nothing more is read or written."""
         self._done.set()
         with self._token_target.changed:
             self._token_target.changed.notify_all()
@@ -246,7 +246,7 @@ class EncodePipeline:
         )
         self._seconds = dict.fromkeys(self._seconds, 0.0)
 
-    # Placing and writing, on a thread of its own
+    # Splitting and writing, on a thread of its own
 
     def _write(self) -> None:
         try:
@@ -264,16 +264,15 @@ class EncodePipeline:
             self._end()
 
 
-def _share_with_window(everything: list[_Item], share: float, window: int, most: int | None) -> float:
-    """The share of the documents, doubled up to a half, with which validation of a small corpus, or of its first `most`
-    tokens, has a window."""
+def _share_with_window(everything: list[_Item], share: float, window: int, max_tokens: int | None) -> float:
+    """`share`, doubled up to 0.5 until the validation split of the corpus, or of its first `max_tokens`, has one window."""
     keys = [chunk.keys for _, chunk, _ in everything if chunk.keys is not None]
     lengths = [np.diff(np.append(encoded.starts, len(encoded.tokens))) for _, _, encoded in everything]
     if not keys:
         return share
     key, length = np.concatenate(keys), np.concatenate(lengths)
-    if most is not None:
-        count = np.searchsorted(np.cumsum(length), most) + 1
+    if max_tokens is not None:
+        count = np.searchsorted(np.cumsum(length), max_tokens) + 1
         key, length = key[:count], length[:count]
     while True:
         validation = int(length[validates_by_hash(key, share)].sum())

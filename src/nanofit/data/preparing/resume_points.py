@@ -1,4 +1,4 @@
-"""Places in a source: where a split goes on, and the encoded documents of a chunk between two of them."""
+"""Where a split continues in its source, and the encoded documents of one chunk."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -13,8 +13,10 @@ from nanofit.data.tokenizing.engines import Encoded
 
 @dataclass(frozen=True)
 class ResumePoint:
-    """Where a split goes on: before token `token` of document `document` of chunk number `chunk`, which the cursor `source`
-    reads. `tokens_before`: tokens of all the chunks before it, in whatever split."""
+    """Where a split continues: at token `token` of document `document` of chunk number `chunk`.
+
+    `source`: the cursor that reads the chunk. `tokens_before`: tokens in all chunks before it, of both splits.
+    """
 
     chunk: int
     source: Cursor | None
@@ -23,14 +25,14 @@ class ResumePoint:
     tokens_before: int
 
     def json(self) -> dict[str, Any]:
-        return dict(vars(self))  # the cursor is nobody's to change: a deep copy of it costs more than the placing
+        return dict(vars(self))  # not asdict: nothing changes the cursor, and a deep copy is slow
 
 
 BEGIN = ResumePoint(0, None, 0, 0, 0)
 
 
 class Documents:
-    """The encoded documents of one chunk, and places among them."""
+    """The encoded documents of one chunk, and the resume points among them."""
 
     def __init__(self, number: int, chunk: Chunk, encoded: Encoded, tokens_before: int) -> None:
         self.number, self.chunk, self._tokens_before = number, chunk, tokens_before
@@ -40,11 +42,11 @@ class Documents:
 
     @property
     def ends(self) -> np.ndarray:
-        """Where each document ends in the chunk's tokens."""
+        """Offset of each document's end in the chunk's tokens. Shape [documents]."""
         return self._begins[1:]
 
     def of(self, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The tokens of the `chosen` documents, in their order and joined, and where each begins and the last one ends."""
+        """The joined tokens of the `chosen` documents, and the offsets at which each begins and the last one ends."""
         if len(chosen) == 0:
             return self._tokens[:0], np.zeros(1, dtype=np.int64)
         firsts, lasts = chosen[np.diff(chosen, prepend=-2) > 1], chosen[np.diff(chosen, append=self.count + 1) > 1]
@@ -57,7 +59,7 @@ class Documents:
         return ResumePoint(self.number, self.chunk.cursor, document, token, self._tokens_before)
 
     def resume_point_after(self, chosen: np.ndarray, begins: np.ndarray, count: int) -> ResumePoint:
-        """The place after the first `count` tokens of the `chosen` documents, which begin at `begins`."""
+        """The point after the first `count` tokens of the `chosen` documents, which begin at `begins`."""
         document = int(np.searchsorted(begins, count, side="right")) - 1
         if document >= len(chosen):
             return self.resume_point(self.count, 0)
@@ -65,7 +67,7 @@ class Documents:
 
 
 def resume_point_after(lines: list[ShardLine]) -> ResumePoint:
-    """Where a split goes on after its last shard. Raises UserError for a cursor that is none."""
+    """Where a split continues after its last shard. Raises UserError for a damaged cursor."""
     if not lines:
         return BEGIN
     try:
@@ -82,5 +84,5 @@ def resume_point_after(lines: list[ShardLine]) -> ResumePoint:
 
 
 def validates_by_hash(keys: np.ndarray, share: float) -> np.ndarray:
-    """Which documents are validation's, by the hash of their text. Shape [documents], bool."""
+    """Which documents belong to validation, by the hash of their text. Shape [documents], bool."""
     return keys < np.uint64(min(share * 2**64, 2**64 - 1))

@@ -1,7 +1,7 @@
-"""Placing documents in splits and splits in shards, from wherever a folder stands; runs in one thread.
+"""Assigns documents to splits and writes each split's shards, continuing where the folder stands. Runs in one thread.
 
-What is written depends on the chunks and the spec alone. Between two shards a snapshot keeps what is unfinished: both files of
-an open shard are on disk before it says how long they are, so that a kill loses no more than a few seconds of work.
+What is written depends on the chunks and the spec alone. Every SNAPSHOT_SECONDS a snapshot records the length of the open
+shards, whose files are put on disk first, so that a kill loses a few seconds of work.
 """
 
 import json
@@ -50,7 +50,7 @@ class WriteSpec:
 
 
 class SplitWriter:
-    """The shards of both splits being written. `begin` is where the source must be read from."""
+    """Writes the shards of both splits. `begin`: the point from which the source must be read."""
 
     def __init__(self, spec: WriteSpec, engine: str, token_target: TokenTarget, manifest: Manifest) -> None:
         self._spec, self._engine, self._token_target = spec, engine, token_target
@@ -66,7 +66,7 @@ class SplitWriter:
         self.written: dict[Split, int] = {
             split: manifest.tokens(split) + self._writers[split].tokens for split in SPLITS
         }
-        """Tokens of each split so far, those of open shards included."""
+        """Tokens per split so far, open shards included."""
         self.documents = sum(line.documents for line in manifest.shards)
         self.documents += sum(writer.documents for writer in self._writers.values())
         self.replaced_documents = snapshot["replaced_documents"] if snapshot is not None else 0
@@ -83,20 +83,20 @@ class SplitWriter:
 
     @property
     def val_is_full(self) -> bool:
-        """Whether validation has the length that it was given; never where it goes by hash."""
+        """Whether validation has its `val_tokens`; never for role hash."""
         return self._val_target_reached(self.written["val"])
 
     @property
     def text_bytes(self) -> int:
-        """Bytes of text written by this object."""
+        """Bytes of text that this object wrote."""
         return sum(writer.text_bytes for writer in self._writers.values())
 
     def trains_on(self, number: int) -> bool:
-        """Whether chunk `number` may hold text of training that is not written yet."""
+        """Whether chunk `number` may hold training text that is not written yet."""
         return number >= self._resume_points["train"].chunk
 
     def _writer(self, split: Split, snapshot: dict[str, Any] | None) -> ShardWriter:
-        """The writer of a split, with its open shard where the snapshot has it and its files do."""
+        """The writer of a split, with the open shard of the snapshot if its files are long enough."""
         spec = self._spec
         index = first_index(split) + len(self._before.of(split))
         new_writer = partial(
@@ -119,13 +119,13 @@ class SplitWriter:
         return new_writer()
 
     def add(self, number: int, chunk: Chunk, encoded: Encoded, val_share: float) -> None:
-        """Gives the documents of chunk `number` to their splits; `has_enough` then says whether more are wanted."""
+        """Writes the documents of chunk `number` to their splits, and sets `has_enough` when the token target is reached."""
         if time.monotonic() - self._snapshot_at >= SNAPSHOT_SECONDS:
             self._take_snapshot(number, chunk)
         shards = [writer.index for writer in self._writers.values()]
         documents = Documents(number, chunk, encoded, self._tokens_before)
         by_hash = chunk.role == "hash"
-        self.has_enough = self._place_by_hash(documents, val_share) if by_hash else self._place_in_order(documents)
+        self.has_enough = self._split_by_hash(documents, val_share) if by_hash else self._split_in_order(documents)
         self._tokens_before += len(encoded.tokens)
         self.replaced_documents += chunk.replaced_documents
         self.read_bytes = chunk.read_bytes
@@ -134,26 +134,26 @@ class SplitWriter:
                 self._confirmed.add(file)
                 append_line(self._spec.folder, {"confirmed": file})
         if shards != [writer.index for writer in self._writers.values()]:
-            self._snapshot_at = -SNAPSHOT_SECONDS  # the last one knows nothing of the new shard
+            self._snapshot_at = -SNAPSHOT_SECONDS  # take one soon: the last one names a shard that is finished
 
-    def _place_by_hash(self, documents: Documents, val_share: float) -> bool:
+    def _split_by_hash(self, documents: Documents, val_share: float) -> bool:
         keys, target = documents.chunk.keys, self._token_target.tokens
         assert keys is not None
-        everyone = np.arange(documents.count)
+        documents_wanted = np.arange(documents.count)
         enough = target is not None and self._tokens_before + documents.ends[-1] >= target
         if enough:
             assert target is not None
-            everyone = everyone[: np.searchsorted(documents.ends + self._tokens_before, target) + 1]
-        validates = validates_by_hash(keys[everyone], val_share)
-        self._give("val", documents, everyone[validates])
-        self._give("train", documents, everyone[~validates])
+            documents_wanted = documents_wanted[: np.searchsorted(documents.ends + self._tokens_before, target) + 1]
+        validates = validates_by_hash(keys[documents_wanted], val_share)
+        self._append("val", documents, documents_wanted[validates])
+        self._append("train", documents, documents_wanted[~validates])
         return enough
 
-    def _place_in_order(self, documents: Documents) -> bool:
-        """Validation first, where the chunk's role lets it, and training what is left over. Both must have enough."""
+    def _split_in_order(self, documents: Documents) -> bool:
+        """Fills validation first, as the chunk's role allows, then training. Returns whether both have enough."""
         role, number, first = documents.chunk.role, documents.number, 0
         if role != "train" and not self.val_is_full:
-            self._give("val", documents, np.arange(documents.count), most=self._val_room())
+            self._append("val", documents, np.arange(documents.count), max_tokens=self._val_room())
             if self.val_is_full:
                 self._val_end = self._ends["val"]
                 self._writers["val"].finish(self._val_end.json())
@@ -164,18 +164,18 @@ class SplitWriter:
         target = self._token_target.tokens
         room = target - self.written["train"] if target is not None else None
         if first < documents.count and (room is None or room > 0):
-            self._give("train", documents, np.arange(first, documents.count), most=room, whole=True)
+            self._append("train", documents, np.arange(first, documents.count), max_tokens=room, whole=True)
         return target is not None and self.written["train"] >= target and self.val_is_full
 
     def _val_room(self) -> int:
         assert self._spec.val_tokens is not None
         return self._spec.val_tokens - self.written["val"]
 
-    def _give(
-        self, split: Split, documents: Documents, chosen: np.ndarray, most: int | None = None, whole: bool = False
+    def _append(
+        self, split: Split, documents: Documents, chosen: np.ndarray, max_tokens: int | None = None, whole: bool = False
     ) -> None:
-        """Adds the `chosen` documents of a chunk to a split, as far as they are not there yet, and `most` tokens of them: or as
-        many as `whole` documents have. The rest of a document that is cut belongs nowhere."""
+        """Appends the `chosen` documents that the split does not have yet, up to `max_tokens`; with `whole`, rounds up to a
+        document's end. The rest of a document that is cut off goes to no split."""
         begun, skip = self._resume_points[split], 0
         if documents.number < begun.chunk:
             return
@@ -184,15 +184,15 @@ class SplitWriter:
             skip = begun.token if len(chosen) and chosen[0] == begun.document else 0
         tokens, begins = documents.of(chosen)
         end = len(tokens)
-        if most is not None and end > skip + most:
-            end = int(begins[np.searchsorted(begins, skip + most)]) if whole else skip + most
+        if max_tokens is not None and end > skip + max_tokens:
+            end = int(begins[np.searchsorted(begins, skip + max_tokens)]) if whole else skip + max_tokens
 
         def after(count: int) -> dict[str, Any]:
-            """The place after `count` of the tokens that are added."""
-            there = documents.resume_point_after(chosen, begins, count + skip)
-            if there.token and count + skip == end:
-                there = documents.resume_point(there.document + 1, 0)
-            return there.json()
+            """The resume point after `count` of the appended tokens, as JSON."""
+            point = documents.resume_point_after(chosen, begins, count + skip)
+            if point.token and count + skip == end:
+                point = documents.resume_point(point.document + 1, 0)
+            return point.json()
 
         starts = begins[:-1] if skip == 0 else begins[1:-1]
         starts = starts[starts < end]
@@ -202,12 +202,12 @@ class SplitWriter:
         self._ends[split] = ResumePoint(**after(end - skip))
 
     def finish(self) -> None:
-        """Puts the last, short shards on disk and into the manifest."""
+        """Finishes the last, short shards and appends their manifest lines."""
         for split in SPLITS:
             self._writers[split].finish(self._ends[split].json())
 
     def close(self) -> None:
-        """Closes the open shards as they are."""
+        """Closes the files of open shards as they are."""
         for writer in self._writers.values():
             writer.close()
 
@@ -228,7 +228,7 @@ class SplitWriter:
         self._snapshot_at = time.monotonic()
 
     def _read_snapshot(self) -> dict[str, Any] | None:
-        """The newest snapshot, unless it is damaged, another engine goes on, or shards were taken back since."""
+        """The snapshot, unless it is damaged, of another engine, or older than shards that were taken back."""
         try:
             state = json.loads(require_regular(self._spec.folder / SNAPSHOT_NAME).read_text(encoding="utf-8"))
             sha256 = state.pop("sha256")
