@@ -1,6 +1,7 @@
 """What all tests share: hypothesis settings that do not depend on the machine, and where the checkout is."""
 
 import os
+import signal
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
@@ -14,6 +15,11 @@ from nanofit.profiling import probe
 # One thread for each process, before torch is imported: the shapes of tests are too small for more, and threads of several
 # workers that wait actively for one another take the cores from the work.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# A shell starts jobs in the background with SIGINT ignored, and runs leave an ignored signal alone: tests that press Ctrl-C
+# would wait for ever.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The same examples on every machine, no clock, nothing kept on disk.
 settings.register_profile("nanofit", deadline=None, max_examples=40, derandomize=True, database=None)

@@ -4,10 +4,9 @@ import errno
 import json
 import os
 import signal
-import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -18,6 +17,7 @@ import pytest
 import torch
 
 import nanofit
+from fork_server import Fork, ForkServer
 from nanofit import api
 from nanofit.api import train
 from nanofit.common.errors import Stopped, UserError
@@ -115,17 +115,19 @@ class Interrupt:
             os.kill(os.getpid(), self.number)
 
 
-def start_process(corpus: Path, run: RunFolder, recipe: Recipe | None = None) -> subprocess.Popen[bytes]:
+@pytest.fixture(scope="module")
+def server() -> Iterator[ForkServer]:
+    with ForkServer() as server:
+        yield server
+
+
+def start_process(server: ForkServer, recipe: Recipe, run: RunFolder) -> Fork:
     file = run.path.with_suffix(".toml")
-    file.write_text(recipe_toml(recipe or recipe_for(corpus)))
-    return subprocess.Popen(
-        [sys.executable, "-m", "nanofit", "train", str(file), "--out", str(run.path)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
+    file.write_text(recipe_toml(recipe))
+    return server.nanofit("train", str(file), "--out", str(run.path), errors=str(run.path.with_suffix(".errors")))
 
 
-def wait_for_step(run: RunFolder, step: int, process: subprocess.Popen[bytes]) -> None:
+def wait_for_step(run: RunFolder, step: int, process: Fork) -> None:
     while process.poll() is None and max(read_metrics(run.metrics_file).steps, default=-1) < step:
         time.sleep(0.002)
 
@@ -240,7 +242,9 @@ def test_a_run_keeps_a_plan_for_each_budget_and_the_newest_is_its_promise(corpus
     assert (promised.val_loss, promised.tokens) == (None, reached.tokens)
 
 
-def test_a_run_that_compiles_nothing_never_imports_the_compiler(corpus: Path, tmp_path: Path) -> None:
+def test_a_run_that_compiles_nothing_never_imports_the_compiler(
+    corpus: Path, tmp_path: Path, server: ForkServer
+) -> None:
     file = tmp_path / "recipe.toml"
     file.write_text(recipe_toml(recipe_for(corpus, steps=2, dropout=0.0)))
     code = (
@@ -248,38 +252,36 @@ def test_a_run_that_compiles_nothing_never_imports_the_compiler(corpus: Path, tm
         f"train(load_recipe(Path({str(file)!r})).recipe, Path({str(tmp_path / 'run')!r}), report=lambda event: None);"
         "assert not {'torch._dynamo', 'sympy'} & set(sys.modules)"
     )
-    subprocess.run([sys.executable, "-c", code], check=True)
+    process = server.python(code, str(tmp_path / "errors"))
+    assert process.wait() == 0, process.stderr
 
 
 def test_killed_with_9_at_several_steps_and_resumed_it_equals_the_uninterrupted_run(
-    corpus: Path, uninterrupted: RunFolder, tmp_path: Path
+    corpus: Path, uninterrupted: RunFolder, tmp_path: Path, server: ForkServer
 ) -> None:
     run = RunFolder(tmp_path / "run")
     for step in (2, 9, 15):
-        process = start_process(corpus, run)
+        process = start_process(server, recipe_for(corpus), run)
         wait_for_step(run, step, process)
-        process.kill()
-        process.communicate()
-        assert process.returncode == -signal.SIGKILL
-    process = start_process(corpus, run)
-    _, stderr = process.communicate()
-    assert process.returncode == 0, stderr.decode()
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
+    process = start_process(server, recipe_for(corpus), run)
+    assert process.wait() == 0, process.stderr
     assert losses(run) == losses(uninterrupted)
     assert weights(run) == weights(uninterrupted)
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_the_command_saves_and_exits_with_the_signals_code(
-    corpus: Path, tmp_path: Path, number: signal.Signals, code: int
+    corpus: Path, tmp_path: Path, server: ForkServer, number: signal.Signals, code: int
 ) -> None:
     run = RunFolder(tmp_path / "run")
-    process = start_process(corpus, run)
+    process = start_process(server, recipe_for(corpus), run)
     wait_for_step(run, 1, process)
     process.send_signal(number)
-    _, stderr = process.communicate()
-    assert process.returncode == code
-    assert b"Traceback" not in stderr
-    assert b"goes on from there" in stderr
+    assert process.wait() == code
+    assert "Traceback" not in process.stderr
+    assert "goes on from there" in process.stderr
     assert run.checkpoint_steps()
 
 
@@ -561,11 +563,9 @@ class Clock:
 
 
 def recipe_in_hours(corpus: Path, seconds: float, **changes: Any) -> Recipe:
-    return recipe_for(
-        corpus,
-        **{"steps": None, "hours": seconds / 3600, "eval_interval": 60, "checkpoint_interval": 40, "schedule": "linear"}
-        | changes,
-    )
+    """Of a smaller model than elsewhere, since its steps are many."""
+    values = {"steps": None, "hours": seconds / 3600, "n_layer": 1, "grad_accum": 1, "schedule": "linear"}
+    return recipe_for(corpus, **values | {"eval_interval": 60, "checkpoint_interval": 40} | changes)
 
 
 def horizon_events(run: RunFolder) -> list[dict[str, Any]]:
@@ -610,22 +610,22 @@ def test_a_machine_that_becomes_four_times_as_slow_half_way_keeps_the_hours(
 
 
 def test_killed_with_9_a_run_in_hours_repeats_its_horizon(
-    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    corpus: Path, tmp_path: Path, server: ForkServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = RunFolder(tmp_path / "run")
     recipe = recipe_in_hours(corpus, 90, eval_interval=1000)
-    process = start_process(corpus, run, recipe)
+    process = start_process(server, recipe, run)
     wait_for_step(run, 110, process)
-    process.kill()
-    process.communicate()
-    assert process.returncode == -signal.SIGKILL
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
     before = read_metrics(run.metrics_file)
     Clock(monkeypatch, lambda step: 0.3)
     outcome = train(recipe, run.path, report=lambda event: None)
     assert_rates_follow_from_the_events(run)
     after = read_metrics(run.metrics_file)
     # Steps after the checkpoint were trained twice, to the same bit until the first change that was not there before.
-    news = [event["step"] for event in horizon_events(run)[len(before.events) - 1 :]]
+    known = [event for event in before.events if event["event"] == "horizon"]
+    news = [event["step"] for event in horizon_events(run)[len(known) :]]
     again = [step for step in before.steps if 0 < step <= news[0]]
     assert again[-1] >= 80
     for name in ("train_loss", "learning_rate"):
@@ -713,7 +713,7 @@ def test_evaluations_that_would_take_the_hours_are_cut_to_the_same_tokens_in_all
 ) -> None:
     """The whole split would take 7 s of 20: seventy batches of 128 tokens, a tenth of a second each."""
     clock = Clock(monkeypatch, lambda step: 0.1, batch_seconds=0.1)
-    recipe = recipe_in_hours(corpus, 20, eval_tokens=9_000, schedule="constant", warmup_steps=0)
+    recipe = recipe_in_hours(corpus, 20, eval_tokens=9_000, grad_accum=2, schedule="constant", warmup_steps=0)
     events = Interrupt(30, signal.SIGINT)
     run = RunFolder(tmp_path / "run")
     with pytest.raises(Stopped):
