@@ -1,8 +1,7 @@
-"""The manifest of a folder of shards: `manifest.jsonl`, the one word on what lies there.
+"""The manifest of a folder of shards, `manifest.jsonl`: what belongs to the set. A file that it does not name does not count.
 
-Its first line says what the set is made of; a line a shard follows, appended when the shard is whole and on disk, with the
-cursor from which the source goes on after it; a line closes the set. Other lines tell which files of the source turned out
-to be as promised. A file that the manifest does not name does not exist.
+The first line says what the set is made of. One line per shard follows, appended once the shard is on disk, with the cursor at
+which its split continues. Other lines say which files of the source had the expected sha256. The last line closes the set.
 """
 
 import hashlib
@@ -24,10 +23,12 @@ FORMAT_VERSION = 1
 
 @dataclass(frozen=True)
 class Manifest:
-    """A folder of shards. `made_of` is the first line: the source's name and state, the tokenizer, what validation is and
-    whether that is the community's set (empty in sets from before it was written); `closing` the last one,
-    None while the set is not complete; `confirmed` the source's files whose sha256 was found right; `redone` those that were
-    found wrong, after which their shards were made again."""
+    """A folder of shards.
+
+    `made_of`: the first line, with the source's name and state, the tokenizer and what validation is; empty in sets of older
+    versions. `closing`: the last line, None while the set is incomplete. `confirmed`: files of the source whose sha256 was
+    right. `redone`: files whose sha256 was wrong, so that their shards were written again.
+    """
 
     folder: Path
     shards: tuple[ShardLine, ...]
@@ -42,7 +43,7 @@ class Manifest:
 
     @property
     def vocabulary(self) -> Vocabulary:
-        """The ids that its tokens may have."""
+        """The vocabulary of its tokens."""
         return vocabulary_of(self.tokenizer, self.made_of.get("characters"))
 
     @cached_property
@@ -52,13 +53,12 @@ class Manifest:
 
     @cached_property
     def streams_digest(self) -> str:
-        """Identifies the tokens of each split, whatever the order of the splits' lines: a shard that was made again may stand
-        in another place."""
+        """Identifies the tokens of each split. Unlike `digest`, it does not depend on how the splits' lines are interleaved."""
         return _digest([line.sha256 for split in get_args(Split) for line in self.of(split)])
 
     @property
     def is_final(self) -> bool:
-        """Whether no more tokens will ever come: the source was read to its end, or as far as it was asked for once."""
+        """Whether the set grows no more: the source was read to its end, or to a limit given once."""
         return self.closing is not None and bool(self.closing.get("exhausted", True))
 
     @property
@@ -80,21 +80,21 @@ class Manifest:
         return sum(line.text_bytes for line in self.of(split))
 
     def unconfirmed(self) -> list[ShardLine]:
-        """Shards with text of a file whose sha256 is not known to be right yet."""
+        """Shards with text of a source file whose sha256 is not confirmed yet."""
         return [line for line in self.shards if not set(line.files) <= self.confirmed]
 
     def state(self) -> str:
-        """What a run remembers of its data: the digest of a final set; of one that may grow, what it is made of and its
-        training shards so far but for the last, which is made again when the set grows."""
+        """Identifies the data for a run's checkpoint. For a final set: its digest. For one that may grow: its source and its
+        training shards except the last, which may be written again, longer."""
         if self.is_final:
             return self.streams_digest
         whole = max(len(self.of("train")) - 1, 0)
         return f"{whole}:{self._digest_of_first(whole)}"
 
     def agrees_with(self, state: str) -> bool:
-        """Whether a run that remembers `state` finds here the tokens that it began with."""
+        """Whether these are the tokens of a run whose checkpoint has `state`."""
         if ":" not in state:
-            return state in (self.streams_digest, self.digest)  # older runs remember the digest
+            return state in (self.streams_digest, self.digest)  # older runs saved the digest
         count, _, digest = state.partition(":")
         return count.isdecimal() and digest == self._digest_of_first(int(count))
 
@@ -113,12 +113,12 @@ def is_prepared(folder: Path) -> bool:
 
 
 def is_complete(folder: Path) -> bool:
-    """Whether `folder` holds all that its source has, so that neither the source nor a network is needed."""
+    """Whether the set in `folder` is final, so that neither its source nor a network is needed."""
     return is_prepared(folder) and read_manifest(folder).is_final
 
 
 def append_line(folder: Path, line: dict[str, Any]) -> None:
-    """Appends one line to the manifest and puts it on disk. Raises OSError, and then nothing of the line stays."""
+    """Appends one line to the manifest and puts it on disk. Raises OSError, and then removes what it wrote of the line."""
     with closing(JsonLines(folder / MANIFEST_NAME, FORMAT_VERSION)) as lines:
         lines.append(line, durable=True)
 
@@ -129,10 +129,9 @@ def append_shard(folder: Path, line: ShardLine) -> None:
 
 
 def cut_back(folder: Path, keep: int, *notes: dict[str, Any]) -> None:
-    """Leaves the first line, the first `keep` shards' lines and what was said of the source's files; appends `notes`.
+    """Drops the lines of all shards after the first `keep`, closing lines, and everything from a damaged line on; appends `notes`.
 
-    Closing lines go, and so does everything from a damaged line on. The file is replaced whole: a reader sees the old one or
-    the new one.
+    The file is replaced atomically: a reader sees the old one or the new one.
     """
     kept, shards = [], 0
     for line, shard in _good_lines(folder / MANIFEST_NAME)[0]:
@@ -148,7 +147,7 @@ def _text(line: dict[str, Any]) -> bytes:
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """Reads the manifest of `folder`; a last line that a crash cut short does not count. Raises UserError if there is none."""
+    """Reads the manifest of `folder`, without a last line that a crash cut short. Raises UserError if it is missing or damaged."""
     manifest, damage = read_good_part(folder)
     if damage is not None:
         raise UserError(f"{folder / MANIFEST_NAME}, {damage}: nanofit data verify {folder} mends it")
@@ -156,7 +155,7 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def read_good_part(folder: Path) -> tuple[Manifest, str | None]:
-    """What the lines before the first damaged one say, and what is wrong with that one (None: no line is damaged).
+    """The manifest up to the first damaged line, and what is wrong with that line (None: no line is damaged).
 
     Raises UserError for a manifest that is missing or of a newer nanofit.
     """
@@ -185,8 +184,8 @@ def read_good_part(folder: Path) -> tuple[Manifest, str | None]:
 
 
 def _good_lines(file: Path) -> tuple[list[tuple[dict[str, Any], ShardLine | None]], str | None]:
-    """The lines before the first damaged one, without their format_version, with what they say of a shard; and what is wrong
-    with the damaged one. Raises UserError for a manifest of a newer nanofit."""
+    """The lines before the first damaged one, each with its ShardLine if it is a shard's, and what is wrong with the damaged one.
+    Raises UserError for a manifest of a newer nanofit."""
     lines: list[tuple[dict[str, Any], ShardLine | None]] = []
     files: set[str] = set()
     for number, text in enumerate(
@@ -223,7 +222,7 @@ def _json_object(text: str) -> dict[str, Any]:
 
 
 def _shard_of(line: dict[str, Any]) -> ShardLine | None:
-    """What a line says of a shard; None for another line. Raises ValueError for a line that is damaged."""
+    """The ShardLine of a shard's line, None for another line. Raises ValueError for a damaged line."""
     if "made_of" in line:
         check_made_of(line["made_of"])
         return None

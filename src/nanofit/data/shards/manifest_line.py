@@ -1,7 +1,7 @@
 """The lines of a manifest, checked where they are read: types, ranges, and names that stay inside the folder.
 
-What a line says is used to open, replace and delete files. So a name in it must be the plain name of a file in the set's
-folder, whoever wrote the manifest.
+nanofit opens, replaces and deletes the files that a manifest names, and anybody may have written it. So each name must be a
+plain file name, without a path.
 """
 
 from collections.abc import Callable
@@ -19,9 +19,9 @@ Split = Literal["train", "val"]
 class ShardLine:
     """A manifest's line for one shard.
 
-    `text_bytes` is the UTF-8 length of the text that its tokens encode, `documents` those that begin in it. `cursor` is
-    where its split goes on after it (`place.Place`), `files` the source's files that its text came from, where the source
-    knows their hash. `header_bytes` is 0 for a file of nothing but tokens.
+    `text_bytes`: bytes of UTF-8 text that its tokens encode. `documents`: documents that begin in it. `cursor`: where its split
+    continues after it (`ResumePoint`). `files`: files of the source with text in it, if the source lists their sha256.
+    `header_bytes`: 0 for a file of tokens alone.
     """
 
     file: str
@@ -71,7 +71,7 @@ _MADE_OF_CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
 
 
 def shard_line(values: dict[str, Any]) -> ShardLine:
-    """The line of a shard. Raises ValueError, saying what is wrong, for fields that are missing, unknown or invalid."""
+    """The ShardLine of a parsed line. Raises ValueError for fields that are missing, unknown or invalid."""
     files = values.get("files", ())
     if not isinstance(files, (list, tuple)) or not all(map(_is_text, files)):
         raise ValueError(f"files is {files!r}, not a list of names")
@@ -84,7 +84,7 @@ def shard_line(values: dict[str, Any]) -> ShardLine:
 
 
 def check_made_of(values: object) -> None:
-    """Raises ValueError, saying what is wrong, where `values` can't be what a set is made of: for a field of another type."""
+    """Raises ValueError for a `made_of` with a field of the wrong type."""
     if not isinstance(values, dict):
         raise ValueError("made_of is no object")
     _check({name: value for name, value in values.items() if value is not None}, _MADE_OF_CHECKS)

@@ -1,8 +1,8 @@
-"""Shard files: llm.c's and modded-nanogpt's format, written so that a crash at any instant leaves a set that goes on.
+"""Shard files in the format of llm.c and modded-nanogpt, written so that a crash at any instant leaves a set that can continue.
 
-A shard is 256 int32 (magic 20240520, version 1, number of tokens), then the tokens as uint16, each document begun by its
-separator. Beside it lies a sidecar with the offset of each document that begins in it: 256 int32 (magic, version, count),
-then uint32. Both are written under a temporary name, put on disk, renamed, and only then named by the manifest.
+A shard is 256 int32 (magic 20240520, version 1, number of tokens), then the tokens as uint16; a separator begins every document.
+Its sidecar has the offsets of the documents that begin in it: 256 int32 (magic, version, count), then uint32. Both are written
+under a temporary name, put on disk, renamed, and then added to the manifest.
 """
 
 import hashlib
@@ -25,11 +25,11 @@ MAGIC, VERSION, HEADER_INTS = 20240520, 1, HEADER_BYTES // 4
 STARTS_MAGIC = 20241126
 SHARD_TOKENS = 10**8
 FIRST_SHARD_TOKENS = GROUP_TOKENS + 1
-"""The first group of windows and the token after it, which is the last window's last target: training can begin."""
+"""One group of windows and the token after it, its last target: enough for training to begin."""
 
 
 def shard_tokens(split: Split, index: int) -> int:
-    """Tokens of a full shard: those of training are small at first and double up to 10^8."""
+    """Tokens of a full shard. Training shards begin small and double up to 10^8."""
     if split == "val":
         return SHARD_TOKENS
     return FIRST_SHARD_TOKENS if index == 1 else min(GROUP_TOKENS << min(index - 1, 10), SHARD_TOKENS)
@@ -58,7 +58,7 @@ def header(magic: int, count: int) -> bytes:
 
 @dataclass(frozen=True)
 class Provenance:
-    """What the tokens of a set were made of and with; goes into every shard's line."""
+    """What a set's tokens were made from and with: fields of every shard's manifest line."""
 
     name: str
     tokenizer: str
@@ -68,8 +68,8 @@ class Provenance:
 class ShardWriter:
     """Writes the shards of one split into `folder`, from shard `index` on.
 
-    `text_bytes` is the byte length of every id; `size` says how many tokens the shard of an index takes. `snapshot` and
-    the argument `restored` carry an unfinished shard over to another process.
+    `text_bytes`: bytes of text per id, shape [ids]. `size(split, index)`: tokens of a full shard. `commit` adds a finished shard's
+    line to the manifest. `restored`: a `snapshot` of an unfinished shard, to continue it in another process.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class ShardWriter:
         self._tokens_file: BinaryIO | None = None
         self._starts_file: BinaryIO | None = None
         self.tokens = self.documents = self._text_bytes = 0
-        self.text_bytes = 0  # written by this object, over all its shards
+        self.text_bytes = 0  # of all shards that this object wrote
         self._files: dict[str, None] = {}
         if restored is not None:
             self._restore(restored)
@@ -103,14 +103,14 @@ class ShardWriter:
 
     @property
     def room(self) -> int:
-        """Tokens that the open shard still takes."""
+        """Tokens until the open shard is full."""
         return self._size(self.split, self.index) - self.tokens
 
     def add(
         self, tokens: np.ndarray, starts: np.ndarray, files: tuple[str, ...], cursor: Callable[[int], dict[str, Any]]
     ) -> None:
-        """Adds `tokens`, uint16, in which documents begin at `starts`. Where a shard ends with the n-th of these tokens, its
-        line gets `cursor(n)`."""
+        """Appends `tokens`, uint16, in which documents begin at `starts`. The line of a shard that ends after n of these tokens
+        gets `cursor(n)`."""
         done = 0
         while done < len(tokens):
             part = tokens[done : done + self.room]
@@ -141,14 +141,14 @@ class ShardWriter:
         self._starts_file = create(temporary(starts_file(self.file)))
         self._tokens_file.write(bytes(HEADER_BYTES))
         self._starts_file.write(bytes(HEADER_BYTES))
-        # As if the shard were full, which all are but the last: then the hash is at hand when it is.
+        # The header of a full shard, so that the hash is ready when it is full. `finish` hashes a short shard again.
         self._hash = hashlib.sha256(header(MAGIC, self._size(self.split, self.index)))
 
     def finish(self, cursor: dict[str, Any]) -> None:
-        """Puts the open shard on disk and into the manifest, and makes room for the next; an empty one leaves nothing."""
+        """Puts the open shard on disk and adds its line to the manifest. Without tokens, writes nothing."""
         if self.tokens == 0:
             for file in (self.file, starts_file(self.file)):
-                temporary(file).unlink(missing_ok=True)  # of a process that died
+                temporary(file).unlink(missing_ok=True)  # left by a killed process
             return
         assert self._tokens_file is not None and self._starts_file is not None
         sidecar = starts_file(self.file)
@@ -184,7 +184,7 @@ class ShardWriter:
         self._files = {}
 
     def snapshot(self) -> dict[str, Any]:
-        """Puts what the open shard holds on disk; `restored` gives it back, whatever was added afterwards."""
+        """Puts the open shard on disk. `restored` continues from here, whatever was added later."""
         for stream in (self._tokens_file, self._starts_file):
             if stream is not None:
                 sync(stream)
@@ -197,7 +197,7 @@ class ShardWriter:
         }
 
     def _restore(self, state: dict[str, Any]) -> None:
-        """Raises OSError or ValueError where the files don't hold what `state` says."""
+        """Continues the shard of a snapshot. Raises OSError or ValueError where its files are missing or shorter."""
         self.index = state["index"]
         if not state["tokens"]:
             return
@@ -223,8 +223,7 @@ class ShardWriter:
         self._starts_file.seek(0, os.SEEK_END)
 
     def close(self) -> None:
-        """Closes the open shard as it is; its temporary files stay for `restored`, which needs only what a snapshot put on
-        disk: what a full disk still refuses is no error here."""
+        """Closes the open files as they are, for `restored`. A full disk is no error here: what a snapshot needs is on disk."""
         for stream in (self._tokens_file, self._starts_file):
             if stream is not None:
                 with suppress(OSError):
@@ -238,7 +237,7 @@ def file_sha256(file: Path) -> str:
 
 
 def write_starts(shard: Path, starts: np.ndarray) -> str:
-    """Writes the sidecar of `shard`, whole or not at all; its sha256."""
+    """Writes the sidecar of `shard` atomically. Returns its sha256."""
     content = header(STARTS_MAGIC, len(starts)) + np.ascontiguousarray(starts, dtype="<u4").tobytes()
     write_file(starts_file(shard), content)
     return hashlib.sha256(content).hexdigest()

@@ -1,8 +1,8 @@
-"""A shard's file as a run reads it: no token of it is used before the whole file was found to be what the manifest says.
+"""A shard's file as a run reads it: no token is used before the whole file has the sha256 of the manifest.
 
-The sha256 is computed on a thread, once in a process's life, and a reader waits for it: a shard of 10^8 tokens takes 0.2 s, and
-the next shard is checked while this one is used. Of a set that nanofit did not write no hash of the whole is known: a change of
-its size or its time is noticed at every read, and then the sample by which the file is known is compared again.
+The hash is computed once per process, on a thread (0.2 s for 10^8 tokens), and the first read waits for it. The next shard is
+checked while this one is used. For another program's set only the hash of a sample is known: it is compared again whenever
+the file's size or time of change differs.
 """
 
 import errno
@@ -24,7 +24,7 @@ BLOCK_BYTES = 2**20
 
 
 class TokenFile:
-    """The tokens of one shard, of a vocabulary of `ids` ids. It stays the file that was opened, even if another one takes its name.
+    """The tokens of one shard, below `ids`. Reads the file that was opened, even if another one replaces it.
 
     Raises UserError, with the mend, where the file is missing, or its size or its header is not what `line` says.
     """
@@ -53,7 +53,7 @@ class TokenFile:
         self._is_sound = self._is_sampled
 
     def check(self) -> None:
-        """Begins to check the file, unless that was done before."""
+        """Starts the check on a thread, unless it was started before."""
         if self._is_sound or self._check_thread is not None:
             return
         with self._starting:

@@ -1,8 +1,8 @@
-"""Engines: whole lists of documents to token ids, at the speed of the fastest exact tokenizer there is.
+"""Engines: encode lists of documents as token ids, with the fastest exact tokenizer that is installed.
 
-GPT-2's ids come from fastokens, some 25 times as fast as tiktoken and equal to it token for token. tiktoken stays the
-reference: a TokenizerSpotCheck re-encodes a sample with it, and it takes over, with a warning, where fastokens can't be used or is not
-installed: pyproject.toml requires it only on the machines that it has wheels for.
+For GPT-2 that is fastokens, about 25 times as fast as tiktoken, with the same ids. tiktoken is the reference: TokenizerSpotCheck
+re-encodes a sample with it, and it encodes everything, with a warning, where fastokens is not installed or fails
+(pyproject.toml requires fastokens only on machines that it has wheels for).
 """
 
 import json
@@ -26,48 +26,48 @@ from nanofit.data.tokenizing.tokenizers import (
 )
 
 PIECE_CHARACTERS = 2**20
-"""A document more than twice as long goes through fastokens in pieces of about this size: whole, one of 100 MB would take
-gigabytes, 45 bytes for each byte of a run without a space in it."""
+"""Characters per piece in which fastokens encodes a document more than twice as long. It takes 45 bytes of memory per byte of a
+run without a space, so a document of 100 MB would take gigabytes."""
 
 RUN_CHARACTERS = 2**16
-"""The size of a piece inside such a run: its speed falls with its length, 8 MB/s here, 1 MB/s for 4 million letters."""
+"""Characters per piece inside such a run. Speed falls with length: 8 MB/s at this one, 1 MB/s for 4 million letters."""
 
 OVERLAP_CHARACTERS = 2**11
-"""How far back from its end a run's piece is joined to the next: a token is 128 bytes at most."""
+"""Characters by which the pieces of a run overlap, to find a common token. A token has at most 128 bytes."""
 
 SPOT_CHECK_TOKENS = 2**20
-"""Tokens between two samples that a TokenizerSpotCheck takes: the first shard of a set holds as many, and fastokens takes 17 ms."""
+"""Tokens between two samples of TokenizerSpotCheck: as many as the first shard holds, or 17 ms of fastokens."""
 
 SAMPLE_CHARACTERS = 2**11
-"""About the text of a sample, which takes tiktoken 0.2 ms. A document up to twice as long is taken whole."""
+"""Characters per sample, about 0.2 ms of tiktoken. A document up to twice as long is sampled whole."""
 
 SEARCHED_CHARACTERS = 2**18
-"""How far into a document, and from there for a place to cut it, a sample is looked for."""
+"""Characters of a document in which a sample may begin, and in which a safe cut is searched from there."""
 
 CUT = re.compile(r"(?<=\S)(?=[ \n])|(?<=[A-Za-z])(?=[!-@\[-`{-~])")
-"""Where text may be cut without a change of its ids. Nothing in GPT-2's pattern matches white space after anything else, or
-what is no letter after a letter, and nothing in it looks back: a match ends there and one begins, whole text or not."""
+"""Where text can be cut without changing its ids: before a space or newline that follows other text, and between an ASCII letter and an ASCII
+character that is no letter. GPT-2's pattern has no look-behind and never matches across these, so a match always ends there."""
 
 ONE_KIND = re.compile(r"[A-Za-z]+|[0-9]+|[\t-\r ]+|[!-/:-@\[-`{-~\x00-\x08\x0e-\x1f\x7f]+|(?s:(.)\1*)")
-"""Characters that one match of GPT-2's pattern takes together: letters, digits, white space or others, of those that belong
-to the same kind in every version of Unicode, or one character again and again."""
+"""Text inside one match of GPT-2's pattern: only letters, digits, white space or other characters, limited to those whose class is
+the same in every version of Unicode, or one repeated character."""
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """Documents as ids: `tokens`, uint16, where the separator begins every document, and `starts`, int64, where it stands."""
+    """Encoded documents. `tokens`, uint16: a separator, then the ids, per document. `starts`, int64: offsets of the separators."""
 
     tokens: np.ndarray
     starts: np.ndarray
 
 
 class Engine(Protocol):
-    """Whatever encodes documents. `name` says what does it and in which version."""
+    """Encodes documents. `name`: the library and its version."""
 
     name: str
 
     def encode(self, texts: list[str]) -> Encoded:
-        """`texts`, which hold no lone surrogates, in their order."""
+        """Encodes `texts` in order. They contain no lone surrogates."""
         ...
 
 
@@ -87,7 +87,7 @@ def fast_engine(tokenizer: str, report: Report) -> Engine:
 
 
 def reference_engine(tokenizer: str) -> Engine:
-    """The engine whose ids are right by definition. Raises UserError for a tokenizer that is not known or too large."""
+    """The engine whose ids are right by definition. Raises UserError for a tokenizer that is unknown or too large for uint16."""
     _check_size(tokenizer)
     return _Utf8() if tokenizer == "bytes" else _Tiktoken(get_tokenizer(tokenizer))
 
@@ -101,9 +101,9 @@ def _check_size(tokenizer: str) -> None:
 
 
 class TokenizerSpotCheck:
-    """Re-encodes a sample of what an engine made with the reference: half a thousandth of the text.
+    """Compares a sample of an engine's ids with the reference's: about 0.05% of the text.
 
-    Which part it takes follows from the number of tokens it has seen, so that the same work is always judged the same.
+    The sample depends on the number of tokens seen alone, so the same text is always checked at the same places.
     """
 
     def __init__(self, tokenizer: str) -> None:
@@ -111,7 +111,7 @@ class TokenizerSpotCheck:
         self._seen = 0
 
     def agrees(self, texts: list[str], encoded: Encoded) -> bool:
-        """Whether the sample, if this is the turn of one, has the reference's ids in `encoded`. The first call takes one."""
+        """False if a sample of `encoded` differs from the reference. Most calls take none; the first one does."""
         before, self._seen = self._seen, self._seen + len(encoded.tokens)
         if len(encoded.starts) != len(texts):
             return False
@@ -124,7 +124,7 @@ class TokenizerSpotCheck:
         return bool(separator == VOCABULARIES[self._tokenizer].separator) and self._right(texts[index], ids, chance)
 
     def _right(self, text: str, ids: np.ndarray, chance: int) -> bool:
-        """Whether `ids` are those of `text`; of a long text a part is judged, if there are places to cut it."""
+        """Whether `ids` are those of `text`. Of a long text, the part between two safe cuts is compared, if there are any."""
         reference = get_tokenizer(self._tokenizer)
         if len(text) <= 2 * SAMPLE_CHARACTERS:
             return np.array_equal(ids, reference.encode(text))
@@ -158,7 +158,7 @@ class _Utf8:
 
 
 class _Tiktoken:
-    """tiktoken, one document after the other."""
+    """tiktoken, one document at a time."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self.name = f"tiktoken {version('tiktoken')}"
@@ -201,7 +201,7 @@ class _Fastokens:
         return _joined([self._long(text) for text in texts])
 
     def _flat(self, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
-        """The ids of `texts` joined, and where each begins and the last one ends."""
+        """The joined ids of `texts`, and the offsets where each begins and the last one ends."""
         ids, borders = self._native.encode_batch_flat(texts)
         return np.frombuffer(ids, dtype="<u4"), np.frombuffer(borders, dtype="<i8")
 
@@ -209,7 +209,7 @@ class _Fastokens:
         return self._flat([text])[0].astype(np.uint16)
 
     def _long(self, text: str) -> np.ndarray:
-        """The ids of a text of any length, a piece at a time."""
+        """The ids of a text of any length, encoded in pieces."""
         parts: list[np.ndarray] = []
         begin = 0
         while len(text) - begin > 2 * PIECE_CHARACTERS:
@@ -220,11 +220,11 @@ class _Fastokens:
         return np.concatenate([*parts, self._ids(text[begin:])])
 
     def _run(self, text: str) -> list[np.ndarray]:
-        """The ids, in parts, of a text in which cuts are rare.
+        """The ids, in parts, of a text with few safe cuts.
 
-        Inside one match of GPT-2's pattern ids are right when every two neighbours are what their own bytes encode to: a
-        merge across two tokens would be the first of their bytes as well. All neighbours in a piece's ids are; so pieces
-        join wherever one has a token with which the next one begins.
+        Inside one match of GPT-2's pattern, ids are right if every pair of neighbours is what the pair's bytes encode to, as
+        any merge across the two would also be the first merge of the pair. All neighbours within a piece satisfy this, so
+        two pieces may be joined at a token of the first with which the second begins.
         """
         lengths = token_byte_lengths("gpt2")
         parts: list[np.ndarray] = []
@@ -234,7 +234,7 @@ class _Fastokens:
             following_end = _inside_run(text, end + RUN_CHARACTERS)
             overlap = text[end - OVERLAP_CHARACTERS : end].encode()
             distances = np.cumsum(lengths[ids[: -len(overlap) - 1 : -1]], dtype=np.int64)
-            # Three letters at its beginning may be of a contraction, which is a match before that of the run.
+            # Three letters at the beginning may belong to a contraction ('ll), a match before the run's.
             for back in range(int(np.searchsorted(distances, len(overlap) - 3)), 0, -1):
                 again = overlap[len(overlap) - int(distances[back - 1]) :]
                 if again[0] & 0xC0 == 0x80:
@@ -243,14 +243,14 @@ class _Fastokens:
                 if following[0] == ids[-back]:
                     break
             else:
-                return [self._ids(text)]  # nothing says that this can't be, and whole it is right
+                return [self._ids(text)]  # no common token; encoding the whole run is always right
             parts.append(ids[:-back])
             ids, end = following, following_end
         return [*parts, ids]
 
 
 def _inside_run(text: str, position: int) -> int:
-    """The first place at `position` or later that lies far inside one match of GPT-2's pattern; the end if there is none."""
+    """The first position, from `position` on, that lies far inside one match of GPT-2's pattern; the text's end if none does."""
     for place in range(position, len(text) - OVERLAP_CHARACTERS, OVERLAP_CHARACTERS):
         around = text[place - OVERLAP_CHARACTERS : place + OVERLAP_CHARACTERS]
         if ONE_KIND.fullmatch(around):
@@ -264,13 +264,13 @@ def _joined(documents: list[np.ndarray]) -> Encoded:
 
 
 def _separated(ids: np.ndarray, borders: np.ndarray) -> Encoded:
-    """GPT-2's separator before each of the documents that `ids` holds one after the other, the first from 0 on."""
+    """Puts GPT-2's separator before each document. `borders`: where each begins in `ids`, and where the last one ends."""
     starts = borders[:-1] + np.arange(len(borders) - 1)
     of_text = np.ones(len(ids) + len(starts), dtype=bool)
     of_text[starts] = False
     tokens = np.empty(len(of_text), dtype=np.uint16)
     tokens[starts] = VOCABULARIES["gpt2"].separator
-    tokens[of_text] = ids  # np.insert does the same, and takes longer
+    tokens[of_text] = ids  # the same as np.insert, and faster
     return Encoded(tokens, starts)
 
 
