@@ -1,4 +1,4 @@
-"""Sets of shards from the hub: text that is tokenised here, and shards that are only fetched and verified."""
+"""Sets from the hub: text that is tokenised here, or shards that are fetched as they are."""
 
 import shutil
 import time
@@ -21,16 +21,16 @@ from nanofit.data.sources.hub.source import COMMUNITY_TOKENS, ParquetSource, bef
 from nanofit.data.tokenizing.engines import fast_engine
 
 SPOOL = ".spool"
-"""In a set's folder: what the source can't keep in memory."""
+"""Folder inside the set's folder for unfinished downloads."""
 
 ESTIMATED_MBIT = 100
-"""Minutes are said for a line of so many Mbit/s, before the user's own is measured; the progress bar knows better."""
+"""Mbit/s assumed for the minutes announced before the download; the progress bar then measures."""
 
 
 def write(name: HubName, folder: Path, request: Request, token_target: TokenTarget, report: Report) -> None:
-    """Writes what `token_target` asks for and the folder lacks, and closes the set.
+    """Writes the shards that `token_target` asks for and the folder lacks, and closes the set.
 
-    Raises UserError; HubUnreachable, with what is usable already, when the hub does not answer.
+    Raises UserError; HubUnreachable, which says what is usable already, when the hub does not answer.
     """
     manifest = read_manifest(folder) if is_prepared(folder) else Manifest(folder, (), None)
     revision = manifest.made_of.get("commit") or name.revision
@@ -101,8 +101,8 @@ def _made_of(name: HubName, hub: Hub, request: Request) -> dict[str, Any]:
 
 
 def _announce(name: HubName, hub: Hub, folder: Path, tokens: int | None, download: float, report: Report) -> None:
-    """Says what is needed before any of it is fetched; `tokens` None is all there is. Raises UserError when the disk is
-    too small for it."""
+    """Reports the size of the download and of the shards before it begins. `tokens` None: the whole dataset. Raises UserError when
+    the disk is too small."""
     shards_bytes = 2 * (tokens if tokens is not None else download / FINEWEB_BYTES_PER_TOKEN)
     require_space(folder, shards_bytes, int(download))
     what = (
@@ -121,7 +121,7 @@ def _announce(name: HubName, hub: Hub, folder: Path, tokens: int | None, downloa
 def _fetch(
     hub: Hub, name: HubName, manifest: Manifest, request: Request, token_target: TokenTarget, report: Report
 ) -> None:
-    """Fetches shards that are on the hub as they are, and closes the set."""
+    """Fetches a dataset's shards as they are, and closes the set."""
     folder = manifest.folder
     problem = problem_of_tokens(name, request.tokenizer)
     if problem is not None:
@@ -134,7 +134,7 @@ def _fetch(
             "fingerprint": hub.commit,
             "validation": f"{name.spec}'s own, which begins with the community's set",
             "comparable": True,
-            "val_tokens": 1,  # its one file is there, or not
+            "val_tokens": 1,  # one file: there or not
             "evaluated_tokens": COMMUNITY_TOKENS,
         }
         append_line(folder, {"made_of": _made_of(name, hub, request) | made_of})

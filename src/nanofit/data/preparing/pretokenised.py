@@ -27,8 +27,8 @@ BLOCK_TOKENS = 2**20
 
 
 def shard_files(hub: Hub, wanted_tokens: int | None) -> list[HubFile]:
-    """The files that `wanted_tokens` of training need (None: all), in the order in which they are fetched: the first of
-    training, validation, the rest. Raises UserError for a dataset that is no set of shards."""
+    """The files with `wanted_tokens` of training (None: all), in download order: the first of training, validation, the rest.
+    Raises UserError for a dataset without such shards."""
     files: dict[Split, list[HubFile]] = {"train": [], "val": []}
     for file in hub.files():
         if SHARD_NAME.fullmatch(file.path):
@@ -58,12 +58,12 @@ def _split(path: str) -> Split:
 
 
 def shard_tokens(file: HubFile) -> int:
-    """The tokens of a shard, by its size."""
+    """The tokens in a shard, from its size."""
     return (file.size - HEADER_BYTES) // 2
 
 
 def download_bytes(hub: Hub, folder: Path, wanted_tokens: int | None, have: set[str]) -> int:
-    """The bytes that `fetch_shards` has to fetch still."""
+    """The bytes that `fetch_shards` still has to fetch."""
     return sum(
         file.size - _bytes_there(folder, file) for file in shard_files(hub, wanted_tokens) if file.path not in have
     )

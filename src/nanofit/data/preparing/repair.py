@@ -1,7 +1,7 @@
 """Repairs a set of shards: a bad shard is made again by the pipeline that made it, a damaged manifest is cut back.
 
-The pipeline runs in a folder of its own, from where the shard before ends to the chunk in which the bad one ends. The result is taken
-only if its sha256 is the one in the manifest, so a repair never changes the tokens of a set.
+The pipeline runs in a separate folder, from the end of the previous shard to the chunk in which the bad one ends. The new shard is
+used only if its sha256 is the one in the manifest, so a repair never changes the tokens of a set.
 """
 
 import shutil
@@ -32,18 +32,18 @@ from nanofit.data.sources.documents import DamagedFile
 from nanofit.data.sources.hub.names import HubName, hub_name
 
 AGAIN = ".again"
-"""In the set's folder: where shards are made again."""
+"""Folder inside the set's folder in which shards are made again."""
 
 ANOTHER_FOLDER = "prepare the set again in another folder"
 
 
 def hub_name_of(manifest: Manifest) -> HubName | None:
-    """The dataset of the hub that a set was made of; None for text of this machine."""
+    """The hub dataset from which a set was made; None for local text."""
     return hub_name(manifest.made_of["spec"]) if "commit" in manifest.made_of else None
 
 
 def cut_manifest(folder: Path, shards: int) -> str:
-    """Leaves the first `shards` shards in a damaged manifest, keeps a copy of it, and says so. Their files stay as they are."""
+    """Cuts a damaged manifest back to its first `shards` shards, keeps a copy of it, and returns what was done. No shard is deleted."""
     copy = folder / f"{MANIFEST_NAME}.damaged"
     write_file(copy, (folder / MANIFEST_NAME).read_bytes())
     cut_back(folder, shards)
@@ -51,8 +51,8 @@ def cut_manifest(folder: Path, shards: int) -> str:
 
 
 def repair(fault: Fault, manifest: Manifest, report: Report) -> str:
-    """Repairs one shard of the set, or its sidecar, and says how. The caller holds the folder.
-    Raises UserError, before anything was changed, where that can't be done."""
+    """Repairs one shard of the set, or its sidecar, and returns how. The caller holds the folder's lock.
+    Raises UserError, before it changes anything, where the shard can't be repaired."""
     line, folder = fault.line, manifest.folder
     if fault.part == "starts":
         tokens = np.fromfile(folder / line.file, dtype="<u2", offset=line.header_bytes)
@@ -81,8 +81,8 @@ def repair(fault: Fault, manifest: Manifest, report: Report) -> str:
 
 
 def begin_again(manifest: Manifest, line: ShardLine, again: Path) -> TokenTarget:
-    """Begins a set in the folder `again` that lacks the shard of `line` and those behind it in its split. Returns the token_target with
-    which the pipeline makes the shard there and ends with the chunk in which that ends."""
+    """Begins a copy of the manifest in the folder `again`, without the shard of `line` and the later ones of its split. Returns
+    the target with which the pipeline writes that shard and stops after its last chunk."""
     split = manifest.of(line.split)
     missing = split[split.index(line) :]
     append_line(again, {"made_of": manifest.made_of})
@@ -96,7 +96,7 @@ def begin_again(manifest: Manifest, line: ShardLine, again: Path) -> TokenTarget
 
 
 def _make(manifest: Manifest, line: ShardLine, report: Report) -> None:
-    """Makes the shard of `line` again in a folder of its own, and takes it."""
+    """Makes the shard of `line` again in a separate folder, and moves it into the set."""
     folder, again, made_of = manifest.folder, manifest.folder / AGAIN, manifest.made_of
     shutil.rmtree(again, ignore_errors=True)
     make_folder(again)

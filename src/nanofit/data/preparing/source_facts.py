@@ -1,5 +1,6 @@
-"""How much text a source holds, and whether FineWeb's loss is expected of it: from names, file sizes and manifests, without a
-network and without reading more than a few kilobytes. What a plan rests on.
+"""What a plan needs to know of a source: how many tokens it holds, and whether its loss is FineWeb's.
+
+It is estimated from names, file sizes and manifests, without a network, and reads a few kilobytes at most.
 """
 
 import math
@@ -20,10 +21,10 @@ if TYPE_CHECKING:
     from nanofit.data.shards.existing import ExistingSet
 
 MAX_VALIDATION = 0.1
-"""Of local text, that validation takes at most."""
+"""Largest share of local text that validation takes."""
 
 BYTES_PER_TOKEN = {"bytes": 1.0, "gpt2": 4.3}
-"""Bytes of English text per token, to estimate a corpus's tokens before it is read (FineWeb has 0.216 tokens per byte)."""
+"""Bytes of English text per token, for estimates (FineWeb has 0.216 tokens per byte)."""
 
 PYTHON_BYTES_PER_TOKEN = 2.1
 """Bytes of Python source per token of GPT-2: 2.13 on the first 1.5 MB of CPython 3.11's library."""
@@ -32,18 +33,18 @@ OTHER_SCRIPTS_BYTES_PER_TOKEN = 1.8
 """The same for text that is mostly not ASCII: 2.09 on Japanese, 1.43 on Chinese, 1.69 on Russian prose."""
 
 MOSTLY_OTHER_SCRIPTS = 0.3
-"""Share of bytes beyond ASCII from which on a text counts as that."""
+"""Share of non-ASCII bytes above which that figure is used."""
 
 SAMPLE_BYTES = 16_384
 
 MAX_TEXT_FACTOR = 2.0
-"""Plain text may hold this many times its estimated tokens; nothing bounds what a packed file holds."""
+"""Plain text has at most this many times its estimated tokens; a packed file has no bound."""
 
 PLANNED_SAMPLES = 1_000
-"""Files whose beginnings a plan checks: 0.03 to 0.2 s (docs/log.md). Training checks more of them."""
+"""Files whose first bytes a plan checks: 0.03 to 0.2 s (docs/log.md). Training checks more."""
 
 TEXT_PER_FILE_BYTE = {".gz": 2.6, ".zst": 2.5, ".parquet": 1.5}
-"""Bytes of text per byte of a file by its ending, 1 for all others. gzip (level 6) and Zstandard (level 3) on 58 kB of FineWeb's text:
+"""Bytes of text per byte of file, by ending; 1 for all others. gzip (level 6) and Zstandard (level 3) on 58 kB of FineWeb's text:
 2.67 and 2.46; parquet: FineWeb's sample-10BT has 10^10 tokens of 4.64 bytes in 30.6 GB."""
 
 PUBLISHED_TOKENS = {
@@ -60,7 +61,7 @@ PUBLISHED_TOKENS = {
     "kjj0/fineweb10B-gpt2": 10e9,
     "kjj0/fineweb100B-gpt2": 100e9,
 }
-"""Training tokens of GPT-2's tokenizer, as the datasets' cards on the hub give them."""
+"""Training tokens of tokenizer gpt2, from the datasets' cards on the hub."""
 
 FINEWEB_NAME = re.compile(r"fineweb(-?\d+BT?)?(-gpt2)?", re.IGNORECASE)
 """How the usual downloads of FineWeb's tokens name their folder or their shards: fineweb, fineweb10B, fineweb100B."""
@@ -70,11 +71,10 @@ FINEWEB_NAME = re.compile(r"fineweb(-?\d+BT?)?(-gpt2)?", re.IGNORECASE)
 class SourceFacts:
     """What a plan needs to know of a source.
 
-    `unique_tokens` are the training tokens that it holds, None where that is not known before training; `counted` says what that
-    number rests on. `val_tokens` are those of validation, of a source on this machine. `is_of_hub`: it is a dataset of the hub.
-    `is_fineweb`: losses on FineWeb are expected of it. `bytes_per_token` is downloaded per token, None where nothing is, or
-    where it is not known. `tokenizer` made the shards, None for text. The source holds at most `max_factor` times the tokens that
-    are given here. `problem` is why training cannot begin, with the mend.
+    `unique_tokens`: its training tokens, None if unknown before training; `counted`: what that number rests on. `val_tokens`: its
+    validation tokens, None for the hub. `is_of_hub`: it is a hub dataset. `is_fineweb`: FineWeb's losses are expected of it.
+    `bytes_per_token`: bytes downloaded per token, None if nothing is or if unknown. `tokenizer`: of shards, None for text.
+    `max_factor`: the source has at most so many times the tokens given here. `problem`: why training can't begin, with the mend.
     """
 
     unique_tokens: float | None = None
@@ -89,17 +89,17 @@ class SourceFacts:
 
     @property
     def are_shards(self) -> bool:
-        """Whether the tokens lie on this disk already, where a run reads them."""
+        """Whether the source is a set of shards on this disk."""
         return self.tokenizer is not None and not self.is_of_hub
 
 
 def facts_of(
     spec: str, tokenizer: str | None, val_tokens: int, folder: Path | None = None, characters: str | None = None
 ) -> SourceFacts:
-    """What a plan needs to know of the source `spec` for `tokenizer` (None: the one that its shards were made with, or gpt2), and
-    for the vocabulary `characters`, where a recipe has one.
+    """What a plan needs to know of the source `spec`.
 
-    `folder` is where a run keeps its shards. Never raises: what is wrong is the facts' `problem`.
+    `tokenizer` None: that of its shards, or gpt2 for text. `folder`: where a run keeps its shards. `characters`: the recipe's
+    vocabulary, for tokenizer characters. Never raises: an error becomes the facts' `problem`.
     """
     try:
         if folder is not None and is_prepared(folder):
@@ -123,8 +123,7 @@ def facts_of(
 
 
 def problem_of_set(manifest: Manifest, tokenizer: str, characters: str | None) -> str | None:
-    """Why a recipe with `tokenizer`, and with the vocabulary `characters` if it has one, can't train on a set of shards, and the
-    mend; None where it can."""
+    """Why a recipe with this tokenizer and vocabulary can't train on a set of shards, with the mend; None if it can."""
     if not manifest.shards:
         return f"{manifest.folder} is not complete: nanofit data prepare SOURCE --out {manifest.folder}"
     if manifest.tokenizer != tokenizer:
@@ -133,7 +132,7 @@ def problem_of_set(manifest: Manifest, tokenizer: str, characters: str | None) -
 
 
 def problem_of_characters(folder: Path, own: str | None, wanted: str | None) -> str | None:
-    """Why a recipe whose vocabulary is `wanted` can't use the tokens in `folder`, whose vocabulary is `own`."""
+    """Why a recipe with the vocabulary `wanted` can't use the tokens in `folder`, of the vocabulary `own`; None if it can."""
     if wanted in (None, own):
         return None
     return (
@@ -147,7 +146,7 @@ def _other_tokenizer(folder: Path, own: str, asked: str) -> str:
 
 
 def problem_of_length(tokens: float, split: str, block_size: int) -> str | None:
-    """Why a split of `tokens` tokens is too short for windows of `block_size`, and the mend; None where it is long enough."""
+    """Why a split of `tokens` tokens is too short for a window of `block_size`, with the mend; None if it is long enough."""
     if tokens > block_size:
         return None
     return (
@@ -157,7 +156,7 @@ def problem_of_length(tokens: float, split: str, block_size: int) -> str | None:
 
 
 def problem_of_tokens(name: HubName, tokenizer: str) -> str | None:
-    """The same for a dataset of the hub that is tokens already."""
+    """Why a recipe with `tokenizer` can't use a hub dataset of tokens, with the mend; None if it can."""
     if name.kind == "tokens" and tokenizer != "gpt2":
         return f"{name.spec} is tokens of gpt2, and the recipe says {tokenizer}: --tokenizer gpt2"
     return None
@@ -229,13 +228,12 @@ def _facts_of_text(spec: str, tokenizer: str, val_tokens: int) -> SourceFacts:
 
 @lru_cache(maxsize=1)
 def _text_problem(state: tuple[tuple[Path, int, int], ...]) -> str | None:
-    """What samples show to be wrong with the files, each with its bytes and the time of its last change: a plan asks several
-    times."""
+    """`text_problem` of the files, cached by their sizes and times of change: a plan asks several times."""
     return text_problem([file for file, *_ in state], PLANNED_SAMPLES)
 
 
 def _is_mostly_of_other_scripts(files: list[Path]) -> bool:
-    """Whether a sample of the text is mostly not ASCII; only files that are plain text can be sampled."""
+    """Whether a sample of the plain-text files is mostly non-ASCII."""
     plain = [file for file in files if file.suffix.lower() not in TEXT_PER_FILE_BYTE]
     sample = b""
     for file in {*plain[:1], *plain[len(plain) // 2 :][:1], *plain[-1:]}:

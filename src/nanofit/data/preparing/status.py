@@ -1,4 +1,4 @@
-"""What a folder of shards holds, in figures; nothing is read but the manifest and the sizes of files."""
+"""The figures of a set of shards, from its manifest and file sizes alone."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,14 +15,14 @@ FORMAT_VERSION = 1
 
 @dataclass(frozen=True)
 class Status:
-    """A set of shards, or the beginning of one. `preparing_process` is the pid of the process that holds the folder, `?`
-    where it left none, None when nobody does."""
+    """A set of shards, perhaps unfinished. `preparing_process`: pid of the process that holds the folder, `?` if unknown, None if
+    none does."""
 
     manifest: Manifest
     preparing_process: str | None
 
     def json(self) -> dict[str, Any]:
-        """The fields of `nanofit data status --json`. What is not known is null."""
+        """The fields of `nanofit data status --json`; unknown ones are None."""
         manifest, made_of = self.manifest, self.manifest.made_of
         unconfirmed = manifest.unconfirmed()
         closing = manifest.closing
@@ -50,7 +50,7 @@ class Status:
 
 
 def status_of(folder: Path) -> Status:
-    """The status of `folder`. Raises UserError where nothing was ever begun."""
+    """The status of `folder`. Raises UserError for a folder in which no set was begun."""
     process = holder(folder) if is_held(folder) else None
     is_begun = (folder / PREPARING_NAME).exists() or process is not None
     if is_begun and not is_prepared(folder):

@@ -1,4 +1,4 @@
-"""`verify`: a set of shards against its manifest, byte for byte, and samples of it against its text; what is bad is repaired."""
+"""`verify`: compares a set of shards with its manifest, byte for byte, re-encodes samples of its text, and repairs what is bad."""
 
 import shlex
 from dataclasses import dataclass, replace
@@ -16,7 +16,7 @@ from nanofit.data.shards.shard_files import starts_file
 
 @dataclass(frozen=True)
 class Bad:
-    """Something that was not as it should be. `how` it was mended, or why it could not be. `is_cut_back`: the set now ends before it."""
+    """A bad file. `how` it was mended, or why it could not be. `is_cut_back`: the set now ends before it."""
 
     file: str
     problem: str
@@ -27,8 +27,11 @@ class Bad:
 
 @dataclass(frozen=True)
 class Verified:
-    """What `verify` found. `leftovers` are files in the folder of a complete set that the manifest does not name: harmless, and
-    nobody's. `next_step` says how a set is completed that is not complete, "" for others."""
+    """What `verify` found.
+
+    `leftovers`: files of a complete set's folder that its manifest does not name, which are harmless. `next_step`: the command
+    that completes an incomplete set, "" for a complete one.
+    """
 
     manifest: Manifest
     read_bytes: int
@@ -39,15 +42,15 @@ class Verified:
 
     @property
     def is_good(self) -> bool:
-        """Whether all that the manifest said before is there and as it should be."""
+        """Whether every shard of the manifest is there and right, or was mended."""
         return all(each.is_mended for each in self.bad)
 
 
 def verify(folder: Path, report: Report, *, repair: bool = True) -> Verified:
-    """Checks every shard that the manifest of `folder` names, and repairs what is bad where `repair` says so.
+    """Checks every shard in the manifest of `folder`, and repairs the bad ones if `repair`.
 
-    Somebody may be preparing the set meanwhile, unless something has to be repaired. Raises UserError for a folder without
-    shards, and where another process holds one that has to be repaired.
+    Checking works while another process prepares the set; repairing does not. Raises UserError for a folder without shards, and
+    where another process holds a folder that needs repair.
     """
     if is_prepared(folder):
         manifest, damage = read_good_part(folder)
@@ -102,7 +105,7 @@ def _bad(fault: Fault) -> Bad:
 
 
 def _repaired(manifest: Manifest, damage: str | None, faults: list[Fault], report: Report) -> list[Bad]:
-    """Cuts a damaged manifest back, and repairs the shards that are left in it."""
+    """Cuts a damaged manifest back, and repairs the bad shards that remain in it."""
     bad: list[Bad] = []
     shards = manifest.shards
     keep = min((shards.index(fault.line) for fault in faults if fault.part == "line"), default=len(shards))
@@ -126,8 +129,8 @@ def _repaired(manifest: Manifest, damage: str | None, faults: list[Fault], repor
 
 
 def _next_step(manifest: Manifest) -> str:
-    """The command that completes a set, as far as its manifest knows the options; "" for a set that is complete, that another
-    process is completing, or whose source is not known."""
+    """The command that completes a set, with the options that its manifest knows. "" for a set that is complete, that another
+    process is completing, or whose source is unknown."""
     folder, made_of = manifest.folder, manifest.made_of
     if manifest.closing is not None or not is_prepared(folder) or is_held(folder):
         return ""
@@ -144,7 +147,7 @@ def _next_step(manifest: Manifest) -> str:
 
 
 def _leftovers(manifest: Manifest) -> list[str]:
-    """Shards and unfinished ones that the manifest of a complete set does not name."""
+    """Shards, finished or not, that the manifest of a complete set does not name."""
     if manifest.closing is None or not is_prepared(manifest.folder) or is_held(manifest.folder):
         return []
     named = {name for line in manifest.shards for name in (line.file, starts_file(Path(line.file)).name)}

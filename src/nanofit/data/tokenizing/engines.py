@@ -45,8 +45,8 @@ SEARCHED_CHARACTERS = 2**18
 """Characters of a document in which a sample may begin, and in which a safe cut is searched from there."""
 
 CUT = re.compile(r"(?<=\S)(?=[ \n])|(?<=[A-Za-z])(?=[!-@\[-`{-~])")
-"""Where text can be cut without changing its ids: before a space or newline that follows other text, and between an ASCII letter and an ASCII
-character that is no letter. GPT-2's pattern has no look-behind and never matches across these, so a match always ends there."""
+"""Where text can be cut without changing its ids: before a space or newline that follows other text, and between an ASCII letter and an
+ASCII character that is no letter. GPT-2's pattern has no look-behind and never matches across these, so a match ends there."""
 
 ONE_KIND = re.compile(r"[A-Za-z]+|[0-9]+|[\t-\r ]+|[!-/:-@\[-`{-~\x00-\x08\x0e-\x1f\x7f]+|(?s:(.)\1*)")
 """Text inside one match of GPT-2's pattern: only letters, digits, white space or other characters, limited to those whose class is
