@@ -1,4 +1,4 @@
-"""A run's data while it is being prepared: the same tokens as afterwards, and a preparer that ends with the run."""
+"""A run's data while it is being prepared: the same tokens as afterwards, and a worker that ends with the run."""
 
 import json
 import os
@@ -114,7 +114,7 @@ def test_before_the_first_step_no_more_is_prepared_than_it_needs(hub: LocalHub, 
         stream.wait_for(5_000_000, NEVER)
 
 
-def test_the_preparer_does_not_outlive_the_run(hub: LocalHub, tmp_path: Path) -> None:
+def test_the_worker_does_not_outlive_the_run(hub: LocalHub, tmp_path: Path) -> None:
     with TrainingData(request(tmp_path / "set"), 7_000_000, silent) as data:
         data.train_stream().wait_for(1, NEVER)
         assert data._child is not None
@@ -138,7 +138,7 @@ with TrainingData(request, 7_000_000, silent) as data:
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_the_preparer_does_not_outlive_a_run_that_dies(hub: LocalHub, tmp_path: Path, number: signal.Signals) -> None:
+def test_the_worker_does_not_outlive_a_run_that_dies(hub: LocalHub, tmp_path: Path, number: signal.Signals) -> None:
     with subprocess.Popen([sys.executable, "-c", OPEN, str(tmp_path / "set")], stdout=subprocess.PIPE) as run:
         assert run.stdout is not None
         process = int(run.stdout.readline())
@@ -193,7 +193,7 @@ def test_a_hub_that_fails_for_a_while_is_waited_for(hub: LocalHub, tmp_path: Pat
     assert [seen.status for seen in hub.seen("000_00000.parquet")].count(503) == 3
 
 
-def test_small_text_and_finished_sets_need_no_preparer(hub: LocalHub, tmp_path: Path) -> None:
+def test_small_text_and_finished_sets_need_no_worker(hub: LocalHub, tmp_path: Path) -> None:
     (tmp_path / "text.txt").write_text("A short text. " * 4000)
     with TrainingData(request(tmp_path / "small", str(tmp_path / "text.txt")), None, silent) as data:
         assert data.train_stream().is_final
@@ -212,7 +212,7 @@ def text_request(tmp_path: Path, megabytes: int) -> Request:
     return Request(str(folder), "bytes", 10_000, None, tmp_path / "shards", 32)
 
 
-def test_the_preparer_that_ends_by_itself_exits_with_0(tmp_path: Path) -> None:
+def test_the_worker_that_ends_by_itself_exits_with_0(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "nanofit.data.preparing.prepare_worker", request_json(text_request(tmp_path, 1))]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as child:
         assert child.stdin and child.stdout

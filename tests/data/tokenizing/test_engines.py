@@ -183,7 +183,7 @@ def test_a_run_of_millions(fast: Engine, theirs: tiktoken.Encoding) -> None:
     assert fast.encode([text]).tokens.tolist() == begun([theirs.encode_ordinary(text)])
 
 
-# The judge
+# The spot check
 
 
 def altered(encoded: Encoded, place: int) -> Encoded:
