@@ -33,19 +33,30 @@ def prefer_local_dataset(values: dict[str, Any], file: Path | None = None) -> di
     if file is not None and file.resolve().parent.name == "config":
         roots.append(file.resolve().parents[1])
     folders = [root / "data" / values["dataset"] for root in roots]
-    local = next((folder for folder in folders if holds_tokens(folder)), None)
+    local = next((folder for folder in folders if holds_training_tokens(folder)), None)
     return values if local is None else values | {"dataset": str(local)}
 
 
-def holds_tokens(folder: Path) -> bool:
-    """Whether `folder` holds what nanoGPT's prepare.py writes (train.bin), or what the download scripts of llm.c and
-    modded-nanogpt write (NAME_train_000001.bin)."""
-    return (folder / TRAIN_NAME).is_file() or any(folder.glob("*_train*.bin"))
+TOKEN_FILES = ("*.bin", "*.ds", "train/*.ds", "val/*.ds")
+"""What nanoGPT and llm.c, and datatrove, call files of tokens in a folder of theirs."""
+
+
+def holds_files_of_tokens(folder: Path) -> bool:
+    """Whether a file in `folder` has a name that may be one of tokens: whether they are is found when they are opened."""
+    return any(any(folder.glob(pattern)) for pattern in TOKEN_FILES)
+
+
+def holds_training_tokens(folder: Path) -> bool:
+    """Whether `folder` holds what nanoGPT's prepare.py writes (train.bin), what the download scripts of llm.c and
+    modded-nanogpt write (NAME_train_000001.bin), or what datatrove's DocumentTokenizer writes (NAME.ds)."""
+    return (folder / TRAIN_NAME).is_file() or any(
+        any(folder.glob(pattern)) for pattern in ("*_train*.bin", "*.ds", "train/*.ds")
+    )
 
 
 def with_vocabulary_of_source(values: dict[str, Any]) -> dict[str, Any]:
-    """A recipe's flat `values` with the vocabulary of its source, where that is tokens of nanoGPT's or llm.c's and the values
-    give none.
+    """A recipe's flat `values` with the vocabulary of its source, where that is tokens of nanoGPT's, llm.c's or datatrove's and the
+    values give none.
 
     Raises UserError where the source's meta.pkl is no vocabulary.
     """
@@ -55,7 +66,7 @@ def with_vocabulary_of_source(values: dict[str, Any]) -> dict[str, Any]:
         return values
     path = Path(source).expanduser()
     folder = path.parent if path.suffix == ".bin" else path
-    if not holds_tokens(folder) or (folder / OUR_MANIFEST).exists():
+    if not holds_training_tokens(folder) or (folder / OUR_MANIFEST).exists():
         return values
     meta = folder / META_NAME
     characters = read_characters(meta) if meta.is_file() and (folder / TRAIN_NAME).is_file() else None

@@ -8,7 +8,8 @@ import pytest
 
 from nanofit.common.errors import UserError
 from nanofit.data.loading.stream import TokenStream
-from nanofit.data.shards.existing import BLOCK_BYTES, BLOCKS, ExistingSet, existing_set, identity
+from nanofit.data.shards.existing import ExistingSet, existing_set
+from nanofit.data.shards.existing_file import BLOCK_BYTES, BLOCKS, identity
 from nanofit.data.tokenizing.tokenizers import get_tokenizer
 
 TEXT = "The moon is a harsh mistress – ü😀.\n" * 50

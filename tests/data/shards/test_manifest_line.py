@@ -70,7 +70,7 @@ def test_fields_that_are_missing_or_unknown() -> None:
         {"spec": 1},
         {"val_tokens": "10"},
         {"val_share": 2},
-        {"world_size": None, "rank": -1},
+        {"evaluated_tokens": None, "most_tokens": -1},
         {"tokenizer": ["gpt2"]},
     ],
 )

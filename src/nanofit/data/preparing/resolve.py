@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nanofit.common.errors import UserError
+from nanofit.config.nanogpt_data import holds_files_of_tokens
 from nanofit.data.shards.manifest import Manifest, is_prepared, read_manifest
 from nanofit.data.sources.hub.names import HubName, hub_name
 from nanofit.data.sources.local.kinds import ENDINGS_BEFORE_MARKUP
@@ -59,7 +60,7 @@ def resolve(spec: str, wanted_tokens: float | None = None) -> ResolvedSource:
     path = Path(spec).expanduser()
     if is_prepared(path):
         return ResolvedSource(manifest=read_manifest(path))
-    if path.exists() and (path.suffix == ".bin" or (path.is_dir() and any(path.glob("*.bin")))):
+    if path.is_file() if path.suffix in (".bin", ".ds") else holds_files_of_tokens(path):
         from nanofit.data.shards.existing import existing_set  # here, because numpy takes long to import
 
         existing = existing_set(path)

@@ -7,6 +7,7 @@ from typing import Any
 from nanofit.common.locks import holder, is_held
 from nanofit.data.preparing.set_folder import PREPARING_NAME, set_in
 from nanofit.data.shards.manifest import Manifest, ShardLine, Split, is_prepared
+from nanofit.data.shards.manifest_line import HEADER_BYTES
 from nanofit.data.shards.shard_files import starts_file
 
 FORMAT_VERSION = 1
@@ -69,8 +70,10 @@ def _figures(manifest: Manifest, split: Split) -> dict[str, int]:
 
 
 def _bytes_on_disk(folder: Path, line: ShardLine) -> int:
+    """Of the shard and its sidecar; a file that another program wrote may hold tokens of the other split, too."""
     files = (folder / line.file, starts_file(folder / line.file))
-    return sum(file.stat().st_size for file in files if file.exists())
+    shard, sidecar = (file.stat().st_size if file.exists() else 0 for file in files)
+    return min(shard, HEADER_BYTES + 2 * line.tokens) + sidecar
 
 
 def _pid(process: str | None) -> int | None:

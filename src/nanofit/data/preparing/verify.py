@@ -83,7 +83,7 @@ class _Checked:
 
 
 def _check(manifest: Manifest, report: Report, *, is_ours: bool) -> _Checked:
-    total = sum(line.header_bytes + 2 * line.tokens for line in manifest.shards)
+    total = sum(2 * line.tokens for line in manifest.shards)
     done = 0
 
     def read(file: str, count: int) -> None:
@@ -134,7 +134,7 @@ def _next_step(manifest: Manifest) -> str:
     folder, made_of = manifest.folder, manifest.made_of
     if manifest.closing is not None or not is_prepared(folder) or is_held(folder):
         return ""
-    if "spec" not in made_of or "ranks" in made_of:
+    if "spec" not in made_of:
         return ""
     command = ["nanofit", "data", "prepare", made_of.get("asked") or made_of["spec"], "--tokenizer", manifest.tokenizer]
     name = hub_name_of(manifest)

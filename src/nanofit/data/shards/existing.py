@@ -1,13 +1,12 @@
-"""Sets of tokens that somebody else made, taken as they stand: nothing is written beside them.
+"""Sets of tokens that another program made: nanoGPT's, llm.c's and datatrove's. They are used as they are; nothing is written
+beside them.
 
 nanoGPT's are `train.bin` and `val.bin`, nothing but uint16, of GPT-2's vocabulary or of the characters in `meta.pkl`. llm.c's
-and modded-nanogpt's are `NAME_train_000001.bin` and the like, with a header, of GPT-2's vocabulary. What takes reading tens of
-gigabytes is sampled: a file is known by 64 blocks of it.
+and modded-nanogpt's are `NAME_train_000001.bin` and the like, with a header, of GPT-2's vocabulary. datatrove's are `NAME.ds`
+(`datatrove_files.py`).
 """
 
-import hashlib
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +16,8 @@ from nanofit.common.durable import require_regular
 from nanofit.common.errors import UserError
 from nanofit.config.nanogpt_data import META_NAME, read_characters
 from nanofit.config.vocabulary import CHARACTERS, DocumentVocabulary, vocabulary_of
+from nanofit.data.shards.datatrove_files import PATTERN, VALIDATION, datatrove_files
+from nanofit.data.shards.existing_file import ExistingFile, all_tokens, identity, sampled_tokens
 from nanofit.data.shards.manifest import MANIFEST_NAME, Manifest, ShardLine, Split
 from nanofit.data.shards.shard_files import HEADER_BYTES, MAGIC, VERSION, starts_file
 from nanofit.data.tokenizing.tokenizers import character_byte_lengths, token_byte_lengths
@@ -25,31 +26,16 @@ NANOGPT_FILES: dict[Split, str] = {"val": "val.bin", "train": "train.bin"}
 SHARD_NAME = re.compile(r"(.+)_(train|val)(_\d+)?\.bin")
 """`fineweb_train_000001.bin`, and `tiny_shakespeare_train.bin` where there is one file a split."""
 
-SAMPLED = "sampled-"
-"""Begins what stands for a file's sha256 where only parts of the file were read."""
-
-BLOCKS = 64
-BLOCK_BYTES = 64 * 1024
-
-
-@dataclass(frozen=True)
-class ExistingFile:
-    """One file of uint16 tokens, little-endian, after `header_bytes`."""
-
-    path: Path
-    split: Split
-    tokens: int
-    header_bytes: int
-
 
 @dataclass(frozen=True)
 class ExistingSet:
     """The files of a set in the order of the token stream, validation first. `characters`: its vocabulary, where it is not
-    GPT-2's."""
+    GPT-2's. `validation`: what its validation split is."""
 
     folder: Path
     files: tuple[ExistingFile, ...]
     characters: str | None = None
+    validation: str = "the validation files of this set"
 
     @property
     def tokenizer(self) -> str:
@@ -65,7 +51,7 @@ class ExistingSet:
             "spec": str(self.folder),
             "tokenizer": self.tokenizer,
             "characters": self.characters,
-            "validation": "the validation files of this set",
+            "validation": self.validation,
             "comparable": False,
         }
         lines = tuple(self._line(file) for file in self.files)
@@ -79,7 +65,7 @@ class ExistingSet:
         )
         separator = vocabulary.separator if isinstance(vocabulary, DocumentVocabulary) else None
         seen = separators = text_bytes = 0
-        for tokens in _all_tokens(file) if file.split == "val" else _sampled_tokens(file):
+        for tokens in all_tokens(file) if file.split == "val" else sampled_tokens(file):
             if len(tokens) and tokens.max() >= vocabulary.size:
                 whose = "GPT-2's vocabulary" if self.characters is None else f"that of {META_NAME}"
                 raise UserError(
@@ -90,7 +76,7 @@ class ExistingSet:
             separators += 0 if separator is None else int(np.count_nonzero(tokens == separator))
             text_bytes += int(lengths[tokens].sum(dtype=np.int64))
         return ShardLine(
-            file=file.path.name,
+            file=str(file.path.relative_to(self.folder)),
             split=file.split,
             sha256=identity(file),
             tokens=file.tokens,
@@ -105,10 +91,10 @@ class ExistingSet:
 def existing_set(path: Path) -> ExistingSet | None:
     """The set in folder `path`, or the one that a `train.bin` belongs to; None where there is nothing of the kind.
 
-    Only names, sizes and headers are looked at. Raises UserError for a set that is not whole, or is of other tokens.
+    Only names, sizes, headers and a few documents are read. Raises UserError for a set that is not whole, or is of other tokens.
     """
     if path.is_file():
-        if path.suffix != ".bin":
+        if path.suffix not in (".bin", ".ds"):
             return None
         if path.name not in NANOGPT_FILES.values():
             raise UserError(f"{path} is one file of a set: give the folder that it lies in")
@@ -124,7 +110,7 @@ def existing_set(path: Path) -> ExistingSet | None:
             f"{path} holds shards of nanofit without their {MANIFEST_NAME}, which says what they are: put it back, or prepare "
             "them again in another folder"
         )
-    return _llmc_set(path, shards) if shards else None
+    return _llmc_set(path, shards) if shards else _datatrove_set(path)
 
 
 def _nanogpt_set(folder: Path, names: set[str]) -> ExistingSet:
@@ -152,6 +138,14 @@ def _llmc_set(folder: Path, shards: list[re.Match[str]]) -> ExistingSet:
     return ExistingSet(folder, tuple(files))
 
 
+def _datatrove_set(folder: Path) -> ExistingSet | None:
+    files = datatrove_files(folder)
+    if not files:
+        return None
+    validation = VALIDATION if any(folder.glob(PATTERN)) else "the files of this set's folder val"
+    return ExistingSet(folder, files, validation=validation)
+
+
 def _file(path: Path, split: Split, *, needs_header: bool = False) -> ExistingFile:
     size = require_regular(path).stat().st_size
     if size == 0:
@@ -172,33 +166,3 @@ def _file(path: Path, split: Split, *, needs_header: bool = False) -> ExistingFi
     if begin[2] != tokens or tokens < 1:
         raise UserError(f"{path} should hold {begin[2]:,} tokens and holds {max(tokens, 0):,}: fetch or make it again")
     return ExistingFile(path, split, tokens, HEADER_BYTES)
-
-
-def identity(file: ExistingFile) -> str:
-    """What tells a file's content from another's, quickly: a sha256 of its size and of the blocks that are sampled."""
-    digest = hashlib.sha256(f"{file.path.stat().st_size} {BLOCKS} {BLOCK_BYTES}".encode())
-    for tokens in _sampled_tokens(file):
-        digest.update(tokens.tobytes())
-    return f"{SAMPLED}{digest.hexdigest()}"
-
-
-def _sampled_tokens(file: ExistingFile) -> Iterator[np.ndarray]:
-    """BLOCKS blocks spread evenly over the file, its first and last tokens among them; all of a small file."""
-    step = BLOCK_BYTES // 2
-    if file.tokens <= BLOCKS * step:
-        yield from _all_tokens(file)
-        return
-    for block in range(BLOCKS):
-        yield _tokens(file, (file.tokens - step) * block // (BLOCKS - 1), step)
-
-
-def _all_tokens(file: ExistingFile) -> Iterator[np.ndarray]:
-    step = BLOCKS * BLOCK_BYTES // 2
-    for start in range(0, file.tokens, step):
-        yield _tokens(file, start, step)
-
-
-def _tokens(file: ExistingFile, start: int, count: int) -> np.ndarray:
-    return np.fromfile(
-        file.path, dtype="<u2", count=min(count, file.tokens - start), offset=file.header_bytes + 2 * start
-    )

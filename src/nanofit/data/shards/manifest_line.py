@@ -21,7 +21,7 @@ class ShardLine:
 
     `text_bytes`: bytes of UTF-8 text that its tokens encode. `documents`: documents that begin in it. `cursor`: where its split
     continues after it (`ResumePoint`). `files`: files of the source with text in it, if the source lists their sha256.
-    `header_bytes`: 0 for a file of tokens alone.
+    `header_bytes`: bytes before its tokens; of a set that another program made, 0, a header, or tokens of the other split.
     """
 
     file: str
@@ -66,7 +66,7 @@ _SHARD_CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
 _MADE_OF_CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "val_share": (_is_share, "a share from 0 to 1"),
     **dict.fromkeys(("spec", "asked", "commit", "tokenizer", "fingerprint", "validation"), (_is_text, "a string")),
-    **dict.fromkeys(("val_tokens", "evaluated_tokens", "most_tokens", "rank", "world_size"), (_is_count, "a number")),
+    **dict.fromkeys(("val_tokens", "evaluated_tokens", "most_tokens"), (_is_count, "a number")),
 }
 
 

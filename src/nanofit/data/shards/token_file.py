@@ -16,7 +16,7 @@ import numpy as np
 
 from nanofit.common.durable import require_regular
 from nanofit.common.errors import UserError
-from nanofit.data.shards.existing import SAMPLED, ExistingFile, identity
+from nanofit.data.shards.existing_file import SAMPLED, ExistingFile, identity
 from nanofit.data.shards.manifest_line import ShardLine
 from nanofit.data.shards.shard_files import MAGIC, header
 
@@ -42,9 +42,10 @@ class TokenFile:
         weakref.finalize(self, os.close, self._descriptor).atexit = False
         self._moving = threading.Lock()
         self._status = self._status_now()
-        if self._status[0] != line.header_bytes + 2 * line.tokens:
+        size, end = self._status[0], line.header_bytes + 2 * line.tokens
+        if size < end or (size > end and not self._is_sampled):
             raise self._damaged(f"is cut off or altered (its size is not that of {line.tokens:,} tokens)")
-        begin = header(MAGIC, line.tokens)[: min(12, line.header_bytes)]
+        begin = b"" if self._is_sampled else header(MAGIC, line.tokens)[: min(12, line.header_bytes)]
         if self._bytes(0, len(begin)) != begin:
             raise self._damaged(f"does not begin as a shard of {line.tokens:,} tokens does")
         self._starting = threading.Lock()
