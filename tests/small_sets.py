@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import one_machine
 import pytest
 
+import one_machine
 from nanofit.data.preparing import hub_sets, prepare
 from nanofit.data.preparing.split_writer import WriteSpec
 from nanofit.data.shards.manifest import Manifest, Split, append_line, read_manifest

@@ -17,7 +17,8 @@ from nanofit.data.preparing.token_target import TokenTarget
 from nanofit.data.shards.manifest import Manifest, append_line, append_shard, is_prepared, read_manifest
 from nanofit.data.sources.hub.client import Hub, HubUnreachable
 from nanofit.data.sources.hub.names import FINEWEB, FINEWEB_BYTES_PER_TOKEN, HubName
-from nanofit.data.sources.hub.source import COMMUNITY_TOKENS, ParquetSource, before_cards, open_hub_source
+from nanofit.data.sources.hub.parquet_source import ParquetSource
+from nanofit.data.sources.hub.source import COMMUNITY_TOKENS, before_cards, open_hub_source
 from nanofit.data.tokenizing.engines import fast_engine
 
 SPOOL = ".spool"

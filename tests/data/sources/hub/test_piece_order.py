@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from nanofit.data.sources.hub.parquet_pieces import Footer, Piece
-from nanofit.data.sources.hub.piece_order import Order, Step, first_place
+from nanofit.data.sources.hub.piece_order import Order, Step, first_cursor
 
 PIECE_BYTES, TEXT_BYTES = 2_150_000, 3_200_000  # of 1000 documents
 TOKENS = 700_000
@@ -41,8 +41,8 @@ class Shelf:
         self.kept.discard(file)
 
 
-def steps(shelf: Shelf, community: Shelf | None = None, place: dict[str, Any] | None = None) -> Any:
-    return Order(shelf, community, 10_485_760).steps(place)
+def steps(shelf: Shelf, community: Shelf | None = None, cursor: dict[str, Any] | None = None) -> Any:
+    return Order(shelf, community, 10_485_760).steps(cursor)
 
 
 def tokens(some: list[Step]) -> int:
@@ -50,10 +50,10 @@ def tokens(some: list[Step]) -> int:
 
 
 def test_training_begins_behind_the_communitys_set_with_enough_for_three_shards():
-    place = first_place(Shelf().get(0), 10_485_760, own_validation=True)
-    assert place["phase"] == "head"
-    assert 1.1 * 10_485_760 < TOKENS * place["first"] < 1.3 * 10_485_760
-    head = place["until"] - place["first"]
+    cursor = first_cursor(Shelf().get(0), 10_485_760, own_validation=True)
+    assert cursor["phase"] == "head"
+    assert 1.1 * 10_485_760 < TOKENS * cursor["first"] < 1.3 * 10_485_760
+    head = cursor["until"] - cursor["first"]
     assert TOKENS * head > 2**20 + 2**21 + 2**22
     assert PIECE_BYTES * head < 30e6
 
@@ -72,7 +72,7 @@ def test_each_piece_comes_once_in_the_files_own_order_with_the_roles_of_the_phas
 
 
 def test_four_files_are_interleaved_and_the_next_enters_when_one_ends():
-    some = [step.file for step in steps(Shelf(6, 60)) if step.place["phase"] == "rest"]
+    some = [step.file for step in steps(Shelf(6, 60)) if step.cursor["phase"] == "rest"]
     assert some[:8] == [0, 1, 2, 3, 0, 1, 2, 3]
     assert all(len(set(some[at : at + 4])) == 4 for at in range(230))
     ends = {file: len(some) - some[::-1].index(file) for file in range(6)}
@@ -90,7 +90,7 @@ def test_with_the_validation_of_another_dataset_the_head_is_the_beginning():
     validation = [step for step in some if step.role == "val"]
     assert all(step.community for step in validation)
     assert 10_485_760 < tokens(validation) < 1.3 * 10_485_760
-    assert some[head + len(validation)].place["phase"] == "rest"
+    assert some[head + len(validation)].cursor["phase"] == "rest"
     assert (some[head + len(validation)].file, some[head + len(validation)].number) == (0, head)
     assert "val" not in roles[head + len(validation) :]
 
@@ -98,7 +98,7 @@ def test_with_the_validation_of_another_dataset_the_head_is_the_beginning():
 @pytest.mark.parametrize("pieces", [1, 7, 20])
 def test_files_too_short_for_a_head_are_read_one_after_another_until_validation_is_full(pieces):
     some = list(steps(Shelf(40, pieces)))
-    lead = [step for step in some if step.place["phase"] == "lead"]
+    lead = [step for step in some if step.cursor["phase"] == "lead"]
     assert [(step.file, step.number) for step in lead] == [divmod(at, pieces) for at in range(len(lead))]
     assert 10_485_760 < tokens(lead) < 1.3 * 10_485_760
     assert {step.role for step in some} == {"fill"}
@@ -107,20 +107,20 @@ def test_files_too_short_for_a_head_are_read_one_after_another_until_validation_
 
 def test_the_head_is_short_where_pieces_are_large_beside_their_text(monkeypatch):
     monkeypatch.setattr("nanofit.data.sources.hub.piece_order.HEAD_BYTES", 5_000_000)
-    place = first_place(Shelf().get(0), 10_485_760, own_validation=True)
-    assert place["until"] - place["first"] == 2
+    cursor = first_cursor(Shelf().get(0), 10_485_760, own_validation=True)
+    assert cursor["until"] - cursor["first"] == 2
     monkeypatch.setattr("nanofit.data.sources.hub.piece_order.HEAD_BYTES", 2_000_000)
-    assert first_place(Shelf().get(0), 10_485_760, own_validation=True)["phase"] == "lead"
+    assert first_cursor(Shelf().get(0), 10_485_760, own_validation=True)["phase"] == "lead"
 
 
 @pytest.mark.parametrize("community", [None, Shelf(1)])
-def test_the_order_goes_on_from_each_of_its_places(community):
+def test_the_order_goes_on_from_each_of_its_cursors(community):
     some = list(steps(Shelf(5, 60), community))
     for at, step in enumerate(some):
         if at % 7 == 0:
-            again = list(steps(Shelf(5, 60), community, step.place))
-            assert [(each.place, each.file, each.number, each.role) for each in again] == [
-                (each.place, each.file, each.number, each.role) for each in some[at:]
+            again = list(steps(Shelf(5, 60), community, step.cursor))
+            assert [(each.cursor, each.file, each.number, each.role) for each in again] == [
+                (each.cursor, each.file, each.number, each.role) for each in some[at:]
             ]
 
 
@@ -129,12 +129,12 @@ def test_footers_are_asked_for_before_they_are_needed_and_not_all_at_once():
     reading = steps(shelf)
     first = next(reading)
     assert shelf.asked == [0]
-    until = first.place["until"]
+    until = first.cursor["until"]
     for step in reading:
         assert len(shelf.kept) <= 8
-        if step.place["phase"] == "fill" and step.number >= 3:
+        if step.cursor["phase"] == "fill" and step.number >= 3:
             assert shelf.kept == {0, 1, 2, 3}
-        if step.place["phase"] == "rest" and step.number < 40 and step.file == 0:
+        if step.cursor["phase"] == "rest" and step.number < 40 and step.file == 0:
             assert shelf.kept == {0, 1, 2, 3}
         if step.file >= 4 and step.number == 0:
             # Asked for while one of those before it was read.
@@ -145,6 +145,6 @@ def test_footers_are_asked_for_before_they_are_needed_and_not_all_at_once():
 
 def test_a_small_first_file_has_a_part_of_it_as_head_if_that_is_a_shard() -> None:
     """Pieces of about 0.7 million tokens: of twelve, nine would be the head; of two, there is none."""
-    place = first_place(Shelf(pieces=12).get(0), 0, own_validation=False)
-    assert (place["phase"], place["first"], place["until"]) == ("head", 0, 9)
-    assert first_place(Shelf(pieces=2).get(0), 0, own_validation=False)["phase"] == "val"
+    cursor = first_cursor(Shelf(pieces=12).get(0), 0, own_validation=False)
+    assert (cursor["phase"], cursor["first"], cursor["until"]) == ("head", 0, 9)
+    assert first_cursor(Shelf(pieces=2).get(0), 0, own_validation=False)["phase"] == "val"

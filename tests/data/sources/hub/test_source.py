@@ -18,12 +18,13 @@ from hub_server import Drop, LocalHub, Status, fineweb_repo
 from memory_hub import MemoryHub, parquet
 from nanofit.common.errors import UserError
 from nanofit.common.events import Event, Note, silent
+from nanofit.data.sources import documents as documents_module
 from nanofit.data.sources.documents import Chunk, DamagedFile
 from nanofit.data.sources.hub import parquet_pieces, piece_order, piece_requests, read_ahead
-from nanofit.data.sources.hub import reading as hub_reading
 from nanofit.data.sources.hub.client import Hub, HubUnreachable
 from nanofit.data.sources.hub.names import COMMUNITY_FOLDER, FINEWEB, hub_name
-from nanofit.data.sources.hub.source import ParquetSource, open_hub_source
+from nanofit.data.sources.hub.parquet_source import ParquetSource
+from nanofit.data.sources.hub.source import open_hub_source
 
 ANY = "hf://datasets/owner/dataset"
 
@@ -34,7 +35,7 @@ def small(monkeypatch):
     monkeypatch.setattr(parquet_pieces, "PIECE_BYTES", 1)
     monkeypatch.setattr(parquet_pieces, "_SMALLEST_TAIL", 300)
     monkeypatch.setattr(piece_order, "HEAD_TOKENS", 150)
-    monkeypatch.setattr(hub_reading, "CHUNK_BYTES", 400)
+    monkeypatch.setattr(documents_module, "CHUNK_BYTES", 400)
 
 
 def opened(

@@ -1,59 +1,59 @@
-"""In which order the pieces of a dataset's parquet files are read: a pure function of the listing, the footers and the
-validation tokens wanted, never of time.
+"""The order in which the pieces of a dataset's parquet files are read: a pure function of the listing, the footers and the
+number of validation tokens, never of time.
 
 The phases, each of which may be empty:
-    head   some pieces of the first file, for training only, so that training begins with the first bytes;
+    head   some pieces of the first file, for training only, so that training starts with the first bytes;
     fill   the pieces of the first file before the head: the validation set in dataset order, then training;
-    lead   where there is no head: files one after another until validation is surely full;
+    lead   where there is no head: file after file until validation is surely full;
     val    the pieces of another dataset that hold the validation set;
-    rest   everything else, a piece of one file after a piece of another, four files at a time, since neighbours in a
-           file come from one crawl.
-A place in the order is a small dict, as JSON holds it; the order goes on from any of its places.
+    rest   everything else, four files in turn, a piece of each, since neighbours in a file come from one crawl.
+A cursor is a position in this order, as JSON holds it; the order resumes from any of its cursors.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
-    from nanofit.data.sources.documents import Role
+    from nanofit.data.sources.documents import Cursor, Role
     from nanofit.data.sources.hub.parquet_pieces import Footer, Piece
 
 ACTIVE_FILES = 4
 HEAD_TOKENS = 7_500_000
-"""About what the first three shards hold: with them training is under way until validation is there."""
+"""Tokens of about three shards: training runs on them until validation has arrived."""
 
-LEAST_HEAD_TOKENS = 1_400_000
-"""A first shard, and a quarter to spare: less is no head."""
+MIN_HEAD_TOKENS = 1_400_000
+"""Tokens of one shard and a quarter more. A smaller head would not fill a shard, so there is none."""
 
 HEAD_BYTES = 48 * 2**20
-"""The head stays in memory until the bytes before it are hashed."""
+"""The head stays in memory until the bytes before it are hashed, so this is its limit."""
 
 TOKENS_PER_BYTE = 0.216
-"""GPT-2 tokens a byte of FineWeb's text."""
+"""GPT-2 tokens per byte of FineWeb's text."""
 
 VALIDATION_SPARE = 1.15
+"""Factor on the bytes of text read for validation, since tokens per byte vary."""
 
-_NEAR_THE_END = 16  # pieces before a file's end at which the footer of the next file is asked for
-
-Place = dict[str, Any]
+_LOOK_AHEAD_PIECES = 16
+"""Pieces before a file's end at which the footer of the next file is fetched."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """A piece to read. `place` is where the order stands before it; pieces up to `follows` (exclusive) of the file come in
-    this order too, without another before them in the file."""
+    """Piece `number` of a file. `cursor` is the position before it. `contiguous_end`: the order reads the pieces from `number`
+    to there, exclusive, without another of this file between them."""
 
-    place: Place
+    cursor: Cursor
     footer: Footer
     file: int
     number: int
-    follows: int
+    contiguous_end: int
     role: Role
-    community: bool = False  # a file of the validation's own dataset
+    community: bool = False
+    """Whether it is a file of the other dataset that holds the validation set."""
 
     @property
     def piece(self) -> Piece:
@@ -61,12 +61,12 @@ class Step:
 
     @property
     def last(self) -> bool:
-        """Is it the file's last piece?"""
+        """Whether it is the file's last piece."""
         return self.number + 1 == len(self.footer.pieces)
 
 
 class Footers(Protocol):
-    """The footers of a dataset's files by number. `ask` has one fetched, `get` waits for it, after `drop` it is not needed any more."""
+    """The footers of a dataset's files by number. `ask` starts to fetch one, `get` waits for it, `drop` forgets it."""
 
     @property
     def count(self) -> int: ...
@@ -75,32 +75,35 @@ class Footers(Protocol):
     def drop(self, file: int) -> None: ...
 
 
-def text_bytes_of(tokens: float) -> float:
+def _validation_bytes(tokens: int) -> float:
     """Bytes of text that surely hold `tokens`."""
     return tokens / TOKENS_PER_BYTE * VALIDATION_SPARE
 
 
-def first_place(first: Footer, val_tokens: int, own_validation: bool) -> Place:
-    """Where the order begins: with a head where the first file has pieces enough for one."""
-    wanted = text_bytes_of(val_tokens)
-    skipped = _pieces_for(first, 0, wanted) if own_validation else 0
-    # Of a small file a part does: what matters is that the first shard comes before everything else.
-    most = skipped + 3 * (len(first.pieces) - skipped) // 4
-    until = min(_pieces_for(first, skipped, HEAD_TOKENS / TOKENS_PER_BYTE), most)
+def first_validation_cursor(val_tokens: int, pieces_read: int = 0) -> Cursor:
+    """The start of phase `val`, before which `pieces_read` pieces of the first file come."""
+    return {"phase": "val", "file": 0, "at": 0, "left": _validation_bytes(val_tokens), "next": pieces_read}
+
+
+def first_cursor(first: Footer, val_tokens: int, own_validation: bool) -> Cursor:
+    """The start of the order: a head if the first file, whose footer is `first`, has enough pieces for one."""
+    wanted = _validation_bytes(val_tokens)
+    skipped = _end_of(first, 0, wanted) if own_validation else 0
+    # Three quarters of a small file are enough: what matters is that the first shard comes before everything else.
+    max_end = skipped + 3 * (len(first.pieces) - skipped) // 4
+    until = min(_end_of(first, skipped, HEAD_TOKENS / TOKENS_PER_BYTE), max_end)
     text_bytes = sum(piece.text_bytes for piece in first.pieces[skipped:until])
-    is_enough = text_bytes * TOKENS_PER_BYTE >= min(LEAST_HEAD_TOKENS, HEAD_TOKENS)
+    is_enough = text_bytes * TOKENS_PER_BYTE >= min(MIN_HEAD_TOKENS, HEAD_TOKENS)
     while until > skipped and sum(piece.size for piece in first.pieces[skipped:until]) > HEAD_BYTES:
         until -= 1
     if until > skipped and is_enough:
         return {"phase": "head", "at": skipped, "first": skipped, "until": until}
-    return (
-        {"phase": "lead", "file": 0, "at": 0, "left": wanted}
-        if own_validation
-        else {"phase": "val", "file": 0, "at": 0, "left": wanted, "next": 0}
-    )
+    if own_validation:
+        return {"phase": "lead", "file": 0, "at": 0, "left": wanted}
+    return first_validation_cursor(val_tokens)
 
 
-def _pieces_for(footer: Footer, start: int, text_bytes: float) -> int:
+def _end_of(footer: Footer, start: int, text_bytes: float) -> int:
     """The end of the pieces from `start` on that together hold `text_bytes`, or of the file."""
     number = start
     while text_bytes > 0 and number < len(footer.pieces):
@@ -109,82 +112,88 @@ def _pieces_for(footer: Footer, start: int, text_bytes: float) -> int:
     return number
 
 
+def files_begun(cursor: Cursor) -> set[int]:
+    """The files of which a piece comes before `cursor` in the order."""
+    phase = cursor["phase"]
+    if phase == "rest":
+        return {file for file, at in cursor["active"] if at}
+    if phase == "lead":
+        return {cursor["file"]} if cursor["at"] else set()
+    begun = {"head": cursor["at"] > cursor.get("first", 0), "val": cursor.get("next", 0) > 0, "fill": True}
+    return {0} if begun[phase] else set()
+
+
 @dataclass(frozen=True)
 class Order:
-    """`community`: the footers of the dataset that validation comes from, where that is another."""
+    """The steps of a dataset with `footers`. `community` are those of the dataset that holds the validation set, if that is
+    another."""
 
     footers: Footers
     community: Footers | None
     val_tokens: int
 
-    def steps(self, place: Place | None) -> Iterator[Step]:
-        """The steps from `place` on, from the beginning when it is None."""
-        if place is None:
-            place = first_place(self.footers.get(0), self.val_tokens, self.community is None)
-        if place["phase"] == "head":
-            place = yield from self._head(place)
-        if place["phase"] == "fill":
-            place = yield from self._fill(place)
-        elif place["phase"] == "val":
-            place = yield from self._validation(place)
-        elif place["phase"] == "lead":
-            place = yield from self._lead(place)
-        yield from self._rest(place)
+    def steps(self, cursor: Cursor | None) -> Iterator[Step]:
+        """The steps from `cursor` on, from the beginning for None."""
+        if cursor is None:
+            cursor = first_cursor(self.footers.get(0), self.val_tokens, self.community is None)
+        phases = {"head": self._head, "fill": self._fill, "lead": self._lead, "val": self._validation}
+        while cursor["phase"] != "rest":
+            cursor = yield from phases[cursor["phase"]](cursor)
+        yield from self._rest(cursor)
 
-    def _head(self, place: Place) -> Generator[Step, None, Place]:
-        footer, until = self.footers.get(0), place["until"]
-        for at in range(place["at"], until):
-            yield Step(place | {"at": at}, footer, 0, at, until, "train")
+    def _head(self, cursor: Cursor) -> Generator[Step, None, Cursor]:
+        footer, until = self.footers.get(0), cursor["until"]
+        for at in range(cursor["at"], until):
+            yield Step(cursor | {"at": at}, footer, 0, at, until, "train")
         if self.community is None:
-            return place | {"phase": "fill", "at": 0}
-        return {"phase": "val", "file": 0, "at": 0, "left": text_bytes_of(self.val_tokens), "next": until}
+            return cursor | {"phase": "fill", "at": 0}
+        return first_validation_cursor(self.val_tokens, pieces_read=until)
 
-    def _fill(self, place: Place) -> Generator[Step, None, Place]:
-        footer, first, until = self.footers.get(0), place["first"], place["until"]
-        for at in range(place["at"], first):
-            self._ask_for_company(at)
-            yield Step(place | {"at": at}, footer, 0, at, first, "fill")
-        return self._rest_from(0, until)
+    def _fill(self, cursor: Cursor) -> Generator[Step, None, Cursor]:
+        footer, first = self.footers.get(0), cursor["first"]
+        for at in range(cursor["at"], first):
+            self._ask_beside_first(at)
+            yield Step(cursor | {"at": at}, footer, 0, at, first, "fill")
+        return self._first_rest_cursor(0, cursor["until"])
 
-    def _validation(self, place: Place) -> Generator[Step, None, Place]:
+    def _validation(self, cursor: Cursor) -> Generator[Step, None, Cursor]:
         assert self.community is not None
-        for asked, step in enumerate(validation_steps(self.community, place)):
-            self._ask_for_company(asked)
+        for asked, step in enumerate(validation_steps(self.community, cursor)):
+            self._ask_beside_first(asked)
             yield step
-        return self._rest_from(0, place["next"])
+        return self._first_rest_cursor(0, cursor["next"])
 
-    def _lead(self, place: Place) -> Generator[Step, None, Place]:
-        file, at, left = place["file"], place["at"], place["left"]
+    def _lead(self, cursor: Cursor) -> Generator[Step, None, Cursor]:
+        file, at, left = cursor["file"], cursor["at"], cursor["left"]
         while left > 0 and file < self.footers.count:
             footer = self.footers.get(file)
             if file + 1 < self.footers.count:
                 self.footers.ask(file + 1)
-            follows = _pieces_for(footer, at, left)
-            for number in range(at, follows):
-                yield Step(
-                    {"phase": "lead", "file": file, "at": number, "left": left}, footer, file, number, follows, "fill"
-                )
+            end = _end_of(footer, at, left)
+            for number in range(at, end):
+                here: Cursor = {"phase": "lead", "file": file, "at": number, "left": left}
+                yield Step(here, footer, file, number, end, "fill")
                 left -= footer.pieces[number].text_bytes
-            file, at = (file, follows) if follows < len(footer.pieces) else (file + 1, 0)
+            file, at = (file, end) if end < len(footer.pieces) else (file + 1, 0)
             if at == 0:
                 self.footers.drop(file - 1)
-        return self._rest_from(file, at)
+        return self._first_rest_cursor(file, at)
 
-    def _rest(self, place: Place) -> Iterator[Step]:
+    def _rest(self, cursor: Cursor) -> Iterator[Step]:
         role: Role = "fill" if self.community is None else "train"
-        active, turn, following = [tuple(pair) for pair in place["active"]], place["turn"], place["next"]
+        active, turn, following = [tuple(pair) for pair in cursor["active"]], cursor["turn"], cursor["next"]
         ending: list[int] = []
         while active:
             file, at = active[turn]
             footer = self.footers.get(file)
             self.footers.ask(active[(turn + 1) % len(active)][0])
-            if len(footer.pieces) - at <= _NEAR_THE_END:
+            if len(footer.pieces) - at <= _LOOK_AHEAD_PIECES:
                 if file not in ending:
                     ending.append(file)
-                # Files are of one size, so that those that are active end about together, in this order.
+                # Files have about one size, so the active ones end close together, in this order.
                 if (entering := following + ending.index(file)) < self.footers.count:
                     self.footers.ask(entering)
-            here = {"phase": "rest", "active": [list(pair) for pair in active], "turn": turn, "next": following}
+            here: Cursor = {"phase": "rest", "active": [list(pair) for pair in active], "turn": turn, "next": following}
             yield Step(here, footer, file, at, len(footer.pieces), role)
             if at + 1 < len(footer.pieces):
                 active[turn] = (file, at + 1)
@@ -200,26 +209,26 @@ class Order:
                 del active[turn]
             turn = turn % len(active) if active else 0
 
-    def _rest_from(self, file: int, at: int) -> Place:
-        """The place where `file` goes on at piece `at`, beside the files that follow it."""
+    def _first_rest_cursor(self, file: int, at: int) -> Cursor:
+        """The start of phase `rest`: `file` from piece `at` on, and the files that follow it."""
         following = min(file + ACTIVE_FILES, self.footers.count)
         active = [[number, at if number == file else 0] for number in range(file, following)]
         return {"phase": "rest", "active": active, "turn": 0, "next": following}
 
-    def _ask_for_company(self, asked: int) -> None:
-        """Have the footers of the files at hand that the first one will be read beside, one after another."""
+    def _ask_beside_first(self, asked: int) -> None:
+        """Fetch, one after another, the footers of the files that phase `rest` reads beside the first."""
         if asked + 1 < min(ACTIVE_FILES, self.footers.count):
             self.footers.ask(asked + 1)
 
 
-def validation_steps(community: Footers, place: Place) -> Iterator[Step]:
-    """The pieces of another dataset that hold the validation set, from a place of phase `val` on."""
-    file, at, left = place["file"], place["at"], place["left"]
+def validation_steps(community: Footers, cursor: Cursor) -> Iterator[Step]:
+    """The pieces of another dataset that hold the validation set, from `cursor`, of phase `val`, on."""
+    file, at, left = cursor["file"], cursor["at"], cursor["left"]
     while left > 0 and file < community.count:
         footer = community.get(file)
-        follows = _pieces_for(footer, at, left)
-        for number in range(at, follows):
-            here = place | {"file": file, "at": number, "left": left}
-            yield Step(here, footer, file, number, follows, "val", community=True)
+        end = _end_of(footer, at, left)
+        for number in range(at, end):
+            here = cursor | {"file": file, "at": number, "left": left}
+            yield Step(here, footer, file, number, end, "val", community=True)
             left -= footer.pieces[number].text_bytes
         file, at = file + 1, 0

@@ -1,4 +1,4 @@
-"""Requests for the pieces of an order: pieces of a file that follow one another come by one request, as far as it may go."""
+"""Requests for the pieces of an order. One request fetches several pieces that follow one another in a file."""
 
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import CancelledError, Future
@@ -15,14 +15,14 @@ from nanofit.data.sources.hub.read_ahead import DaemonExecutor
 from nanofit.data.sources.hub.spool import complete, part_path
 
 REQUEST_BYTES = 8 * 2**20
-"""A request joins pieces of a file up to this, so that the time until an answer begins does not show."""
+"""Bytes up to which one request joins pieces, so that latency does not limit the rate."""
 
 PieceFuture = Future[bytearray | Path]
 """The bytes of a piece; of a long one, the path of a file in the spool."""
 
 
 class PieceRequests:
-    """Requests for pieces, by the threads of `executor`; `limit` gives how many bytes may be asked for ahead."""
+    """Requests for pieces, run by `executor`; `limit` returns how many bytes may be requested ahead."""
 
     def __init__(
         self, hub_of: Callable[[Step], Hub], executor: DaemonExecutor, spool: Path, limit: Callable[[], int]
@@ -45,7 +45,7 @@ class PieceRequests:
             yield (step, requested.pop((step.community, step.file, step.number))), asked, _held_bytes(step.piece)
 
     def again(self, step: Step) -> bytearray | Path:
-        """The bytes of a step's piece once more, for those that came were wrong."""
+        """Fetches the bytes of a step's piece again, because they were wrong."""
         if step.piece.size > SPOOL_BYTES:
             self._part(step).unlink(missing_ok=True)
         future = PieceFuture()
@@ -56,18 +56,18 @@ class PieceRequests:
         return part_path(self._spool, step.footer.file, f"-{step.piece.start}")
 
     def _joined(self, step: Step) -> list[Piece]:
-        """The piece of `step`, and those behind it as far as one request goes."""
+        """The piece of `step` and those after it that the same request fetches."""
         pieces = [step.piece]
-        size, most = step.piece.size, min(REQUEST_BYTES, self._limit() // read_ahead.THREADS)
-        for piece in step.footer.pieces[step.number + 1 : step.follows]:
+        size, max_bytes = step.piece.size, min(REQUEST_BYTES, self._limit() // read_ahead.THREADS)
+        for piece in step.footer.pieces[step.number + 1 : step.contiguous_end]:
             size += piece.size
-            if size > most:
+            if size > max_bytes:
                 break
             pieces.append(piece)
         return pieces
 
     def _fill(self, step: Step, pieces: list[Piece], futures: list[PieceFuture]) -> None:
-        """Fetches `pieces` by one request, and sets the future of each as soon as its bytes are there."""
+        """Fetches `pieces` by one request, and sets the future of each as soon as its bytes have arrived."""
         hub, footer = self._hub_of(step), step.footer
         start, end = pieces[0].start, pieces[-1].end
         try:
@@ -109,5 +109,5 @@ class PieceRequests:
 
 
 def _held_bytes(piece: Piece) -> int:
-    """What a piece counts as ahead: a long one lies on disk, and two of them are enough."""
+    """The bytes that a piece counts towards the limit of reading ahead: a long one, on disk, counts as half of it."""
     return min(piece.size, read_ahead.AHEAD_BYTES // 2)

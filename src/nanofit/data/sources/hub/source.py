@@ -1,54 +1,24 @@
-"""Text of the hub as a source: parquet files are read by row groups, in an order that lets training begin with the first bytes.
+"""Opens a dataset of the hub as a source of text, and decides which tokens are its validation set.
 
-The validation set of every FineWeb source is the community's: the first tokens of `sample-10BT` in dataset order. Of other
-datasets it is their own first tokens. The sha256 of each file is formed while it streams.
+For every FineWeb source that is the community's set: the first tokens of `sample-10BT` in dataset order. For other datasets
+it is their own first tokens.
 """
 
 import hashlib
-from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from nanofit.common.errors import UserError
 from nanofit.common.events import Note, Report
-from nanofit.data.sources.documents import Chunk, Cursor
 from nanofit.data.sources.hub.client import Hub, HubFile, HubUnreachable
-from nanofit.data.sources.hub.files import HubText, text_files
-from nanofit.data.sources.hub.footers import footer_of
+from nanofit.data.sources.hub.files import text_files
 from nanofit.data.sources.hub.lines import LinesSource
 from nanofit.data.sources.hub.names import COMMUNITY_FOLDER, FINEWEB, FINEWEB_BYTES_PER_TOKEN, HubName
-from nanofit.data.sources.hub.piece_order import TOKENS_PER_BYTE, VALIDATION_SPARE
-from nanofit.data.sources.hub.reading import Reading
+from nanofit.data.sources.hub.parquet_source import ParquetSource
 
 COMMUNITY_TOKENS = 10_485_760
 """Length of the community's validation set: the first tokens of FineWeb's sample-10BT."""
-
-
-@dataclass(frozen=True)
-class ParquetSource(HubText):
-    """Parquet files of the hub. `community` are the files that validation comes from, where those are of another dataset;
-    `bytes_per_token` of the files is None where only the first footer can say."""
-
-    bytes_per_token: float | None = None
-    community_hub: Hub | None = None
-    community: tuple[HubFile, ...] = ()
-
-    def read(self, cursor: Cursor | None) -> Generator[Chunk, None, None]:
-        """The chunks from `cursor` on. Closing the generator ends the threads that fetch."""
-        reading = Reading(self.hub, self.files, self.community_hub, self.community, self.val_tokens, self.spool)
-        return reading.chunks(cursor)
-
-    def download_bytes(self, tokens: int) -> int:
-        """About what is downloaded for `tokens` of training and the validation set."""
-        bytes_per_token = self.bytes_per_token
-        if bytes_per_token is None:
-            first = footer_of(self.hub, self.files[0], ["text"])
-            text_bytes = sum(piece.text_bytes for piece in first.pieces)
-            bytes_per_token = first.file.size / max(text_bytes * TOKENS_PER_BYTE, 1)
-        own = 0 if self.community else self.val_tokens
-        other = self.val_tokens * VALIDATION_SPARE * FINEWEB_BYTES_PER_TOKEN if self.community else 0
-        return int(min((tokens + own) * bytes_per_token, self.total_bytes) + other)
 
 
 HubSource = ParquetSource | LinesSource
@@ -89,22 +59,22 @@ def open_hub_source(
     validation = _validation(name.repo, val_tokens, is_community or bool(other), missing)
     rule = f"{val_tokens} {_state(validation_hub, other) if other and validation_hub else ''}"
     fingerprint = hashlib.sha256(f"{_state(hub, found.files)}\n{rule}".encode()).hexdigest()[:16]
-    source = (ParquetSource if found.parquet else LinesSource)(
-        name.name,
-        fingerprint,
-        total_bytes,
-        validation,
-        comparable,
-        val_tokens,
-        hub,
-        found.files,
-        spool,
-        found.config,
-    )
-    if isinstance(source, LinesSource):
-        return source
-    return replace(
-        source,
+    common: dict[str, Any] = {
+        "name": name.name,
+        "fingerprint": fingerprint,
+        "total_bytes": total_bytes,
+        "validation": validation,
+        "comparable": comparable,
+        "val_tokens": val_tokens,
+        "hub": hub,
+        "files": found.files,
+        "spool": spool,
+        "config": found.config,
+    }
+    if not found.parquet:
+        return LinesSource(**common)
+    return ParquetSource(
+        **common,
         bytes_per_token=FINEWEB_BYTES_PER_TOKEN if name.is_fineweb else None,
         community_hub=validation_hub if other else None,
         community=tuple(other),
