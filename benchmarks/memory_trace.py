@@ -4,7 +4,7 @@
     python -m benchmarks.memory_trace --every 8      # every eighth
 
 The grid crosses architectures, 10M to 1B parameters, contexts of 256 to 4096, micro-batches of 1 to 64, accumulation, loss in chunks
-or whole, checkpointing and optimizers, by a fixed draw. What the trace needs more than MOST_GIB for is left out: no card has it.
+or whole, checkpointing and optimizers, by a fixed draw. What the trace needs more than MAX_GIB for is left out: no card has it.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from nanofit.planning.step import step_shape
 from nanofit.profiling.trace import trace_peak_bytes
 
 CONFIGURATIONS = 96
-MOST_GIB = 200
+MAX_GIB = 200
 RESULT = Path(__file__).parent / "results" / "memory_trace.json"
 
 SHAPES = (
@@ -63,7 +63,7 @@ def grid() -> list[dict[str, Any]]:
         if draw.random() < 0.15:
             values["tokenizer"] = "bytes"
         recipe = build_recipe({"steps": 10} | values)
-        if peak_holding(step_shape(recipe, recipe.run.precision, compiles=False)).total < MOST_GIB * 2**30:  # pyright: ignore[reportArgumentType]
+        if peak_holding(step_shape(recipe, recipe.run.precision, compiles=False)).total < MAX_GIB * 2**30:  # pyright: ignore[reportArgumentType]
             found.append(values)
     return found
 

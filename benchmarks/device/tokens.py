@@ -22,8 +22,8 @@ from nanofit.data.shards.shard_files import Provenance, ShardWriter
 
 FORMAT_VERSION = 1
 TOKENIZER = "gpt2"
-MOST_TOKENS: dict[Split, int] = {"train": 12_000_000, "val": 1_000_000}
-MOST_BYTES = 30_000_000
+MAX_TOKENS: dict[Split, int] = {"train": 12_000_000, "val": 1_000_000}
+MAX_BYTES = 30_000_000
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Tokens:
         return self.train if split == "train" else self.val
 
 
-def make_tokens(corpus: str, file: Path, report: Report, most: dict[Split, int] = MOST_TOKENS) -> Tokens:
+def make_tokens(corpus: str, file: Path, report: Report, most: dict[Split, int] = MAX_TOKENS) -> Tokens:
     """Encodes `corpus` (whatever nanofit data prepare takes) and writes `file`, at most `most` tokens of each split.
 
     Raises UserError for a corpus that can't be read or is too short.
@@ -62,7 +62,7 @@ def make_tokens(corpus: str, file: Path, report: Report, most: dict[Split, int] 
         vocab_size=np.array(VOCABULARIES[TOKENIZER].size),
         format_version=np.array(FORMAT_VERSION),
     )
-    assert file.stat().st_size <= MOST_BYTES, "the caps keep the file small enough to be copied along"
+    assert file.stat().st_size <= MAX_BYTES, "the caps keep the file small enough to be copied along"
     return tokens
 
 

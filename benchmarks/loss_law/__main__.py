@@ -14,13 +14,13 @@ def main() -> None:
     print(f"law                    {_text(law)}")
     print(f"with free exponents    {_text(free)}\n")
     print("recipe          s")
-    for recipe, multiplier in sorted(law.multipliers.items(), key=lambda item: item[1]):
-        print(f"{recipe:14} {multiplier:5.2f}")
+    for recipe, data_efficiency in sorted(law.data_efficiencies.items(), key=lambda item: item[1]):
+        print(f"{recipe:14} {data_efficiency:5.2f}")
     _print_points(points, law, left_out)
     _print_errors(points, law, left_out)
 
     print("\nwhere free exponents would lead, against the law (nats):")
-    s, free_s = law.multipliers["muon_modern"], free.multipliers["muon_modern"]
+    s, free_s = law.data_efficiencies["muon_modern"], free.data_efficiencies["muon_modern"]
     for params, tokens in CORNERS:
         difference = free.loss(params, tokens, free_s) - law.loss(params, tokens, s)
         print(f"{params / 1e6:6.0f}M {tokens / 1e9:5.1f}B {difference:+.3f}")

@@ -41,26 +41,26 @@ class Point:
 
 @dataclass(frozen=True)
 class Law:
-    """A fitted law. `multipliers` is s by recipe."""
+    """A fitted law. `data_efficiencies` is s by recipe."""
 
     floor: float
     params_scale: float
     params_exponent: float
     tokens_scale: float
     tokens_exponent: float
-    multipliers: dict[str, float]
+    data_efficiencies: dict[str, float]
 
-    def loss(self, params: float, tokens: float, multiplier: float) -> float:
+    def loss(self, params: float, tokens: float, data_efficiency: float) -> float:
         """Nats a token after `tokens` tokens of a recipe with that s."""
         return (
             self.floor
             + self.params_scale * params**-self.params_exponent
-            + self.tokens_scale * (multiplier * tokens) ** -self.tokens_exponent
+            + self.tokens_scale * (data_efficiency * tokens) ** -self.tokens_exponent
         )
 
     def residual(self, point: Point) -> float:
         """How much worse than the law a point is, nats."""
-        return point.val_loss - self.loss(point.params, point.tokens, self.multipliers[point.recipe])
+        return point.val_loss - self.loss(point.params, point.tokens, self.data_efficiencies[point.recipe])
 
 
 def read_points() -> list[Point]:
@@ -101,7 +101,7 @@ def fit(points: list[Point], prior: tuple[float, float, float] | None = PRIOR) -
         params_exponent=alpha,
         tokens_scale=base * 1e9**beta,
         tokens_exponent=beta,
-        multipliers={recipe: float((base / scale) ** (1 / beta)) for recipe, scale in by_recipe.items()},
+        data_efficiencies={recipe: float((base / scale) ** (1 / beta)) for recipe, scale in by_recipe.items()},
     )
 
 

@@ -1,7 +1,7 @@
-"""Fits what a batch or learning rate off the rule wastes to Step Law's public grid: `python -m benchmarks.loss_law.step_law FILE`.
+"""Fits what a batch or learning rate off the rule costs, on Step Law's public grid: `python -m benchmarks.loss_law.step_law FILE`.
 
 FILE is `data/dense_lr_bs_loss.csv` of github.com/step-law/steplaw (arXiv:2503.04715): 215M to 537M parameters, 4B to 100B tokens,
-AdamW, 120 learning rates and batches for each. A loss is that of the cell's best settings plus the waste, in
+AdamW, 120 learning rates and batches for each. A loss is that of the cell's best settings plus the inefficiency of its batch and rate, in
 logarithms of tokens, times what such a logarithm is worth there.
 """
 
@@ -37,14 +37,14 @@ def main() -> None:
             from_batch = np.log(batch / step_law_batch(tokens))
             rule = step_law_rate(params, tokens) * np.sqrt(min(batch / step_law_batch(tokens), 1.0))
             from_rate = np.log(rate / rule)
-            wastes = (
+            inefficiencies = (
                 _bent(min(from_batch, 0), BATCH_BEND),
                 _bent(max(from_batch, 0), BATCH_BEND),
                 _bent(min(from_rate, 0), RATE_TOO_LOW_BEND),
                 _bent(max(from_rate, 0), RATE_TOO_HIGH_BEND),
             )
             cell = [float(number == other) for other in range(len(cells))]
-            terms.append([worth * waste for waste in wastes] + cell)
+            terms.append([worth * inefficiency for inefficiency in inefficiencies] + cell)
             losses.append(loss)
     weights = np.linalg.lstsq(np.array(terms), np.array(losses), rcond=None)[0]
     residuals = np.array(terms) @ weights - np.array(losses)

@@ -27,8 +27,8 @@ class Unfinished:
     def price(self, law: Law) -> float:
         """Nats above a finished run of as many tokens."""
         above_floor = self.final_val_loss - law.loss(self.params, float("inf"), 1.0)
-        multiplier = (above_floor / law.tokens_scale) ** (-1 / law.tokens_exponent) / self.final_tokens
-        return self.val_loss - law.loss(self.params, self.tokens, multiplier)
+        data_efficiency = (above_floor / law.tokens_scale) ** (-1 / law.tokens_exponent) / self.final_tokens
+        return self.val_loss - law.loss(self.params, self.tokens, data_efficiency)
 
 
 def read_unfinished() -> list[Unfinished]:

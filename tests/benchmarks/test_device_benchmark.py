@@ -176,7 +176,7 @@ def test_the_tokens_file_is_capped(tokens_file: Path, tmp_path: Path) -> None:
     assert len(made.val) <= most["val"]
     assert len(made.train) <= most["train"]
     assert len(made.train) + len(made.val) < 4500, "the corpus has more"
-    assert 2 * sum(tokens.MOST_TOKENS.values()) + 10_000 < tokens.MOST_BYTES
+    assert 2 * sum(tokens.MAX_TOKENS.values()) + 10_000 < tokens.MAX_BYTES
 
 
 def test_wheels_stand_in_for_packages_that_are_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,12 +19,12 @@ def test_a_law_is_found_again_from_runs_that_follow_it() -> None:
     true = Law(1.8, 480.0, 0.35, 2000.0, 0.37, {"base": 1.0, "better": 3.0})
     runs = [
         Point(recipe, params, tokens, 1024, true.loss(params, tokens, s), "made up")
-        for recipe, s in true.multipliers.items()
+        for recipe, s in true.data_efficiencies.items()
         for params in (10**8, 10**9, 10**10)
         for tokens in (10**9, 10**10, 10**11)
     ]
     found = fit(runs, prior=None)
-    assert found.multipliers["better"] == pytest.approx(3.0, rel=1e-3)
+    assert found.data_efficiencies["better"] == pytest.approx(3.0, rel=1e-3)
     assert dataclasses.astuple(found)[:5] == pytest.approx(dataclasses.astuple(true)[:5], rel=2e-3)
 
 
@@ -69,13 +69,13 @@ def test_nanofits_constants_are_the_fits(law: Law) -> None:
     ],
 )
 def test_multipliers_are_those_of_measured_recipes(arch: str, optimizer: str, low: str, high: str, law: Law) -> None:
-    bounds = loss.MULTIPLIERS[arch, optimizer]
-    assert bounds.low == pytest.approx(law.multipliers[low], abs=0.02)
-    assert bounds.high == pytest.approx(law.multipliers[high], abs=0.02)
+    bounds = loss.DATA_EFFICIENCY[arch, optimizer]
+    assert bounds.low == pytest.approx(law.data_efficiencies[low], abs=0.02)
+    assert bounds.high == pytest.approx(law.data_efficiencies[high], abs=0.02)
 
 
 def test_gpt2_with_muon_is_at_most_what_rotary_positions_made_of_it(law: Law) -> None:
-    assert loss.MULTIPLIERS["gpt2", "muon"].high == pytest.approx(law.multipliers["muon_rope"], abs=0.02)
+    assert loss.DATA_EFFICIENCY["gpt2", "muon"].high == pytest.approx(law.data_efficiencies["muon_rope"], abs=0.02)
 
 
 @pytest.mark.parametrize("row", read_unfinished(), ids=lambda row: f"{row.run}-{row.rate_share}")

@@ -14,13 +14,13 @@ from nanofit.hardware.gpu_names import find
 from nanofit.hardware.gpus import Gpu
 from nanofit.planning.choose import goal_of, plan_for
 from nanofit.planning.chosen_recipe import guide_recipe
-from nanofit.planning.loss.law import expected_loss, law_parameters, multiplier
+from nanofit.planning.loss.law import data_efficiency, expected_loss, law_parameters
 from nanofit.planning.loss.repetition import MAX_EPOCHS, MAX_PARAMETERS_PER_TOKEN
 from nanofit.planning.machine import Machine
 from nanofit.planning.plan import Plan
 from nanofit.planning.predict import predict
 from nanofit.planning.rules import block_parameters
-from nanofit.planning.search import FEWEST_TOKENS_PER_PARAMETER, Candidate, Goal, Search, heads_of
+from nanofit.planning.search import MIN_TOKENS_PER_PARAMETER, Candidate, Goal, Search, heads_of
 
 
 def best_loss(gpu: Gpu, hours: float, unique_tokens: float | None = None) -> float:
@@ -61,7 +61,7 @@ def test_a_plan_fits_and_has_the_tokens_that_its_size_wants(name: str, hours: fl
     assert predicted.peak_memory_gib is not None and predicted.tokens is not None and predicted.val_loss is not None
     assert predicted.peak_memory_gib <= plan.machine.budget_gib
     params = law_parameters(plan.recipe.model_config_of_run())
-    assert predicted.tokens / params > 0.98 * FEWEST_TOKENS_PER_PARAMETER
+    assert predicted.tokens / params > 0.98 * MIN_TOKENS_PER_PARAMETER
     assert plan.recipe.schedule.min_lr == 0
     assert plan.recipe.schedule.decay_steps is None
     assert plan.recipe.model.n_embd % 64 == 0
@@ -77,10 +77,10 @@ def test_a_day_on_a_4090_beats_the_guides_config_by_a_fifth_of_a_nat() -> None:
     theirs = predict(guide_recipe(goal), plan.machine).val_loss
     assert theirs is not None
     assert theirs.mid - ours.mid > 0.20
-    # At the low multiplier too: as few tokens' worth as any run of this kind had.
+    # At the low end of the data efficiency too: as few tokens' worth as any run of this kind had.
     config, predicted = plan.recipe.model_config_of_run(), plan.predicted
     assert predicted.tokens is not None
-    s = multiplier(config, "muon")
+    s = data_efficiency(config, "muon")
     pessimistic = expected_loss(
         config, "muon", tokens=predicted.tokens * s.low / s.mid, tokens_per_step=plan.recipe.tokens_per_step
     ).mid

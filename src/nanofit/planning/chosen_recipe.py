@@ -19,11 +19,11 @@ EVALUATIONS = 40
 EVALUATION_SHARE = 0.01
 """Of a run's time, for all evaluations."""
 
-MOST_EVAL_TOKENS, FEWEST_EVAL_TOKENS = 10_485_760, 131_072
+MAX_EVAL_TOKENS, MIN_EVAL_TOKENS = 10_485_760, 131_072
 
 CHECKPOINTS = 20
 
-MOST_SECONDS_BETWEEN_CHECKPOINTS = 1800
+MAX_SECONDS_BETWEEN_CHECKPOINTS = 1800
 
 CHECKPOINT_SHARE = 0.01
 
@@ -90,8 +90,8 @@ def _intervals(recipe: Recipe, goal: Goal, steps: int) -> dict[str, int]:
     seconds = steps * recipe.tokens_per_step / rate.mid
     evaluation = EVALUATION_SHARE * seconds / EVALUATIONS * rate.mid / FORWARD_SHARE
     saving = checkpoint_bytes(recipe) / CHECKPOINT_BYTES_PER_SECOND
-    between = max(min(seconds / CHECKPOINTS, MOST_SECONDS_BETWEEN_CHECKPOINTS), saving / CHECKPOINT_SHARE)
-    eval_tokens = int(min(max(evaluation, FEWEST_EVAL_TOKENS), MOST_EVAL_TOKENS)) // 65_536 * 65_536
+    between = max(min(seconds / CHECKPOINTS, MAX_SECONDS_BETWEEN_CHECKPOINTS), saving / CHECKPOINT_SHARE)
+    eval_tokens = int(min(max(evaluation, MIN_EVAL_TOKENS), MAX_EVAL_TOKENS)) // 65_536 * 65_536
     evaluations = Evaluations(_nice(steps / EVALUATIONS), eval_tokens).within(
         seconds, steps=steps, seconds_per_token=FORWARD_SHARE / rate.mid, batch_tokens=65_536
     )

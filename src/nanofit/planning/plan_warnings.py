@@ -5,7 +5,7 @@ from nanofit.config.recipe import Recipe
 from nanofit.hardware.gpus import Gpu
 from nanofit.planning.loss.law import law_parameters, validity_notes
 from nanofit.planning.plan import Plan
-from nanofit.planning.search import FEWEST_STEPS, FEWEST_TOKENS_PER_PARAMETER, Goal, Search
+from nanofit.planning.search import MIN_STEPS, MIN_TOKENS_PER_PARAMETER, Goal, Search
 from nanofit.planning.speed.step_time import speed_notes
 
 SHORT_OF_TOKENS = 0.97
@@ -62,14 +62,14 @@ def unusual(search: Search, plan: Plan) -> list[str]:
             f"of them allocated, and a run can count on {plan.machine.budget_gib:.1f}"
         )
     each = predicted.tokens / law_parameters(config)
-    if each < SHORT_OF_TOKENS * FEWEST_TOKENS_PER_PARAMETER and not search.is_limited_by_text:
+    if each < SHORT_OF_TOKENS * MIN_TOKENS_PER_PARAMETER and not search.is_limited_by_text:
         found.append(
-            f"{figure(each, 2)} tokens per parameter are few: the runs behind the loss law have {FEWEST_TOKENS_PER_PARAMETER} or more, "
+            f"{figure(each, 2)} tokens per parameter are few: the runs behind the loss law have {MIN_TOKENS_PER_PARAMETER} or more, "
             "so little is known of the loss here"
         )
-    if predicted.steps < FEWEST_STEPS:
+    if predicted.steps < MIN_STEPS:
         found.append(
-            f"a run of {counted(predicted.steps, 'step')} is short: from {FEWEST_STEPS} on it is long enough for its "
+            f"a run of {counted(predicted.steps, 'step')} is short: from {MIN_STEPS} on it is long enough for its "
             "schedule; smaller batches make more steps (micro_batch, grad_accum)"
         )
     return found

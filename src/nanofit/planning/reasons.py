@@ -3,19 +3,19 @@
 from nanofit.common.units import figure, quantity
 from nanofit.config.architecture import flops_per_token
 from nanofit.planning.chosen_recipe import EVALUATION_SHARE, EVALUATIONS
-from nanofit.planning.loss.law import law_parameters, multiplier
+from nanofit.planning.loss.law import data_efficiency, law_parameters
 from nanofit.planning.loss.repetition import MAX_PARAMETERS_PER_TOKEN
 from nanofit.planning.plan import Plan
 from nanofit.planning.plan_warnings import SHORT_OF_TOKENS
 from nanofit.planning.predict import rests_on
-from nanofit.planning.search import BLOCK_SIZE, FEWEST_TOKENS_PER_PARAMETER, Search
+from nanofit.planning.search import BLOCK_SIZE, MIN_TOKENS_PER_PARAMETER, Search
 
 
 def reasons_of(search: Search, plan: Plan) -> list[str]:
     """Why the recipe looks as it does, a line per choice, with its source. What the user pinned needs no reason."""
     best, recipe, goal = search.best, plan.recipe, search.goal
     config, step, pinned = best.step.config, best.step, goal.pinned
-    s = multiplier(config, step.optimizer)
+    s = data_efficiency(config, step.optimizer)
     reasons = [
         _why_this_size(search, plan),
         f"{config.arch} with {_named(step.optimizer)}: a token teaches as much as {s.low:.1f} to {s.high:.1f} tokens do in llm.c's "
@@ -76,7 +76,7 @@ def _why_this_size(search: Search, plan: Plan) -> str:
             f"{size}: the text is too short for more; beyond {MAX_PARAMETERS_PER_TOKEN:g} parameters in the blocks per token of it, models "
             "overfit (arXiv:2509.14786)"
         )
-    if tokens / counted < SHORT_OF_TOKENS * FEWEST_TOKENS_PER_PARAMETER:
+    if tokens / counted < SHORT_OF_TOKENS * MIN_TOKENS_PER_PARAMETER:
         return f"{size}: the smallest shape tried{' with the given ' + pinned[0] if pinned else ''}, since the budget has few tokens"
     if predicted.val_loss is None:
         return (

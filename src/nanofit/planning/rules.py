@@ -20,7 +20,7 @@ WITHOUT_QK_NORM = 0.6
 
 LARGEST_ADAMW_RATE = 4e-3
 
-MOST_WARMUP = {"adamw": 500, "adamw8bit": 500, "muon": 40}
+MAX_WARMUP = {"adamw": 500, "adamw8bit": 500, "muon": 40}
 WARMUP_SHARE = 0.02
 
 
@@ -74,4 +74,4 @@ def recommended_learning_rate(
 
 def recommended_warmup_steps(optimizer: OptimizerName, steps: int) -> int:
     """Steps of linear warm-up: 2% of the run, at most 500 for AdamW and 40 for Muon."""
-    return min(round(WARMUP_SHARE * steps), MOST_WARMUP[optimizer])
+    return min(round(WARMUP_SHARE * steps), MAX_WARMUP[optimizer])

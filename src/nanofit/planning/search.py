@@ -27,10 +27,10 @@ from nanofit.planning.predict import memory_on, peak_on, speed_on, start_seconds
 from nanofit.planning.rules import block_parameters, recommended_tokens_per_step
 from nanofit.planning.step import StepShape
 
-FEWEST_TOKENS_PER_PARAMETER = 8
+MIN_TOKENS_PER_PARAMETER = 8
 """Below it no run behind the loss law lies; 8 to 12 is compute-optimal for Muon."""
 
-FEWEST_STEPS = 200
+MIN_STEPS = 200
 
 BLOCK_SIZE = 1024
 """The context of the runs behind the loss law."""
@@ -127,7 +127,7 @@ class Search:
 
     def __init__(self, goal: Goal) -> None:
         self.goal = goal
-        self._fewest_steps = FEWEST_STEPS
+        self._min_steps = MIN_STEPS
         self._bounds: dict[ModelConfig, float] = {}
         self._rates: dict[ModelConfig, float] = {}
         self._sizes: dict[StepShape, list[int]] = {}
@@ -146,8 +146,8 @@ class Search:
         that is expected to fit but not guaranteed to: what was asked for is planned, and `plan_warnings.py` says so. Raises
         UserError where not even that is possible.
         """
-        for fewest_steps in (FEWEST_STEPS, 1):
-            self._fewest_steps = fewest_steps
+        for min_steps in (MIN_STEPS, 1):
+            self._min_steps = min_steps
             found = self._best_of(self._shapes)
             if found is not None:
                 break
@@ -188,12 +188,12 @@ class Search:
 
     def _has_enough(self, candidate: Candidate) -> bool:
         steps = candidate.tokens / (candidate.step.tokens_per_step * self.goal.machine.cards)
-        return self._are_enough(candidate.tokens, candidate.step.config) and steps >= self._fewest_steps * 0.999
+        return self._are_enough(candidate.tokens, candidate.step.config) and steps >= self._min_steps * 0.999
 
     def _are_enough(self, tokens: float, shape: ModelConfig) -> bool:
         """Whether a model of this shape gets as many tokens per parameter as the runs behind the law, or all that its text is good
         for."""
-        return tokens / law_parameters(shape) >= FEWEST_TOKENS_PER_PARAMETER or tokens >= self.goal.useful_tokens
+        return tokens / law_parameters(shape) >= MIN_TOKENS_PER_PARAMETER or tokens >= self.goal.useful_tokens
 
     @property
     def is_limited_by_text(self) -> bool:

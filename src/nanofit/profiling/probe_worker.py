@@ -31,9 +31,9 @@ from nanofit.profiling.card import free_bytes, measured_card, reserved_bytes
 from nanofit.training.checkpoint import save_checkpoint
 from nanofit.training.step import TrainStep
 
-FEWEST_ROUNDS, ROUNDS = 2, 20
+MIN_ROUNDS, ROUNDS = 2, 20
 LONG_SECONDS, ENOUGH_SECONDS = 10.0, 3.0
-"""Steps are timed until there are ROUNDS, or FEWEST_ROUNDS that took ENOUGH_SECONDS; one is enough if it is LONG."""
+"""Steps are timed until there are ROUNDS, or MIN_ROUNDS that took ENOUGH_SECONDS; one is enough if it is LONG."""
 
 RATE = 0.1
 """Share of the learning rate: no warm-up comes before these steps. Not zero, for weights that stay as they began, at zero,
@@ -161,7 +161,7 @@ def _time_steps(step: TrainStep, rows: Tensor, device: Device, grad_accum: int, 
 
 
 def _is_enough(rounds: int, seconds: float) -> bool:
-    if rounds < FEWEST_ROUNDS:
+    if rounds < MIN_ROUNDS:
         return rounds > 0 and seconds > LONG_SECONDS
     return rounds >= ROUNDS or seconds > ENOUGH_SECONDS
 

@@ -12,7 +12,7 @@ from nanofit.planning.step import step_shape
 from nanofit.profiling.card import measured_card, reserved_bytes
 from nanofit.profiling.records import today
 
-FEWEST_STEPS, FEWEST_SECONDS = 50, 60.0
+MIN_STEPS, MIN_SECONDS = 50, 60.0
 """A run that had neither says too little."""
 
 
@@ -32,7 +32,7 @@ def measurement_of_run(
         (line["step"] - before["step"]) * recipe.tokens_per_step / line["tokens_per_second"]
         for before, line in pairwise(lines)
     )
-    if steps < FEWEST_STEPS and seconds < FEWEST_SECONDS:
+    if steps < MIN_STEPS and seconds < MIN_SECONDS:
         return None
     here = nvml.detect() if device.kind == "cuda" else None
     return Measurement(

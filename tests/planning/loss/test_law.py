@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from nanofit.config.architecture import ModelConfig
 from nanofit.config.hyperparameters import OptimizerName
 from nanofit.planning.loss.law import (
+    DATA_EFFICIENCY,
     LARGEST_LOSS,
-    MULTIPLIERS,
-    batch_waste,
+    batch_inefficiency,
     best_parameters,
     bits_per_byte,
     context_shift,
@@ -20,7 +20,7 @@ from nanofit.planning.loss.law import (
     expected_loss,
     law,
     law_parameters,
-    rate_waste,
+    rate_inefficiency,
     shape_price,
     validity_notes,
 )
@@ -113,7 +113,7 @@ def test_llm_cs_recipe_is_expected_within_a_hundredth() -> None:
 @pytest.mark.parametrize(("times", "nats"), [(0.19, 0.049), (0.28, 0.037), (0.55, 0.019), (2.2, 0.010), (3.1, 0.059)])
 def test_a_rate_off_the_rule_costs_what_step_laws_grid_shows(times: float, nats: float) -> None:
     """215M parameters, 11.4B tokens, batch 393k: the grid's runs, where e times the tokens are worth 0.102 nats."""
-    assert 0.102 * rate_waste(times) == pytest.approx(nats, abs=0.03)
+    assert 0.102 * rate_inefficiency(times) == pytest.approx(nats, abs=0.03)
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ def test_a_rate_off_the_rule_costs_what_step_laws_grid_shows(times: float, nats:
 )
 def test_a_batch_off_the_rule_costs_what_step_laws_grid_shows(tokens_per_step: float, nats: float) -> None:
     """The same runs, each batch at its best rate."""
-    assert 0.102 * batch_waste("adamw", 11.4e9, tokens_per_step) == pytest.approx(nats, abs=0.03)
+    assert 0.102 * batch_inefficiency("adamw", 11.4e9, tokens_per_step) == pytest.approx(nats, abs=0.03)
 
 
 def test_the_best_size_for_so_many_tokens_has_the_lowest_loss_for_its_compute() -> None:
@@ -225,9 +225,9 @@ def test_a_hundred_thousand_tiny_steps_are_worse_than_large_ones() -> None:
 
 
 def test_muon_loses_nothing_between_its_records_batch_and_a_quarter_of_it() -> None:
-    assert batch_waste("muon", 1.7e9, 2**18) == 0
-    assert batch_waste("muon", 1.7e9, 2**19) == pytest.approx(0, abs=1e-3)
-    assert batch_waste("muon", 1.7e9, 2**21) > 0.1
+    assert batch_inefficiency("muon", 1.7e9, 2**18) == 0
+    assert batch_inefficiency("muon", 1.7e9, 2**19) == pytest.approx(0, abs=1e-3)
+    assert batch_inefficiency("muon", 1.7e9, 2**21) > 0.1
 
 
 def test_every_architecture_has_an_interval_with_every_optimizer() -> None:
@@ -235,7 +235,9 @@ def test_every_architecture_has_an_interval_with_every_optimizer() -> None:
         for optimizer in OPTIMIZERS:
             expected = expected_loss(config(12, 768, arch), optimizer, tokens=2e9, tokens_per_step=2**18)
             assert 0.03 < expected.high - expected.low < 0.2
-    assert set(MULTIPLIERS) == {(arch, name) for arch in ("gpt2", "nanochat", "qwen3") for name in ("adamw", "muon")}
+    assert set(DATA_EFFICIENCY) == {
+        (arch, name) for arch in ("gpt2", "nanochat", "qwen3") for name in ("adamw", "muon")
+    }
 
 
 def test_an_extrapolation_is_less_sure() -> None:

@@ -40,7 +40,7 @@ def _between(low: float, high: float) -> Interval:
     return Interval(low, math.sqrt(low * high), high)
 
 
-MULTIPLIERS: dict[tuple[str, str], Interval] = {
+DATA_EFFICIENCY: dict[tuple[str, str], Interval] = {
     # Two records with this plan of a block: untied (4.07), and with biases, gains and tuned rates besides (5.40).
     ("nanochat", "muon"): _between(4.07, 5.4),
     # No run of it was published. Below: the tied modern block (3.65; it holds at 1.55B). Above: the best of nanochat.
@@ -60,12 +60,12 @@ MULTIPLIERS: dict[tuple[str, str], Interval] = {
 ADAMW_8BIT = 0.95
 """Of AdamW's s, at the low end: 8-bit moments reach the same loss in its authors' runs (arXiv:2110.02861)."""
 
-# What a batch or rate off the rule costs, as the logarithm of the tokens it wastes. Fitted on Step Law's public grid
+# What a batch or rate off the rule costs: minus the logarithm of its factor on data efficiency. Fitted on Step Law's grid
 # by `python -m benchmarks.loss_law.step_law`: quadratic near the rule, a straight line (in the logarithm) far from it.
 BATCH_TOO_SMALL, BATCH_TOO_LARGE, BATCH_BEND = 0.16, 0.18, 2.0
 RATE_TOO_LOW, RATE_TOO_LOW_BEND = 0.18, 3.0
 RATE_TOO_HIGH, RATE_TOO_HIGH_BEND = 0.33, 1.0
-DOUBT_OF_WASTE = (0.65, 1.35)
+INEFFICIENCY_DOUBT = (0.65, 1.35)
 """Of such a cost, by how much the coefficients differ between subsets of the grid."""
 
 MUON_PLATEAU = math.log(2)
@@ -123,11 +123,11 @@ def best_parameters(base_tokens: float) -> float:
     return (ratio * base_tokens**TOKENS_EXPONENT) ** (1 / PARAMS_EXPONENT)
 
 
-def multiplier(config: ModelConfig, optimizer: OptimizerName) -> Interval:
+def data_efficiency(config: ModelConfig, optimizer: OptimizerName) -> Interval:
     """s of this architecture with this optimizer, batch and rates by the rules."""
     if optimizer != "adamw8bit":
-        return MULTIPLIERS[config.arch, optimizer]
-    adamw = MULTIPLIERS[config.arch, "adamw"]
+        return DATA_EFFICIENCY[config.arch, optimizer]
+    adamw = DATA_EFFICIENCY[config.arch, "adamw"]
     return Interval(ADAMW_8BIT * adamw.low, adamw.mid, adamw.high)
 
 
@@ -147,17 +147,17 @@ def expected_loss(
     decay, 1 none. unique_tokens: what the data holds, where that may be less than `tokens` (None: it never repeats); what repeats,
     and parameters in excess of what the data can teach, count less (`repetition.py`).
     """
-    s = multiplier(config, optimizer)
+    s = data_efficiency(config, optimizer)
     unique_seen = min(tokens, unique_tokens if unique_tokens is not None else tokens)
     params = effective_parameters(law_parameters(config), best_parameters(s.mid * unique_seen))
     tokens = effective_tokens(tokens, unique_tokens)
-    waste = batch_waste(optimizer, tokens, tokens_per_step)
+    inefficiency = batch_inefficiency(optimizer, tokens, tokens_per_step)
     if learning_rate is not None:
         rule = recommended_learning_rate(config, optimizer, tokens=tokens, tokens_per_step=tokens_per_step)
-        waste += rate_waste(learning_rate / rule)
-    most = tokens * s.high * math.exp(-DOUBT_OF_WASTE[0] * waste)
-    middle = tokens * s.mid * math.exp(-waste)
-    least = tokens * s.low * math.exp(-DOUBT_OF_WASTE[1] * waste)
+        inefficiency += rate_inefficiency(learning_rate / rule)
+    most = tokens * s.high * math.exp(-INEFFICIENCY_DOUBT[0] * inefficiency)
+    middle = tokens * s.mid * math.exp(-inefficiency)
+    least = tokens * s.low * math.exp(-INEFFICIENCY_DOUBT[1] * inefficiency)
     added = (decay_price(final_rate_share), context_shift(config.block_size), shape_price(config))
     doubt = LAW_ERROR + _doubt_below(params, middle)
     low = law(params, most) + sum(price.low for price in added) - doubt - _doubt_above(params, middle)
@@ -166,7 +166,7 @@ def expected_loss(
     return Interval(min(low, LARGEST_LOSS), min(mid, LARGEST_LOSS), min(high, LARGEST_LOSS))
 
 
-def batch_waste(optimizer: OptimizerName, tokens: float, tokens_per_step: float) -> float:
+def batch_inefficiency(optimizer: OptimizerName, tokens: float, tokens_per_step: float) -> float:
     """The logarithm of the share of tokens that batches of `tokens_per_step` waste in a run of `tokens`: too large, and there are
     too few steps; too small, and the gradients are too noisy."""
     distance = math.log(tokens_per_step / best_batch(optimizer, tokens))
@@ -175,7 +175,7 @@ def batch_waste(optimizer: OptimizerName, tokens: float, tokens_per_step: float)
     return (BATCH_TOO_LARGE if distance > 0 else BATCH_TOO_SMALL) * _bent(distance, BATCH_BEND)
 
 
-def rate_waste(times_the_rule: float) -> float:
+def rate_inefficiency(times_the_rule: float) -> float:
     """The same for a learning rate, given over the rule's. The grid is AdamW's; Muon at half and twice its rate loses about as much
     here (docs/log.md)."""
     distance = math.log(times_the_rule)
@@ -246,7 +246,7 @@ def validity_notes(
 ) -> list[str]:
     """What a reader of `expected_loss` should know about this one, a line each."""
     params, notes = law_parameters(config), []
-    base_tokens = multiplier(config, optimizer).mid * effective_tokens(tokens, unique_tokens)
+    base_tokens = data_efficiency(config, optimizer).mid * effective_tokens(tokens, unique_tokens)
     if params < 0.5 * PARAMS_RANGE[0]:
         notes.append(
             f"the loss is extrapolated: the runs behind it have 124M to 1.55B parameters, this one {quantity(params)}"
