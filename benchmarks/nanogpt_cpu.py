@@ -236,7 +236,7 @@ def table(result: dict[str, Any]) -> str:
     rows = [
         ("", "nanoGPT", "nanofit", ""),
         (
-            "validation loss, nats a byte",
+            "validation loss, nats per byte",
             f"{losses['nanogpt']['loss']:.4f}",
             f"{losses['nanofit']['loss']:.4f}",
             f"{losses['difference']:+.4f}",

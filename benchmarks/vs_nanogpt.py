@@ -7,7 +7,7 @@ three peak learning rates; nanofit its own recipe, with as many parameters in th
 falls to zero needs an end; in turn, every run from the start of its process. One evaluator then measures the weights at
 all of their evaluations on the same validation windows. What counts is the time to nanoGPT's final loss: at its README's
 rate, and at the rate that is best by this very loss. *The step*: both train one GPT-2 on the same tokens, in turns of a
-few steps: tokens a second and peak memory, nanoGPT eager and compiled.
+few steps: tokens per second and peak memory, nanoGPT eager and compiled.
 
 nanofit's settings are its defaults, chosen on text of the training split that was held out (docs/log.md), never on the validation
 split that is reported here.
@@ -256,7 +256,7 @@ def _write_recipe(
 
 
 def _evaluator(manifest: "Manifest", block_size: int, device: str) -> Callable[[Any, Path], float]:
-    """Weights from a file into a model, and its loss on the validation windows, in nats a token."""
+    """Weights from a file into a model, and its loss on the validation windows, in nats per token."""
     import torch
     from safetensors.torch import load_file
 

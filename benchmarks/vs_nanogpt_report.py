@@ -88,7 +88,7 @@ def draw(race: dict[str, Any], file: Path) -> None:
     highest = max(point["val_loss"] for points in race["nanogpt"].values() for point in points[1:])
     axes.set(
         xlabel="seconds from the start of the process, everything included",
-        ylabel="validation loss, nats a token",
+        ylabel="validation loss, nats per token",
         ylim=(lowest - 0.05, highest + 0.15),
         title="nanofit and nanoGPT: one machine, the same text, as many parameters in the blocks",
     )

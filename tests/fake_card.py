@@ -10,7 +10,7 @@ GIB = 2**30
 
 @dataclass
 class FakeCard:
-    """A card of 24 GiB of which 23.5 are free, where every step takes 1 GiB and 1 MiB a token, and a window 0.1 s.
+    """A card of 24 GiB of which 23.5 are free, where every step takes 1 GiB and 1 MiB per token, and a window 0.1 s.
 
     `asked` is what was asked of it; `lends`: its driver gives memory that the card does not have; `fits_nothing`.
     """

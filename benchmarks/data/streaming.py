@@ -1,4 +1,4 @@
-"""Training while data is prepared beside it, against training with everything prepared: tokens a second, and the losses.
+"""Training while data is prepared beside it, against training with everything prepared: tokens per second, and the losses.
 
 Pairs of runs, in turn, of one recipe whose budget asks for all that the hub has; each is ended after as many steps. With one
 thread of two cores the preparer has a core to spare; with two it has what training leaves it. The hub is served from this

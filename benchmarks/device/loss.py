@@ -1,6 +1,6 @@
 """The validation loss after a fixed time of training: nanoGPT's recipe against ours, on the same tokens, step code and card.
 
-Both are 12 x 12 x 768 with 1024 tokens of context and the same tokens a step, so the difference is the recipe's: architecture,
+Both are 12 x 12 x 768 with 1024 tokens of context and the same tokens per step, so the difference is the recipe's: architecture,
 optimizer and schedule. Each gets as many steps as its own measured speed fits into the time, and its schedule ends
 with them. Compilation and evaluation are not counted. nanoGPT's recipe runs through our step, at its speed.
 """
@@ -52,7 +52,7 @@ RECIPES: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class Curve:
-    """Validation losses in nats a token over seconds of training; the first point is untrained."""
+    """Validation losses in nats per token over seconds of training; the first point is untrained."""
 
     points: tuple[dict[str, float], ...]
 
@@ -156,7 +156,7 @@ def _train(
 def _evaluate(
     train_step: TrainStep, validation: TokenStream, recipe: Recipe, device: Device, most_tokens: int
 ) -> float:
-    """The loss of the first `most_tokens` of the validation split, in nats a token."""
+    """The loss of the first `most_tokens` of the validation split, in nats per token."""
     train_step.model.eval()
     result = validate(
         train_step.window_losses,

@@ -91,7 +91,7 @@ def take_turns(contenders: "dict[str, Contender]", turns: int, steps: int) -> di
 
 
 def compare(times: dict[str, list[list[float]]], peaks: dict[str, Any], tokens: int) -> dict[str, Any]:
-    """Medians over all steps of `tokens` tokens, and ours over nanoGPT's: tokens a second, and peaks of memory."""
+    """Medians over all steps of `tokens` tokens, and ours over nanoGPT's: tokens per second, and peaks of memory."""
     medians = {name: statistics.median(chain(*turns)) for name, turns in times.items()}
     ours = [name for name in times if name != "nanogpt"]
     return {

@@ -20,7 +20,7 @@ RECIPES: tuple[dict[str, Any], ...] = (
     {"arch": "gpt2", "optimizer": "adamw", "compile": False},
     {"arch": "nanochat", "optimizer": "muon", "compile": False},
 )
-"""124M-class, 12 windows of 1024 tokens a micro-batch; compiled unless they say otherwise."""
+"""124M-class, 12 windows of 1024 tokens per micro-batch; compiled unless they say otherwise."""
 
 NEEDED_SECONDS = 15.0
 

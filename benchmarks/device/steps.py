@@ -101,7 +101,7 @@ def peaks(device: torch.device) -> dict[str, float]:
 
 
 def spread(seconds: list[float]) -> dict[str, Any]:
-    """Of seconds a step: how many, their median and their extremes."""
+    """Of seconds per step: how many, their median and their extremes."""
     return {
         "steps": len(seconds),
         "step_seconds": statistics.median(seconds),

@@ -29,7 +29,7 @@ COARSEST, FINEST = 0.1, 1e-5
 
 @dataclass(frozen=True)
 class Point:
-    """A finished public run: parameters (the law's N), tokens and nats a token on FineWeb's validation split."""
+    """A finished public run: parameters (the law's N), tokens and nats per token on FineWeb's validation split."""
 
     recipe: str
     params: int

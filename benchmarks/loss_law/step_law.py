@@ -56,7 +56,7 @@ def main() -> None:
 
 
 def _read(file: Path) -> dict[tuple[float, float], list[tuple[float, float, float]]]:
-    """Peak rate, tokens a step and smoothed loss of every run, by parameters in the blocks and tokens."""
+    """Peak rate, tokens per step and smoothed loss of every run, by parameters in the blocks and tokens."""
     cells = defaultdict(list)
     with file.open(encoding="utf-8", newline="") as lines:
         for row in csv.DictReader(lines):

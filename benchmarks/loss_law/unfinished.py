@@ -13,7 +13,7 @@ from benchmarks.loss_law.fit import Law
 
 @dataclass(frozen=True)
 class Unfinished:
-    """A run at `step` of `steps`, where its rate is `rate_share` of its peak. Losses in nats a token."""
+    """A run at `step` of `steps`, where its rate is `rate_share` of its peak. Losses in nats per token."""
 
     run: str
     optimizer: str

@@ -39,7 +39,7 @@ def test_the_first_event_has_no_speed() -> None:
 
 def test_what_is_left_by_the_bytes_of_the_source() -> None:
     facts = facts_of((0, preparing(100, 10_000_000)), (10, preparing(200, 60_000_000)))
-    # 4 bytes a token, 50M tokens in 10 s; 800 kB left at 10 kB/s.
+    # 4 bytes per token, 50M tokens in 10 s; 800 kB left at 10 kB/s.
     assert facts == [
         "60M tokens",
         "120k documents",

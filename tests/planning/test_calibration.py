@@ -33,7 +33,7 @@ def step(**values: Any) -> StepShape:
 
 
 def measured(shape: StepShape, speed: float, memory: float | None = 1.1, **changes: Any) -> Measurement:
-    """A probe that found `speed` times the predicted tokens a second, and `memory` times the bytes expected to be allocated."""
+    """A probe that found `speed` times the predicted tokens per second, and `memory` times the bytes expected to be allocated."""
     expected = card_memory(shape, gpu=GPU).allocated
     found = Measurement(
         kind="probe",

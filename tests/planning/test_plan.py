@@ -28,7 +28,7 @@ def test_the_guides_24_gb_config_in_numbers(repository: Path) -> None:
     assert predicted.tokens_per_step == 32 * 16 * 1024
     assert predicted.steps == 50_000
     assert predicted.tokens == 50_000 * 32 * 16 * 1024
-    # 6 x (49.2M + 32.2M) + 6 x 10 x 640 x 1024 FLOPs a token, on 26.2B tokens.
+    # 6 x (49.2M + 32.2M) + 6 x 10 x 640 x 1024 FLOPs per token, on 26.2B tokens.
     assert predicted.flops == pytest.approx(26.2e9 * (6 * 81.3e6 + 6 * 10 * 640 * 1024), rel=0.005)
 
 

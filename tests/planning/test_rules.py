@@ -31,7 +31,7 @@ def test_block_parameters_are_those_of_the_table(arch: str) -> None:
     ("n_layer", "n_embd", "tokens", "rate"), [(12, 768, 2.7e9, 1.8e-3), (24, 1024, 7e9, 1e-3), (36, 1280, 15e9, 6.5e-4)]
 )
 def test_adamw_at_the_sizes_of_gpt2(n_layer: int, n_embd: int, tokens: float, rate: float) -> None:
-    """1.8e-3 at 124M, 1e-3 at 350M, 6.5e-4 at 770M: about 20 tokens a parameter, without QK-norm."""
+    """1.8e-3 at 124M, 1e-3 at 350M, 6.5e-4 at 770M: about 20 tokens per parameter, without QK-norm."""
     found = recommended_learning_rate(config(n_layer, n_embd), "adamw", tokens=tokens, tokens_per_step=2**19)
     assert found == pytest.approx(rate, rel=0.15)
 

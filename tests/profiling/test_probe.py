@@ -85,7 +85,7 @@ def test_the_line_through_two_readings(fake_card: FakeCard) -> None:
     assert line is not None
     assert line.fixed_bytes == pytest.approx(GIB)
     assert line.bytes_per_token == pytest.approx(2**20)
-    assert result.largest_micro_batch == 22  # 1 GiB a window, beside 1 GiB, in 23.5
+    assert result.largest_micro_batch == 22  # 1 GiB per window, beside 1 GiB, in 23.5
     assert result.reading.tokens_per_second == pytest.approx(1024 / 0.1)
     assert result.too_large == ()
     # The second micro-batch is measured as the first was, and saves nothing.

@@ -18,7 +18,7 @@ DEVICE = Device(torch.device("cpu"), "CPU, 2 threads", "float32", compile=False)
 
 
 def of_lines(rates: dict[int, float], since: int = 0) -> Measurement | None:
-    """The measurement of a run whose lines, by step, have these tokens a second."""
+    """The measurement of a run whose lines, by step, have these tokens per second."""
     lines: dict[int, dict[str, Any]] = {
         step: {"step": step, "tokens_per_second": rate} for step, rate in sorted(rates.items())
     }

@@ -256,7 +256,7 @@ class VerifyDocument(BaseModel):
 
 
 class PredictedLoss(BaseModel):
-    """What the run's plan predicted, in nats a token."""
+    """What the run's plan predicted, in nats per token."""
 
     val_loss: Interval | None
 

@@ -54,7 +54,7 @@ def evaluate(
         }
         typer.echo(json.dumps(document, indent=2))
     else:
-        typer.echo(f"val loss      {result.loss:.4f} ± {result.stderr:.4f} nats a token")
+        typer.echo(f"val loss      {result.loss:.4f} ± {result.stderr:.4f} nats per token")
         typer.echo(f"bits per byte {result.bits_per_byte:.4f}")
         said = "comparable" if evaluation.comparable else "not comparable"
         measured_on = evaluation.measured_on or "the validation split"

@@ -112,9 +112,9 @@ def train(
             )
     loss = f"{outcome.val_loss:.4f}" if outcome.val_loss is not None else "not measured"
     nats = (
-        "nats a token (on few tokens, not comparable: nanofit eval measures all)"
+        "nats per token (on few tokens, not comparable: nanofit eval measures all)"
         if outcome.val_reduced
-        else "nats a token"
+        else "nats per token"
     )
     say(f"done: val loss {loss} {nats} after {quantity(outcome.tokens)} tokens and {duration(outcome.seconds)}")
     promised = promise_of(outcome.run)

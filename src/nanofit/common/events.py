@@ -62,7 +62,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Evaluated:
-    """A validation loss in nats a token, after `step` updates."""
+    """A validation loss in nats per token, after `step` updates."""
 
     step: int
     val_loss: float

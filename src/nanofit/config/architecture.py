@@ -210,7 +210,7 @@ def is_residual_projection(name: str) -> bool:
 
 @dataclass(frozen=True)
 class ParameterCounts:
-    """total: all parameters, a tied head once. non_embedding: those in the blocks. matmul: the N of FLOPs a token:
+    """total: all parameters, a tied head once. non_embedding: those in the blocks. matmul: the N of FLOPs per token:
     all matrices and the head, but not the embedding look-up."""
 
     total: int
@@ -230,5 +230,5 @@ def count_parameters(config: ModelConfig) -> ParameterCounts:
 
 
 def flops_per_token(config: ModelConfig) -> int:
-    """Training FLOPs a token, forward and backward: 6N + 6 n_layer n_embd T (llm.c's count, causal attention)."""
+    """Training FLOPs per token, forward and backward: 6N + 6 n_layer n_embd T (llm.c's count, causal attention)."""
     return 6 * count_parameters(config).matmul + 6 * config.n_layer * config.n_embd * config.block_size

@@ -70,7 +70,7 @@ class ModelSection(_Section):
     n_head: int = Field(default=12, ge=1, description="attention heads a block")
     n_kv_head: int | None = Field(default=None, ge=1, description="heads of keys and values; as n_head unless given")
     n_embd: int = Field(default=768, ge=1, description="width of the residual stream")
-    block_size: int = Field(default=1024, ge=1, le=GROUP_TOKENS, description="context, tokens a window")
+    block_size: int = Field(default=1024, ge=1, le=GROUP_TOKENS, description="context, tokens per window")
     vocab_size: int | None = Field(
         default=None, ge=1, description="rows of the embedding; follows the tokenizer unless given"
     )

@@ -64,7 +64,7 @@ class Device:
         return _peak_resident_bytes()
 
     def peak_flops(self) -> float | None:
-        """FLOPs a second that MFU is counted against; None for a card that the catalogue does not know.
+        """FLOPs per second that MFU is counted against; None for a card that the catalogue does not know.
 
         On CUDA the catalogue's dense rate; on a CPU, which has no such figure, a matrix product measured here.
         """

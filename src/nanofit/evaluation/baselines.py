@@ -1,7 +1,7 @@
 """Plain models of bytes to hold a trained one against, computed on the same split.
 
 `unigram` and `trigram` count the training text and are scored on the validation text; `zlib` compresses the validation
-text by itself. All in bits a byte.
+text by itself. All in bits per byte.
 """
 
 import zlib

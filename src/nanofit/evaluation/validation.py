@@ -1,4 +1,4 @@
-"""The validation loss, on fixed windows in fixed batches, and what it means in bits a byte."""
+"""The validation loss, on fixed windows in fixed batches, and what it means in bits per byte."""
 
 import math
 from collections.abc import Callable
@@ -18,7 +18,7 @@ WindowLosses = Callable[[Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Validation:
-    """loss and stderr in nats a token (stderr over windows); bits_per_byte counts separators' cost, not their bytes."""
+    """loss and stderr in nats per token (stderr over windows); bits_per_byte counts separators' cost, not their bytes."""
 
     loss: float
     stderr: float
@@ -75,5 +75,5 @@ def evaluating(tokens: int, total: int) -> Activity:
 
 
 def bits_per_byte(loss: float, stream: TokenStream) -> float:
-    """A loss in nats a token as bits a byte of text, by the whole stream's bytes a token."""
+    """A loss in nats per token as bits a byte of text, by the whole stream's bytes per token."""
     return loss / math.log(2) / stream.bytes_per_token

@@ -101,7 +101,7 @@ class Measurement:
 class Calibration:
     """What measurements on a card say of a step.
 
-    speed_ratio: measured over predicted tokens a second (speed.py's mid), with the bounds that the measurements leave.
+    speed_ratio: measured over predicted tokens per second (speed.py's mid), with the bounds that the measurements leave.
     memory_ratio: measured memory over what card_memory.py expects to be allocated; None where nothing near was measured.
     is_same: whether it was this very shape that was measured, under the present version of torch.
     """
@@ -112,7 +112,7 @@ class Calibration:
     is_same: bool
 
     def corrected(self, predicted: Interval) -> Interval:
-        """The tokens a second to expect where `predicted` is what the formulas say: as sure as the measurements are."""
+        """The tokens per second to expect where `predicted` is what the formulas say: as sure as the measurements are."""
         ratio = self.speed_ratio
         return Interval(predicted.mid * ratio.low, predicted.mid * ratio.mid, predicted.mid * ratio.high)
 

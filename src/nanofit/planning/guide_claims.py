@@ -213,9 +213,9 @@ def _of_compilation(plan: Plan) -> Claim:
 
 def nanogpt_bytes(recipe: Recipe, *, compiled: bool) -> float:
     """Peak bytes of tensors of nanoGPT's own step (bf16 autocast, flash attention, AdamW fused, all logits at once, in float32
-    besides): 13.54 GiB for GPT-2 124M at 12 x 1024 (7.8 compiled), 4 bytes a parameter more with accumulation.
+    besides): 13.54 GiB for GPT-2 124M at 12 x 1024 (7.8 compiled), 4 bytes per parameter more with accumulation.
 
-    With P parameters, M of them in matrices (the tied head counted), N tokens a micro-batch: 12P + 2M + N[L(36C + 4H + 16) + 6C +
+    With P parameters, M of them in matrices (the tied head counted), N tokens per micro-batch: 12P + 2M + N[L(36C + 4H + 16) + 6C +
     8 + 6V] + 8VN. The form agrees with a trace of nanoGPT within 0.002% (docs/log.md). Compiled, 4VN stand for 14VN: fused
     kernels keep no float32 logits.
     """

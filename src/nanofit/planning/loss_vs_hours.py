@@ -13,7 +13,7 @@ from nanofit.planning.rules import recommended_learning_rate, recommended_tokens
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """A run that was planned to end after `hours`, and the validation loss expected of it, nats a token."""
+    """A run that was planned to end after `hours`, and the validation loss expected of it, nats per token."""
 
     hours: float
     tokens: float

@@ -213,7 +213,7 @@ def start_seconds(machine: Machine) -> float:
 
 
 def pace(recipe: Recipe, rate: float, machine: Machine) -> Pace:
-    """Where the seconds of a run go that trains at `rate` tokens a second."""
+    """Where the seconds of a run go that trains at `rate` tokens per second."""
     step = recipe.tokens_per_step / rate
     checkpoint = checkpoint_bytes(recipe) / CHECKPOINT_BYTES_PER_SECOND / recipe.run.checkpoint_interval
     evaluations = Evaluations.asked(recipe)

@@ -1,4 +1,4 @@
-"""What a run of a given size wants: tokens a step, learning rate and warm-up, by rules that were published or measured.
+"""What a run of a given size wants: tokens per step, learning rate and warm-up, by rules that were published or measured.
 
 Step Law (arXiv:2503.04715, 3,700 runs with AdamW) gives both batch and rate; Muon's rate is `hyperparameters.py`'s.
 All are continuous, so that a search may follow them, and say what is best, not what a micro-batch can make of it.
@@ -31,7 +31,7 @@ def block_parameters(config: ModelConfig) -> int:
 
 
 def step_law_batch(tokens: float) -> float:
-    """Step Law's tokens a step for a run of `tokens` tokens."""
+    """Step Law's tokens per step for a run of `tokens` tokens."""
     return 0.58 * tokens**0.571
 
 
@@ -46,7 +46,7 @@ def recommended_tokens_per_step(optimizer: OptimizerName, tokens: float) -> floa
 
 
 def best_batch(optimizer: OptimizerName, tokens: float) -> float:
-    """The tokens a step at which a token is worth most."""
+    """The tokens per step at which a token is worth most."""
     return step_law_batch(tokens) * (MUON_BATCH if optimizer == "muon" else 1.0)
 
 

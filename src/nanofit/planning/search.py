@@ -99,7 +99,7 @@ class Goal:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A step that was considered, the tokens that it would see and the loss expected of it, nats a token."""
+    """A step that was considered, the tokens that it would see and the loss expected of it, nats per token."""
 
     step: StepShape
     tokens: float

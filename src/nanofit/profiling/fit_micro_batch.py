@@ -35,7 +35,7 @@ def fitted_to_card(recipe: Recipe, device: Device, report: Report) -> Recipe:
         report(
             Note(
                 f"micro-batches of {given.micro_batch} do not fit: {counted(fits.micro_batch, 'window')} x {fits.grad_accum} make the same "
-                f"{recipe.tokens_per_step:,} tokens a step"
+                f"{recipe.tokens_per_step:,} tokens per step"
             )
         )
     return result.recipe

@@ -1,4 +1,4 @@
-"""Measures a recipe's step on this machine's card before anything rests on it: memory, tokens a second, and what would fit.
+"""Measures a recipe's step on this machine's card before anything rests on it: memory, tokens per second, and what would fit.
 
 Each micro-batch is tried in a process of its own (`attempt.py`), so that one which is too large, or crashes, harms nothing and
 leaves no memory behind. What was measured is kept for later plans. No torch in this process.
@@ -229,7 +229,7 @@ def probe(recipe: Recipe, report: Report) -> ProbeResult:
 
 
 def with_smaller_micro_batch(recipe: Recipe) -> Recipe | None:
-    """The recipe with micro-batches of at most half the size and as many more of them: the same tokens a step, and the
+    """The recipe with micro-batches of at most half the size and as many more of them: the same tokens per step, and the
     same losses but for rounding. None where they can't be smaller."""
     windows, most = recipe.windows_per_step, recipe.batch.micro_batch // 2
     smaller = next((size for size in range(most, 0, -1) if windows % size == 0), None)

@@ -84,7 +84,7 @@ def _filled(given: Recipe, stored: Recipe) -> dict[str, Any]:
 
 
 def _batch_that_fits(stored: Recipe, given: Recipe) -> BatchSection:
-    """Of two ways to cut as many windows a step into micro-batches the smaller one: the larger may not fit."""
+    """Of two ways to cut as many windows per step into micro-batches the smaller one: the larger may not fit."""
     if stored.windows_per_step != given.windows_per_step:
         return given.batch
     return min(stored.batch, given.batch, key=lambda batch: batch.micro_batch)
@@ -93,7 +93,7 @@ def _batch_that_fits(stored: Recipe, given: Recipe) -> BatchSection:
 def recipe_of_resumed_run(stored: Recipe, given: Recipe, step: int, seconds: float, mend: str) -> Recipe:
     """The recipe with which a run that is saved at `step` and `seconds` old goes on, from the `stored` and the `given` one.
 
-    What the given recipe leaves open keeps its stored value, and of two ways to cut as many windows a step into micro-batches
+    What the given recipe leaves open keeps its stored value, and of two ways to cut as many windows per step into micro-batches
     the smaller one stays: the larger may not fit. Raises UserError, ending with `mend`, naming every field
     that differs and matters; a longer budget does not, nor do fewer hours as long as some are left.
     """

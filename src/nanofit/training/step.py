@@ -16,7 +16,7 @@ from nanofit.training.health import UpdateRatio
 
 @dataclass(frozen=True)
 class StepResult:
-    """Of one step, on the device: the mean loss in nats a token, the gradient norm before clipping (None where it was
+    """Of one step, on the device: the mean loss in nats per token, the gradient norm before clipping (None where it was
     not needed) and the ratios of update to weight by kind (empty where they were not asked for)."""
 
     loss: Tensor

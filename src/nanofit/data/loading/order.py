@@ -2,7 +2,7 @@
 
 The stream is cut into groups of 2^20 tokens; the windows of a group are permuted by (seed, epoch, group), and groups follow
 one another. Nothing that arrives later moves what came before, and neither the micro-batch nor the number of cards
-enters: step s of a run with W windows a step takes positions s*W to (s+1)*W - 1.
+enters: step s of a run with W windows per step takes positions s*W to (s+1)*W - 1.
 """
 
 from dataclasses import dataclass

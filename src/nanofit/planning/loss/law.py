@@ -1,4 +1,4 @@
-"""The validation loss that a run should reach, in nats a token on FineWeb with GPT-2's tokenizer, and how sure that is.
+"""The validation loss that a run should reach, in nats per token on FineWeb with GPT-2's tokenizer, and how sure that is.
 
 A law of parameters and tokens, L(N, D) = E + A N^-alpha + B (s D)^-beta, fitted to public runs (`benchmarks/loss_law`), where
 s says how many tokens of llm.c's AdamW recipe a token is worth. What a batch or a learning rate off the rule costs, repeated
@@ -30,10 +30,10 @@ LAW_ERROR = 0.01
 """Nats: the root mean square over points left out of the fit is 0.0085."""
 
 BITS_PER_BYTE = 0.311
-"""Bits a byte of FineWeb for a nat a token of GPT-2's tokenizer (4.64 bytes a token)."""
+"""Bits a byte of FineWeb for a nat a token of GPT-2's tokenizer (4.64 bytes per token)."""
 
 TARGETS = {"GPT-2 124M": 3.425, "GPT-2 350M": 3.083, "GPT-2 774M": 3.001, "GPT-2 1.5B": 2.831}
-"""What OpenAI's weights reach on FineWeb's validation split, in nats a token."""
+"""What OpenAI's weights reach on FineWeb's validation split, in nats per token."""
 
 
 def _between(low: float, high: float) -> Interval:
@@ -141,7 +141,7 @@ def expected_loss(
     final_rate_share: float = 0.0,
     unique_tokens: float | None = None,
 ) -> Interval:
-    """The validation loss after `tokens` tokens, in nats a token; continuous in all it depends on, and never above ln 50304.
+    """The validation loss after `tokens` tokens, in nats per token; continuous in all it depends on, and never above ln 50304.
 
     learning_rate: the matrices' peak rate (None: by the rule). final_rate_share: the last rate over the peak: 0 is a finished
     decay, 1 none. unique_tokens: what the data holds, where that may be less than `tokens` (None: it never repeats); what repeats,

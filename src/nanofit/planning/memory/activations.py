@@ -1,4 +1,4 @@
-"""What the backward pass of a block keeps and holds, stage by stage, in bytes a token.
+"""What the backward pass of a block keeps and holds, stage by stage, in bytes per token.
 
 A stage's name in the comments is its line in `model/layers.py`. C n_embd, F mlp_width; q, k and v are widths of all heads.
 """

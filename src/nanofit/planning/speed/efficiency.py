@@ -50,7 +50,7 @@ PARTLY_ALIGNED = 0.95
 
 
 def seconds(of: Work, product_rate: float, attention_rate: float, gpu: Gpu) -> float:
-    """Of work whose products and attention run at these FLOPs a second."""
+    """Of work whose products and attention run at these FLOPs per second."""
     return (
         of.products / product_rate
         + of.attention / attention_rate
@@ -65,7 +65,7 @@ def bandwidth(gpu: Gpu) -> float:
 
 
 def product_rate(gpu: Gpu, is_float32: bool) -> float:
-    """FLOPs a second in large products. In float32: TF32 at half the 16-bit rate from compute capability 8.0 on (A40 0.49,
+    """FLOPs per second in large products. In float32: TF32 at half the 16-bit rate from compute capability 8.0 on (A40 0.49,
     A10G 0.50, same source); before it without tensor cores, a quarter of GeForce's half rate and an eighth of a full one
     (RTX 2080 0.24, V100S 0.15, T4 0.10). The rate of a CPU, and of a card without tensor cores, is that of float32."""
     rate = gpu.tflops * 1e12 * _product_share(gpu)

@@ -15,7 +15,7 @@ RESIDUAL = 4
 
 EAGER_TRAFFIC = {"layer": 1.5, "rms": 3.9}
 """Bytes that eager mode moves outside of products, for those of compiled code, by the kind of norm. Counted: a block with
-LayerNorm reads and writes 154 n_embd bytes a token in eager mode and 104 compiled; one with RMSNorm, QK-norm and rotary
+LayerNorm reads and writes 154 n_embd bytes per token in eager mode and 104 compiled; one with RMSNorm, QK-norm and rotary
 positions, whose functions are composed of many operations, 482 and 124."""
 
 KERNELS = {True: (16, 26), False: (22, 40)}
@@ -64,7 +64,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Widths:
-    """Outputs of a block's projections [outputs, n_embd] (down: [n_embd, mlp]), and the matrices' entries a block."""
+    """Outputs of a block's projections [outputs, n_embd] (down: [n_embd, mlp]), and the matrices' entries per block."""
 
     kv: int
     up: int
@@ -216,7 +216,7 @@ def _muon(config: ModelConfig, matrices: int, entry: int) -> Work:
 
 
 def _product_entries(config: ModelConfig, of: Widths) -> int:
-    """Inputs and outputs of a block's four products, entries a token."""
+    """Inputs and outputs of a block's four products, entries per token."""
     width = config.n_embd
     return (width + width + 2 * of.kv) + 2 * width + (width + of.up) + (of.mlp + width)
 

@@ -155,7 +155,7 @@ def speed_notes(gpu: Gpu) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class _Linear:
-    """Seconds a token and seconds a pass."""
+    """Seconds a token and seconds per pass."""
 
     token: float
     fixed: float

@@ -24,7 +24,7 @@ from nanofit.data.sources.hub.read_ahead import ReadAhead
 from nanofit.data.sources.hub.spool import complete, part_path
 from nanofit.data.sources.text_rules import BadLine, text_of_line
 
-_BYTES_PER_TOKEN = {"": 4.6, ".gz": 1.8, ".zst": 1.8}  # of English text at 0.216 tokens a byte, compressed 2.6 times
+_BYTES_PER_TOKEN = {"": 4.6, ".gz": 1.8, ".zst": 1.8}  # of English text at 0.216 tokens per byte, compressed 2.6 times
 
 BLOCK_BYTES = 2**18
 """What is decompressed or cut into lines at once."""
