@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 LOWEST := .venv-lowest
 
-.PHONY: quickstart test check nightly lowest clean
+.PHONY: quickstart test check nightly lowest test-cluster clean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/nanofit quickstart
@@ -29,6 +29,11 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 
 nightly: lowest
 
+# Tokens that datatrove wrote by Ray's executor, on one machine: Ray is 260 MB, so no other target needs it.
+test-cluster: $(VENV)/.installed-dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --target .ray 'ray>=2.40'
+	PYTHONPATH=.ray $(BIN)/python -m pytest tests/data/shards/test_datatrove_files.py -k ray
+
 # The tests with the lowest versions that pyproject.toml admits, of all but torch.
 lowest:
 	$(PYTHON) -m venv --clear $(LOWEST)
@@ -38,4 +43,4 @@ lowest:
 	$(LOWEST)/bin/python -m pytest -n 2 --dist worksteal
 
 clean:
-	rm -rf $(VENV) $(LOWEST)
+	rm -rf $(VENV) $(LOWEST) .ray
