@@ -1,6 +1,7 @@
 """Every command's --json output against its published schema, and the published schemas against the types."""
 
 import json
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,9 @@ def require(name: str, ran: Ran, code: int = 0) -> Any:
 
 @pytest.mark.parametrize("name", DOCUMENTS)
 def test_the_published_schema_is_that_of_the_type(repository: Path, name: str) -> None:
+    """As the pinned pydantic writes it: older versions leave out what a dataclass says of itself."""
+    if f"pydantic=={version('pydantic')}" not in (repository / "constraints.txt").read_text().splitlines():
+        pytest.skip("another version of pydantic than the pinned one")
     published = json.loads((repository / "docs" / "schemas" / f"{name}.schema.json").read_text(encoding="utf-8"))
     assert published == schemas()[name], "run python -m nanofit.cli.documents docs/schemas"
 

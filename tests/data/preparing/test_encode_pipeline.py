@@ -18,7 +18,7 @@ from nanofit.data.loading.stream import TokenStream
 from nanofit.data.preparing import encode_pipeline as writing
 from nanofit.data.preparing import split_writer as placing
 from nanofit.data.preparing.encode_pipeline import Written, drop_short_end, write_set
-from nanofit.data.preparing.split_writer import WriteSpec
+from nanofit.data.preparing.split_writer import SplitWriter, WriteSpec
 from nanofit.data.preparing.token_target import TokenTarget
 from nanofit.data.shards import manifest as manifests
 from nanofit.data.shards import shard_files as shards
@@ -146,6 +146,32 @@ def test_death_at_any_instant_leaves_no_trace(
         with suppress(Killed), deadly_disk(data.draw(st.integers(0, 60))):
             write(Listed(listed, dies_at), folder, val_tokens=val_tokens_of(listed))
     write(Listed(listed), folder, val_tokens=val_tokens_of(listed))
+    assert content(folder) == content(whole)
+
+
+def test_a_split_that_is_ahead_of_the_other_gets_nothing_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The open validation shard is lost. While it is read again, training stands further on, and the process is killed."""
+    train: list[tuple[Role, list[str]]] = [("train", ["bcd"])] * 4
+    listed: list[tuple[Role, list[str]]] = [("val", ["g" * 30]), *train, ("val", ["h" * 60])]
+    whole, folder = tmp_path / "whole", tmp_path / "set"
+    write(Listed(listed), whole)
+    add = SplitWriter.add
+
+    def kill_at(last: int) -> None:
+        def deadly(self: SplitWriter, number: int, *arguments: Any) -> None:
+            add(self, number, *arguments)
+            if number == last:
+                raise Killed
+
+        monkeypatch.setattr(SplitWriter, "add", deadly)
+        with pytest.raises(Killed):
+            write(Listed(listed), folder)
+
+    kill_at(4)
+    (folder / "listed_val_000000.bin.tmp").unlink()
+    kill_at(2)
+    monkeypatch.setattr(SplitWriter, "add", add)
+    write(Listed(listed), folder)
     assert content(folder) == content(whole)
 
 

@@ -25,7 +25,7 @@ from nanofit.data.tokenizing.engines import Encoded
 from nanofit.data.tokenizing.tokenizers import token_byte_lengths
 
 SNAPSHOT_SECONDS = 5.0
-SNAPSHOT_VERSION = 2
+SNAPSHOT_VERSION = 3
 
 SPLITS: tuple[Split, Split] = ("train", "val")
 
@@ -113,8 +113,7 @@ class SplitWriter:
                 writer = new_writer(restored=snapshot["writers"][split])
             except (OSError, ValueError):
                 return new_writer()
-            point = ResumePoint(snapshot["chunk"], snapshot["source"], 0, 0, snapshot["tokens_before"])
-            self._resume_points[split] = max(self._resume_points[split], point, key=lambda each: each.chunk)
+            self._resume_points[split] = ResumePoint(**snapshot["resume_points"][split])
             return writer
         return new_writer()
 
@@ -214,14 +213,16 @@ class SplitWriter:
     # What an interruption leaves
 
     def _take_snapshot(self, number: int, chunk: Chunk) -> None:
+        """Records the open shards before chunk `number`. A split that has more than the chunks before it, because the other one
+        continues at an earlier chunk, keeps its own resume point."""
+        here = ResumePoint(number, chunk.cursor, 0, 0, self._tokens_before)
+        points = {split: max(point, here, key=lambda each: each.chunk) for split, point in self._resume_points.items()}
         state = {
             "format_version": SNAPSHOT_VERSION,
             "writers": {split: writer.snapshot() for split, writer in self._writers.items()},
             "engine": self._engine,
             "redone": self._redone,
-            "chunk": number,
-            "source": chunk.cursor,
-            "tokens_before": self._tokens_before,
+            "resume_points": {split: point.json() for split, point in points.items()},
             "replaced_documents": self.replaced_documents,
         }
         write_file(self._spec.folder / SNAPSHOT_NAME, json.dumps(state | {"sha256": json_sha256(state)}))
