@@ -148,3 +148,14 @@ def test_the_first_line_of_each_process_is_left_out_of_the_speed() -> None:
     events = [{"event": "started", "step": 0}, {"event": "resumed", "step": 3}]
     reached = reached_by(Metrics(lines, events))
     assert (reached.tokens, reached.tokens_per_second) == (500, 101.0)
+
+
+def test_a_finished_run_that_is_started_again_took_no_longer() -> None:
+    lines = {5: {"step": 5, "tokens": 500, "tokens_per_second": 1.0, "seconds": 8.0}}
+    events = [
+        {"event": "started", "step": 0, "seconds": 1.0},
+        {"event": "finished", "step": 5, "seconds": 9.0},
+        {"event": "resumed", "step": 5, "seconds": 14.0},
+        {"event": "finished", "step": 5, "seconds": 15.0},
+    ]
+    assert reached_by(Metrics(lines, events)).hours == 9.0 / 3600

@@ -140,13 +140,21 @@ def reached_by(metrics: Metrics) -> Reached:
     memory = max((line.get("peak_memory_bytes") or 0 for line in lines), default=0)
     return Reached(
         val_loss=val_loss,
-        hours=metrics.seconds / 3600,
+        hours=_seconds_to_end(metrics) / 3600,
         tokens=metrics.last.get("tokens", 0),
         tokens_per_second=median(speeds) if speeds else None,
         peak_memory_gib=memory / GIB if memory else None,
         waited_seconds=metrics.last.get("data_wait_seconds", 0.0),
         val_reduced=bool(losses) and bool(metrics.steps[last_step].get("val_reduced")),
     )
+
+
+def _seconds_to_end(metrics: Metrics) -> float:
+    """Seconds of the run until it ended, or until now. The same command given again to a finished run trains nothing, and its time
+    does not count."""
+    last = metrics.last.get("step", 0)
+    ends = [event["seconds"] for event in metrics.events if event["event"] == "finished" and event["step"] == last]
+    return min(ends, default=metrics.seconds)
 
 
 def compare(promised: Promised, reached: Reached, *, is_finished: bool) -> list[Comparison]:
